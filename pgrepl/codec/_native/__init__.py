@@ -1,0 +1,15 @@
+"""The native twin of the codec: Cython over the plain C of src_c."""
+
+from .frames import FrameReader
+from .pgoutput import Decoder
+from .wal import PrimaryKeepalive, WalBatch, XLogData, next_batch, standby_status
+
+__all__ = [
+    "Decoder",
+    "FrameReader",
+    "PrimaryKeepalive",
+    "WalBatch",
+    "XLogData",
+    "next_batch",
+    "standby_status",
+]

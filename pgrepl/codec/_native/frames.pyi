@@ -1,0 +1,1 @@
+from .._pure.frames import FrameReader as FrameReader

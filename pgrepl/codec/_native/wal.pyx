@@ -1,0 +1,414 @@
+"""WAL, native: runs of CopyData as batches, one object a message, made when it is looked at.
+
+A batch reads all headers of a run at once, in C, into columns; a message is a few numbers and a
+reference to the chunk that its payload lies in. The message itself exports the buffer: `bytes(m)`,
+`memoryview(m)` and `struct.unpack_from(f, m)` need no view object in between.
+"""
+
+cimport cython
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBuffer_FillInfo
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from cpython.memoryview cimport PyMemoryView_FromObject
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from .frames cimport PGR_BAD, PGR_NEED_MORE, PGR_OK, Chunk, FrameReader, pgr_error, pgr_status
+
+from collections.abc import Sequence
+
+from ...lsn import Lsn, encode_lsn
+from ...messages import to_datetime
+from ..faults import fault_error
+
+
+cdef extern from "pgr_wal.h":
+    uint32_t pgr_load32(const uint8_t *) nogil
+    enum:
+        PGR_STATUS_FRAME_SIZE
+    ctypedef struct pgr_wal_run:
+        size_t bytes
+        size_t xlogdata
+        size_t keepalives
+    ctypedef struct pgr_keepalive:
+        uint64_t wal_end
+        int64_t server_time
+        uint32_t index
+        uint8_t reply_requested
+    ctypedef struct pgr_wal_columns:
+        uint64_t *wal_start
+        uint64_t *wal_end
+        int64_t *server_time
+        uint32_t *offset
+        uint32_t *size
+        pgr_keepalive *keepalive
+    pgr_status pgr_wal_measure(
+        const uint8_t *bytes, size_t size, pgr_wal_run *run, pgr_error *error
+    ) nogil
+    void pgr_wal_fill(
+        const uint8_t *bytes, const pgr_wal_run *run, const pgr_wal_columns *columns
+    ) nogil
+    void pgr_wal_write_status(
+        uint8_t *out, uint64_t written, uint64_t flushed, uint64_t applied, int64_t client_time,
+        uint8_t reply_requested
+    ) nogil
+
+
+# No cycle can pass through these: they refer to chunks, bytes and columns only.
+@cython.final
+@cython.no_gc
+@cython.freelist(64)
+cdef class XLogData:
+    """One WAL data message; see `pgrepl.codec.abc.XLogData`."""
+
+    cdef readonly uint64_t wal_start
+    cdef readonly uint64_t wal_end
+    cdef readonly int64_t server_time
+    cdef const uint8_t *payload
+    cdef Py_ssize_t size
+    cdef object owner       # of the payload's memory: a Chunk, or bytes
+
+    __match_args__ = ("wal_start", "wal_end", "server_time", "data")
+
+    def __init__(self, wal_start, wal_end, server_time, data):
+        if self.owner is not None:
+            raise TypeError("an XLogData cannot be initialised twice")
+        self.wal_start = wal_start
+        self.wal_end = wal_end
+        self.server_time = server_time
+        self.owner = bytes(data)
+        self.payload = <const uint8_t *>PyBytes_AS_STRING(self.owner)
+        self.size = PyBytes_GET_SIZE(self.owner)
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, <void *>self.payload, self.size, True, flags)
+
+    @property
+    def data(self):
+        """The payload, read-only and not copied. The view keeps the whole chunk in memory."""
+        return PyMemoryView_FromObject(self)
+
+    @property
+    def server_datetime(self):
+        """`server_time` as an aware `datetime`."""
+        return to_datetime(self.server_time)
+
+    def __len__(self):
+        return self.size
+
+    def __bytes__(self):
+        return PyBytes_FromStringAndSize(<const char *>self.payload, self.size)
+
+    def _fields(self):
+        return self.wal_start, self.wal_end, self.server_time, self.__bytes__()
+
+    def __eq__(self, other):
+        if not isinstance(other, XLogData):
+            return NotImplemented
+        return self._fields() == (<XLogData>other)._fields()
+
+    def __hash__(self):
+        return hash(self._fields())
+
+    def __reduce__(self):
+        return XLogData, self._fields()
+
+    def __repr__(self):
+        return (
+            f"<XLogData wal_start={encode_lsn(self.wal_start)} wal_end={encode_lsn(self.wal_end)} "
+            f"server_time={self.server_time} {self.size} bytes>"
+        )
+
+
+@cython.final
+@cython.no_gc
+cdef class PrimaryKeepalive:
+    """The server's sign of life; see `pgrepl.codec.abc.PrimaryKeepalive`."""
+
+    cdef uint64_t position
+    cdef readonly int64_t server_time
+    cdef readonly bint reply_requested
+
+    __match_args__ = ("wal_end", "server_time", "reply_requested")
+
+    def __init__(self, wal_end, server_time, reply_requested):
+        self.position = wal_end
+        self.server_time = server_time
+        self.reply_requested = reply_requested
+
+    @property
+    def wal_end(self):
+        """Physical: what was sent so far. Logical: how far the server has read its WAL."""
+        return Lsn(self.position)
+
+    @property
+    def server_datetime(self):
+        """`server_time` as an aware `datetime`."""
+        return to_datetime(self.server_time)
+
+    def _fields(self):
+        return self.position, self.server_time, self.reply_requested
+
+    def __eq__(self, other):
+        if not isinstance(other, PrimaryKeepalive):
+            return NotImplemented
+        return self._fields() == (<PrimaryKeepalive>other)._fields()
+
+    def __hash__(self):
+        return hash(self._fields())
+
+    def __reduce__(self):
+        return PrimaryKeepalive, self._fields()
+
+    def __repr__(self):
+        return (
+            f"<PrimaryKeepalive wal_end={encode_lsn(self.position)} "
+            f"server_time={self.server_time} reply_requested={self.reply_requested}>"
+        )
+
+
+@cython.final
+@cython.no_gc
+cdef class Table:
+    """The memory of a batch's columns, shared by the batch and the views of its columns."""
+
+    cdef pgr_wal_columns columns
+    cdef uint8_t *memory
+
+    @staticmethod
+    cdef Table of(const pgr_wal_run *run):
+        cdef Table self = Table.__new__(Table)
+        cdef size_t n = run.xlogdata
+        self.memory = <uint8_t *>PyMem_RawMalloc(
+            run.keepalives * sizeof(pgr_keepalive) + n * (3 * sizeof(uint64_t) + 2 * sizeof(uint32_t))
+        )
+        if self.memory == NULL:
+            raise MemoryError()
+        # Widest first, so that each column is aligned.
+        self.columns.keepalive = <pgr_keepalive *>self.memory
+        self.columns.wal_start = <uint64_t *>(self.columns.keepalive + run.keepalives)
+        self.columns.wal_end = self.columns.wal_start + n
+        self.columns.server_time = <int64_t *>(self.columns.wal_end + n)
+        self.columns.offset = <uint32_t *>(self.columns.server_time + n)
+        self.columns.size = self.columns.offset + n
+        return self
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.memory)
+
+
+@cython.final
+@cython.no_gc
+cdef class Column:
+    """Exports one column of 64-bit integers; keeps the table alive, and not the chunk."""
+
+    cdef Table table
+    cdef void *items
+    cdef char *format
+    cdef Py_ssize_t count
+    cdef Py_ssize_t itemsize
+
+    @staticmethod
+    cdef object view(Table table, void *items, char *format, size_t count):
+        cdef Column self = Column.__new__(Column)
+        self.table = table
+        self.items = items
+        self.format = format
+        self.count = <Py_ssize_t>count
+        self.itemsize = sizeof(uint64_t)
+        return PyMemoryView_FromObject(self)
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.items, self.count * self.itemsize, True, flags)
+        buffer.itemsize = self.itemsize
+        if flags & PyBUF_FORMAT:
+            buffer.format = self.format
+        if flags & PyBUF_ND:
+            buffer.shape = &self.count
+        if (flags & PyBUF_STRIDES) == PyBUF_STRIDES:
+            buffer.strides = &self.itemsize
+
+
+@cython.final
+@cython.no_gc
+cdef class WalBatch:
+    """The messages of one read; see `pgrepl.codec.abc.WalBatch`."""
+
+    cdef Table table
+    cdef Chunk chunk
+    cdef const uint8_t *bytes       # of the run that the columns' offsets count from
+    cdef size_t size                # of the run
+    cdef Py_ssize_t xlogdata
+    cdef Py_ssize_t keepalives
+
+    def __init__(self):
+        # An empty batch, which says that streaming has ended.
+        cdef pgr_wal_run nothing
+        if self.table is None:
+            nothing.bytes = nothing.xlogdata = nothing.keepalives = 0
+            self.table = Table.of(&nothing)
+
+    cdef XLogData make_xlogdata(self, Py_ssize_t i):
+        cdef XLogData message = XLogData.__new__(XLogData)
+        cdef pgr_wal_columns *columns = &self.table.columns
+        message.wal_start = columns.wal_start[i]
+        message.wal_end = columns.wal_end[i]
+        message.server_time = columns.server_time[i]
+        message.payload = self.bytes + columns.offset[i]
+        message.size = columns.size[i]
+        message.owner = self.chunk
+        return message
+
+    cdef PrimaryKeepalive make_keepalive(self, Py_ssize_t i):
+        cdef PrimaryKeepalive message = PrimaryKeepalive.__new__(PrimaryKeepalive)
+        message.position = self.table.columns.keepalive[i].wal_end
+        message.server_time = self.table.columns.keepalive[i].server_time
+        message.reply_requested = self.table.columns.keepalive[i].reply_requested
+        return message
+
+    cdef object make(self, Py_ssize_t index):
+        # Keepalives are few: count those that come before.
+        cdef Py_ssize_t before = 0
+        cdef pgr_keepalive *keepalive = self.table.columns.keepalive
+        while before < self.keepalives and keepalive[before].index < index:
+            before += 1
+        if before < self.keepalives and keepalive[before].index == index:
+            return self.make_keepalive(before)
+        return self.make_xlogdata(index - before)
+
+    def __len__(self):
+        return self.xlogdata + self.keepalives
+
+    def __getitem__(self, index):
+        cdef Py_ssize_t count = self.xlogdata + self.keepalives, i
+        if isinstance(index, slice):
+            return [self.make(i) for i in range(*index.indices(count))]
+        i = index
+        if i < 0:
+            i += count
+        if not 0 <= i < count:
+            raise IndexError(f"expected an index below {count}, got {index}")
+        return self.make(i)
+
+    def __iter__(self):
+        cdef WalIterator iterator = WalIterator.__new__(WalIterator)
+        iterator.batch = self
+        return iterator
+
+    @property
+    def wal_start(self):
+        """Positions of the XLogData: a memoryview of unsigned 64-bit integers."""
+        return Column.view(self.table, self.table.columns.wal_start, b"Q", self.xlogdata)
+
+    @property
+    def wal_end(self):
+        """The server's position at each XLogData: a memoryview of unsigned 64-bit integers."""
+        return Column.view(self.table, self.table.columns.wal_end, b"Q", self.xlogdata)
+
+    @property
+    def server_time(self):
+        """When each XLogData was sent: a memoryview of signed 64-bit integers, microseconds."""
+        return Column.view(self.table, self.table.columns.server_time, b"q", self.xlogdata)
+
+    @property
+    def reply_requested(self):
+        """Whether one of the keepalives asks for an answer."""
+        cdef Py_ssize_t i
+        for i in range(self.keepalives):
+            if self.table.columns.keepalive[i].reply_requested:
+                return True
+        return False
+
+    def received(self, bint physical):
+        """Return the highest position that the batch brought; 0 for an empty one."""
+        cdef pgr_wal_columns *columns = &self.table.columns
+        cdef uint64_t highest = 0, position
+        cdef Py_ssize_t i
+        for i in range(self.xlogdata):
+            position = columns.wal_start[i] + (columns.size[i] if physical else 0)
+            highest = max(highest, position)
+        for i in range(self.keepalives):
+            highest = max(highest, columns.keepalive[i].wal_end)
+        return highest
+
+    def tail(self, Py_ssize_t index):
+        """Return the batch of the messages from `index` on; it shares the payloads."""
+        cdef Py_ssize_t count = self.xlogdata + self.keepalives
+        cdef size_t at = 0
+        if not 0 <= index <= count:
+            raise IndexError(f"expected an index between 0 and {count}, got {index}")
+        for _ in range(index):
+            at += 1 + pgr_load32(self.bytes + at + 1)
+        cdef WalBatch batch = batch_at(self.chunk, self.bytes + at, self.size - at)
+        return WalBatch() if batch is None else batch
+
+    def __repr__(self):
+        return f"<WalBatch {self.xlogdata} XLogData, {self.keepalives} keepalives>"
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(8)
+cdef class WalIterator:
+    """Makes a batch's messages in order."""
+
+    cdef WalBatch batch
+    cdef Py_ssize_t xlogdata        # how many of each were made
+    cdef Py_ssize_t keepalives
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef WalBatch batch = self.batch
+        if self.keepalives < batch.keepalives and (
+            batch.table.columns.keepalive[self.keepalives].index
+            == self.xlogdata + self.keepalives
+        ):
+            self.keepalives += 1
+            return batch.make_keepalive(self.keepalives - 1)
+        if self.xlogdata == batch.xlogdata:
+            raise StopIteration
+        self.xlogdata += 1
+        return batch.make_xlogdata(self.xlogdata - 1)
+
+
+Sequence.register(WalBatch)
+
+
+cdef WalBatch batch_at(Chunk chunk, const uint8_t *bytes, size_t size):
+    # The batch of the run at the front of some bytes of a chunk; None where no run begins there.
+    cdef pgr_wal_run run
+    cdef pgr_error error
+    cdef pgr_status status = pgr_wal_measure(bytes, size, &run, &error)
+    if status == PGR_NEED_MORE:
+        return None
+    if status == PGR_BAD:
+        raise fault_error(error.fault, error.tag, error.offset, error.expected, error.got)
+    cdef WalBatch batch = WalBatch.__new__(WalBatch)
+    batch.table = Table.of(&run)
+    pgr_wal_fill(bytes, &run, &batch.table.columns)
+    batch.chunk = chunk
+    batch.bytes = bytes
+    batch.size = run.bytes
+    batch.xlogdata = <Py_ssize_t>run.xlogdata
+    batch.keepalives = <Py_ssize_t>run.keepalives
+    return batch
+
+
+def next_batch(FrameReader reader not None):
+    """Take all whole CopyData frames at the front of a reader; see `pgrepl.codec.abc.Codec`."""
+    cdef WalBatch batch = batch_at(
+        reader.chunk, reader.chunk.bytes + reader.start, reader.end - reader.start
+    )
+    if batch is not None:
+        reader.start += batch.size
+    return batch
+
+
+def standby_status(
+    uint64_t written, uint64_t flushed, uint64_t applied, int64_t client_time, bint reply_requested
+):
+    """Return a whole frame with a standby status update, ready to be sent."""
+    cdef uint8_t[PGR_STATUS_FRAME_SIZE] frame
+    pgr_wal_write_status(frame, written, flushed, applied, client_time, reply_requested)
+    return PyBytes_FromStringAndSize(<char *>frame, PGR_STATUS_FRAME_SIZE)

@@ -1,0 +1,15 @@
+"""The pure-Python twin of the codec."""
+
+from .frames import FrameReader
+from .pgoutput import Decoder
+from .wal import PrimaryKeepalive, WalBatch, XLogData, next_batch, standby_status
+
+__all__ = [
+    "Decoder",
+    "FrameReader",
+    "PrimaryKeepalive",
+    "WalBatch",
+    "XLogData",
+    "next_batch",
+    "standby_status",
+]

@@ -1,0 +1,200 @@
+"""The contract of the codec: what each twin provides, and what both must agree on.
+
+A twin is a module with the names of `Codec`. For every input, in whatever pieces it comes, both
+give the same values, or the same error class with the same message and offset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, Protocol, TypeAlias, overload
+
+from ..lsn import Lsn
+from ..messages import LogicalMessage
+
+__all__ = [
+    "MAX_FRAME_LENGTH",
+    "Codec",
+    "Decoder",
+    "FrameReader",
+    "PrimaryKeepalive",
+    "WalBatch",
+    "WalMessage",
+    "XLogData",
+]
+
+MAX_FRAME_LENGTH = 0x3FFFFFFF
+"""The largest length word of a message, 1 GiB - 1: the server's own limit."""
+
+
+class FrameReader(Protocol):
+    """Takes bytes as they arrive and gives whole frames; the driver fills its buffer in place.
+
+    Memory grows with what has arrived, never with what a length word claims. Bytes that a view can
+    see are never written again. A fault is raised when everything before it has been taken, and
+    then again at every further call.
+    """
+
+    limit: int
+    """Largest length word to accept, 4..`MAX_FRAME_LENGTH`; lower while the peer is unknown."""
+
+    def __init__(self, chunk_size: int = 65536) -> None: ...
+
+    @property
+    def pending(self) -> int:
+        """Bytes that arrived and were not taken yet."""
+
+    def get_buffer(self, sizehint: int = -1) -> memoryview:
+        """Return room for at least one byte, to be filled from its start."""
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Tell how much of the room was filled; `ValueError` if there was not that much."""
+
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        """Take bytes that are in memory already."""
+
+    def next_frame(self) -> tuple[bytes, bytes] | None:
+        """Take the next frame as (tag, body), or return None if none is whole yet.
+
+        Raises `ProtocolError` for an unknown tag or a length out of range.
+        """
+
+
+class XLogData(Protocol):
+    """One WAL data message. Supports the buffer protocol; `bytes(message)` copies the payload.
+
+    Positions are plain integers here, since a stream brings millions of them: ``Lsn(m.wal_start)``.
+    """
+
+    def __init__(self, wal_start: int, wal_end: int, server_time: int, data: Any) -> None: ...
+
+    @property
+    def wal_start(self) -> int:
+        """Position of the data."""
+
+    @property
+    def wal_end(self) -> int:
+        """Physical: the end of the server's WAL. Logical: equal to `wal_start`."""
+
+    @property
+    def server_time(self) -> int:
+        """When the server sent it, in microseconds since 2000-01-01 00:00 UTC."""
+
+    @property
+    def server_datetime(self) -> datetime:
+        """`server_time` as an aware `datetime`."""
+
+    @property
+    def data(self) -> memoryview:
+        """The payload, read-only and not copied. The view keeps the whole chunk in memory."""
+
+    def __len__(self) -> int:
+        """Return the size of the payload in bytes."""
+
+    def __bytes__(self) -> bytes: ...
+
+
+class PrimaryKeepalive(Protocol):
+    """The server's sign of life: its position, its clock, and whether it wants an answer now."""
+
+    def __init__(self, wal_end: int, server_time: int, reply_requested: bool) -> None: ...
+
+    @property
+    def wal_end(self) -> Lsn:
+        """Physical: what was sent so far. Logical: how far the server has read its WAL."""
+
+    @property
+    def server_time(self) -> int:
+        """When the server sent it, in microseconds since 2000-01-01 00:00 UTC."""
+
+    @property
+    def server_datetime(self) -> datetime:
+        """`server_time` as an aware `datetime`."""
+
+    @property
+    def reply_requested(self) -> bool:
+        """Whether the server closes the connection unless a status comes soon."""
+
+
+WalMessage: TypeAlias = XLogData | PrimaryKeepalive
+
+
+class WalBatch(Protocol):
+    """The messages of one read, in order; each is made when it is looked at.
+
+    The columns are memoryviews over the batch's XLogData alone, keepalives left out: ``wal_start``
+    and ``wal_end`` unsigned (format ``Q``), ``server_time`` signed (``q``), 64 bits each.
+    """
+
+    @property
+    def wal_start(self) -> memoryview: ...
+    @property
+    def wal_end(self) -> memoryview: ...
+    @property
+    def server_time(self) -> memoryview: ...
+
+    @property
+    def reply_requested(self) -> bool:
+        """Whether one of the keepalives asks for an answer."""
+
+    def received(self, physical: bool) -> int:
+        """Return the highest position that the batch brought.
+
+        Logical: of any header. Physical: the end of the WAL bytes, since ``wal_end`` is only how
+        far the server has written. 0 for an empty batch.
+        """
+
+    def tail(self, index: int) -> WalBatch:
+        """Return the batch of the messages from `index` on; it shares the payloads."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[WalMessage]: ...
+    @overload
+    def __getitem__(self, index: int) -> WalMessage: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[WalMessage]: ...
+
+
+class Decoder(Protocol):
+    """Decodes pgoutput payloads, keeping the relations that they refer to."""
+
+    def __init__(self, proto_version: int = 1) -> None: ...
+
+    def feed(self, payload: Any, lsn: int | None = None) -> LogicalMessage:
+        """Decode one message from any bytes-like object or an `XLogData`.
+
+        `lsn`, for errors, is taken from an XLogData's ``wal_start`` where not given. Raises
+        `DecodeError`; the decoder then raises it again for whatever it is fed.
+        """
+
+
+# By another name, since `Codec.WalBatch` hides the class inside of `Codec`.
+_NextBatch: TypeAlias = WalBatch | None
+
+
+class Codec(Protocol):
+    """A twin: a module with these names."""
+
+    @property
+    def FrameReader(self) -> type[FrameReader]: ...
+    @property
+    def XLogData(self) -> type[XLogData]: ...
+    @property
+    def PrimaryKeepalive(self) -> type[PrimaryKeepalive]: ...
+    @property
+    def WalBatch(self) -> type[WalBatch]: ...
+    @property
+    def Decoder(self) -> type[Decoder]: ...
+
+    def next_batch(self, reader: Any) -> _NextBatch:
+        """Take all whole CopyData frames at the front of a reader of the same twin: a `WalBatch`.
+
+        None: the next frame is not whole yet, or is not CopyData. Raises `ProtocolError` when the
+        first frame is at fault.
+        """
+
+    def standby_status(
+        self, written: int, flushed: int, applied: int, client_time: int, reply_requested: bool
+    ) -> bytes:
+        """Return a whole frame with a standby status update, ready to be sent."""

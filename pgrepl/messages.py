@@ -1,0 +1,300 @@
+"""What pgoutput says, a class each, and the rows it carries.
+
+Positions are `Lsn`, times integers in microseconds since 2000-01-01 00:00 UTC with an aware
+`datetime` beside them, identifiers PostgreSQL's own numbers. All of them are immutable, compare by
+value and can be matched by position or by name. Both twins of the codec make these same classes.
+
+Source: PostgreSQL documentation, "Logical Replication Message Formats".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NoReturn, TypeAlias
+
+from .lsn import Lsn
+
+__all__ = [
+    "UNCHANGED",
+    "Begin",
+    "Column",
+    "Commit",
+    "Delete",
+    "Insert",
+    "LogicalMessage",
+    "Message",
+    "Origin",
+    "Relation",
+    "Row",
+    "Truncate",
+    "Type",
+    "Unchanged",
+    "Update",
+    "to_datetime",
+]
+
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def to_datetime(microseconds: int) -> datetime:
+    """Return the aware UTC `datetime` of a time in microseconds since 2000-01-01 00:00 UTC.
+
+    Raises `OverflowError` for a time outside the years 1 to 9999.
+    """
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+class Unchanged:
+    """The type of `UNCHANGED`, its only instance."""
+
+    __slots__ = ()
+    _only: Unchanged | None = None
+
+    def __new__(cls) -> Unchanged:
+        if cls._only is None:
+            cls._only = super().__new__(cls)
+        return cls._only
+
+    def __repr__(self) -> str:
+        return "UNCHANGED"
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError(
+            "UNCHANGED has no truth value: the server did not send this column because the update "
+            "left its out-of-line value as it was; compare with `is UNCHANGED`"
+        )
+
+    def __reduce__(self) -> str:
+        return "UNCHANGED"
+
+
+UNCHANGED: Final = Unchanged()
+"""An out-of-line (TOAST) value that an update left as it was, and that the server did not send."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a relation: `type_modifier` is -1 for none, `is_key` part of the identity."""
+
+    name: str
+    type_oid: int
+    type_modifier: int
+    is_key: bool
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Relation:
+    """A table as the server describes it before its first change, and again after DDL.
+
+    `replica_identity` is ``d`` (primary key), ``n`` (nothing), ``f`` (full row) or ``i`` (an
+    index).
+    """
+
+    oid: int
+    schema: str
+    name: str
+    replica_identity: str
+    columns: tuple[Column, ...]
+    # What rows look columns up in: position by name, for whole rows and for key-only ones.
+    _positions: dict[str, int] = field(init=False, repr=False, compare=False)
+    _key_columns: tuple[Column, ...] = field(init=False, repr=False, compare=False)
+    _key_positions: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        key_columns = tuple(column for column in self.columns if column.is_key)
+        # A frozen dataclass sets what it derives this way.
+        object.__setattr__(self, "_positions", _positions(self.columns))
+        object.__setattr__(self, "_key_columns", key_columns)
+        object.__setattr__(self, "_key_positions", _positions(key_columns))
+
+    def __repr__(self) -> str:
+        columns = ", ".join(c.name + "*" * c.is_key for c in self.columns)
+        return (
+            f"<Relation {self.schema}.{self.name} ({columns}) oid={self.oid} "
+            f"replica_identity={self.replica_identity}>"
+        )
+
+    @property
+    def key_columns(self) -> tuple[Column, ...]:
+        """The columns of the replica identity, in the order of the table."""
+        return self._key_columns
+
+
+def _positions(columns: tuple[Column, ...]) -> dict[str, int]:
+    # Backwards, so that of two equal names, which only a broken server sends, the first one counts.
+    return {columns[i].name: i for i in reversed(range(len(columns)))}
+
+
+class Row:
+    """A row by position and by name: ``row[0]``, ``row["id"]``; iterates over its values.
+
+    A value is a `str` (the server's text), `bytes` (a column sent in binary), None (NULL) or
+    `UNCHANGED`. A key-only row has the columns of the replica identity and no others.
+    """
+
+    __slots__ = ("_columns", "_positions", "_values")
+
+    def __init__(self, relation: Relation, values: tuple[Any, ...], key_only: bool = False):
+        self._columns = relation._key_columns if key_only else relation.columns
+        self._positions = relation._key_positions if key_only else relation._positions
+        self._values = values
+        if len(values) != len(self._columns):
+            raise ValueError(f"expected {len(self._columns)} values, got {len(values)}")
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns that the row has, in order."""
+        return self._columns
+
+    def __getitem__(self, key: int | str | slice) -> Any:
+        if isinstance(key, str):
+            return self._values[self._positions[key]]
+        return self._values[key]
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._values)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._positions
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the value of a column, or `default` where the row has no such column."""
+        position = self._positions.get(name)
+        return default if position is None else self._values[position]
+
+    def keys(self) -> tuple[str, ...]:
+        """Return the names of the columns, in order."""
+        return tuple(column.name for column in self._columns)
+
+    def values(self) -> tuple[Any, ...]:
+        """Return the values, in order."""
+        return self._values
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """Iterate over pairs of name and value, in order."""
+        return zip(self.keys(), self._values, strict=True)
+
+    def asdict(self) -> dict[str, Any]:
+        """Return a new dictionary from name to value."""
+        return dict(self.items())
+
+    def astuple(self) -> tuple[Any, ...]:
+        """Return the values, in order."""
+        return self._values
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Row):
+            return NotImplemented
+        return self.keys() == other.keys() and self._values == other._values
+
+    def __hash__(self) -> int:
+        return hash((self.keys(), self._values))
+
+    def __repr__(self) -> str:
+        return f"<Row {' '.join(f'{name}={value!r}' for name, value in self.items())}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """A transaction begins; `final_lsn` is the position of its commit record."""
+
+    final_lsn: Lsn
+    commit_time: int
+    xid: int
+
+    @property
+    def commit_datetime(self) -> datetime:
+        """`commit_time` as an aware `datetime`."""
+        return to_datetime(self.commit_time)
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A transaction is committed. Acknowledge it by `end_lsn`, never by `commit_lsn`."""
+
+    commit_lsn: Lsn
+    end_lsn: Lsn
+    commit_time: int
+
+    @property
+    def commit_datetime(self) -> datetime:
+        """`commit_time` as an aware `datetime`."""
+        return to_datetime(self.commit_time)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The transaction came from another server: its commit there, and the origin's name."""
+
+    commit_lsn: Lsn
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """A user-defined type that a following relation uses."""
+
+    oid: int
+    schema: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """A new row."""
+
+    relation: Relation
+    new: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A changed row: `new` always, and of the old one what the replica identity gives.
+
+    `key` is a key-only row, sent when a key column changed; `old` a full row, sent under REPLICA
+    IDENTITY FULL; at most one of them is not None.
+    """
+
+    relation: Relation
+    key: Row | None
+    old: Row | None
+    new: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """A deleted row: `key`, a key-only row, or `old`, the full one under REPLICA IDENTITY FULL."""
+
+    relation: Relation
+    key: Row | None
+    old: Row | None
+
+
+@dataclass(frozen=True, slots=True)
+class Truncate:
+    """Tables were emptied together."""
+
+    relations: tuple[Relation, ...]
+    cascade: bool
+    restart_identity: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What ``pg_logical_emit_message`` wrote; one that is not transactional stands by itself."""
+
+    transactional: bool
+    lsn: Lsn
+    prefix: str
+    content: bytes
+
+
+LogicalMessage: TypeAlias = (
+    Begin | Commit | Origin | Relation | Type | Insert | Update | Delete | Truncate | Message
+)
+"""Any message of pgoutput."""

@@ -1,0 +1,139 @@
+"""The simple query: one text, any number of results, always read to the end.
+
+Source: PostgreSQL documentation, "Simple Query".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import ProtocolError, ServerError, UsageError, server_error
+from . import frontend
+from .backend import BodyReader, ServerState, error_fields, unexpected
+from .conversation import Conversation, Frame, Send
+
+__all__ = ["Answer", "Result", "drain", "simple_query"]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one statement returned: names of its columns, rows of text or None, command tag.
+
+    A statement that returns no rows has no columns; an empty query has the tag ``""``.
+    """
+
+    columns: tuple[str, ...]
+    rows: list[tuple[str | None, ...]]
+    tag: str
+
+
+class Answer:
+    """Collects the results of a query from the server's messages, up to ReadyForQuery."""
+
+    def __init__(self, state: ServerState) -> None:
+        self.results: list[Result] = []
+        self.error: ServerError | None = None
+        self._state = state
+        self._columns: tuple[str, ...] | None = None
+        self._rows: list[tuple[str | None, ...]] = []
+
+    def take(self, frame: Frame) -> bool:
+        """Take a message in; True when it was ReadyForQuery."""
+        tag = frame[0]
+        if tag == b"T":
+            self._columns = _row_description(frame)
+        elif tag == b"D":
+            self._rows.append(self._data_row(frame))
+        elif tag in (b"C", b"I"):
+            reader = BodyReader(frame)
+            self._finish_result(reader.string() if tag == b"C" else "")
+            reader.finish()
+        elif tag == b"E":
+            self._columns, self._rows = None, []
+            # The first one is the cause; what follows in the same answer are consequences.
+            self.error = self.error or server_error(error_fields(frame))
+        elif tag == b"Z":
+            self._state.ready(frame)
+            return True
+        else:
+            raise unexpected(frame, "the answer to a query")
+        return False
+
+    def _finish_result(self, tag: str) -> None:
+        self.results.append(Result(self._columns or (), self._rows, tag))
+        self._columns, self._rows = None, []
+
+    def _data_row(self, frame: Frame) -> tuple[str | None, ...]:
+        if self._columns is None:
+            raise unexpected(frame, "RowDescription before the first row")
+        reader = BodyReader(frame)
+        count = reader.int16()
+        if count != len(self._columns):
+            raise ProtocolError(
+                f"expected a row of {len(self._columns)} columns as described, got {count}",
+                tag=b"D",
+                offset=0,
+            )
+        row = tuple(_value(reader) for _ in range(count))
+        reader.finish()
+        return row
+
+
+def simple_query(state: ServerState, sql: str) -> Conversation[list[Result]]:
+    """Run a query; returns a `Result` for each statement.
+
+    Raises `ServerError` after the whole answer was read, so that the next command works. A COPY in
+    either direction is refused with `UsageError`, likewise read to its end.
+    """
+    yield Send(frontend.query(sql))
+    answer = Answer(state)
+    refused = ""
+    while True:
+        frame: Frame = yield from state.receive()
+        tag = frame[0]
+        if tag == b"G":
+            refused = "COPY FROM STDIN"
+            yield Send(frontend.copy_fail("pgrepl does not send data in query()"))
+        elif tag == b"W":
+            refused = "START_REPLICATION; use start_streaming()"
+            yield Send(frontend.COPY_DONE)
+        elif tag == b"H":
+            refused = "COPY TO STDOUT"
+        elif refused and tag in (b"d", b"c"):
+            pass
+        elif answer.take(frame):
+            break
+    if refused:
+        raise UsageError(f"expected a command that query() can run, got {refused}")
+    if answer.error is not None:
+        raise answer.error
+    return answer.results
+
+
+def drain(state: ServerState) -> Conversation[None]:
+    """Read on to ReadyForQuery after an error in a stream; what comes before it has no meaning."""
+    while True:
+        frame: Frame = yield from state.receive()
+        if frame[0] == b"Z":
+            state.ready(frame)
+            return
+
+
+def _row_description(frame: Frame) -> tuple[str, ...]:
+    reader = BodyReader(frame)
+    count = reader.int16()
+    if count < 0:
+        raise ProtocolError(f"expected a number of columns, got {count}", tag=b"T", offset=0)
+    names = []
+    for _ in range(count):
+        names.append(reader.string())
+        reader.take(18)  # table, attribute, type, its size and modifier, format: not needed here
+    reader.finish()
+    return tuple(names)
+
+
+def _value(reader: BodyReader) -> str | None:
+    size = reader.int32()
+    if size == -1:
+        return None
+    return reader.take(size).decode("utf-8", "surrogateescape")

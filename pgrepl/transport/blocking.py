@@ -1,0 +1,266 @@
+"""The blocking driver: one socket, TLS or not, and the conversations and streams over it.
+
+The socket never blocks by itself: an operation is tried, and where it would block the driver waits
+outside of the lock until the socket is ready or the time is up. So a time limit or a Ctrl-C always
+finds things in order: what has arrived is in the reader, what was not sent yet in `_unsent`.
+One thread reads at a time; sending and closing are safe from any other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeVar
+
+from ..codec.abc import FrameReader, WalBatch
+from ..errors import ConnectionFailed, TLSError, UsageError
+from ..protocol.conversation import Exchange, Receive, ReceiveByte, Send
+from ..session.wal_stream import WalStream
+from .clock import Deadline
+
+__all__ = ["BlockingTransport"]
+
+_Result = TypeVar("_Result")
+_WAIT_READ: Final = (BlockingIOError, ssl.SSLWantReadError)
+# poll() where there is one: select() fails for descriptors above 1023.
+_Selector: Any = getattr(selectors, "PollSelector", selectors.SelectSelector)
+# A TLS read gives one record, 16 KiB at most: this many reads fill a chunk.
+_TLS_READS: Final = 4
+
+
+class BlockingTransport:
+    """Drives conversations and streams over a connected socket."""
+
+    def __init__(
+        self,
+        connected: socket.socket,
+        reader: FrameReader,
+        start_tls: Callable[[socket.socket], ssl.SSLSocket] | None = None,
+    ) -> None:
+        connected.setblocking(False)
+        self.reader = reader
+        self._socket = connected
+        self._start_tls = start_tls
+        self._unsent = bytearray()
+        self._closed = False
+        self._io_lock = threading.Lock()  # a TLS object must not be used by two threads at once
+        self._reading = threading.Lock()
+        self._readable = _Selector()
+        self._readable.register(connected.fileno(), selectors.EVENT_READ)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is closed, by this side or after a failure."""
+        return self._closed
+
+    @property
+    def socket(self) -> socket.socket:
+        """The socket; an `ssl.SSLSocket` where TLS is on."""
+        return self._socket
+
+    def close(self) -> None:
+        """Close the connection at once; safe to call again, and while another thread reads."""
+        self._closed = True
+        # Wakes a thread that waits, which then closes the descriptor when it is done with it. The
+        # method of the plain socket: the one of SSLSocket would drop the TLS state under the
+        # reader.
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+        if self._reading.acquire(blocking=False):
+            try:
+                self._release()
+            finally:
+                self._reading.release()
+
+    def _release(self) -> None:
+        self._readable.close()
+        self._socket.close()
+
+    @contextlib.contextmanager
+    def _one_reader(self) -> Iterator[None]:
+        if not self._reading.acquire(blocking=False):
+            raise UsageError(
+                "another thread is using this connection; one may read at a time, others may send "
+                "a status or close it"
+            )
+        try:
+            if self._closed:
+                raise UsageError("expected an open connection, this one is closed")
+            yield
+        finally:
+            if self._closed:
+                self._release()
+            self._reading.release()
+
+    def run(self, exchange: Exchange[_Result], deadline: Deadline) -> _Result:
+        """Drive a conversation to its end.
+
+        Raises what the conversation raises, `ConnectionFailed`, or `TimeoutError`; after the last
+        one the same exchange can be run again and goes on where it stood.
+        """
+        with self._one_reader():
+            while (request := exchange.request) is not None:
+                if isinstance(request, Send):
+                    # To `_unsent` first: whatever interrupts the sending, it is not sent twice.
+                    with self._io_lock:
+                        self._unsent += request.data
+                    exchange.answer(None)
+                    continue
+                self._flush(deadline)
+                if isinstance(request, Receive):
+                    exchange.answer(self._next_frame(deadline))
+                elif isinstance(request, ReceiveByte):
+                    exchange.answer(self._receive_byte(deadline))
+                else:
+                    self._begin_tls(deadline)
+                    exchange.answer(None)
+            self._flush(deadline)
+            return exchange.result
+
+    def next_batch(self, stream: WalStream, deadline: Deadline) -> WalBatch:
+        """Return the stream's next batch, empty when it has ended.
+
+        Raises what the stream raises, `ConnectionFailed` or `TimeoutError`.
+        """
+        with self._one_reader():
+            while (batch := stream.next_batch(self.reader)) is None:
+                try:
+                    self._fill(deadline)
+                except ConnectionFailed as error:
+                    raise stream.connection_lost(error) from None
+            return batch
+
+    def send(self, data: bytes, deadline: Deadline) -> None:
+        """Send bytes; what does not go out in time stays queued, in order, and goes out first."""
+        if self._closed:
+            raise UsageError("expected an open connection, this one is closed")
+        with self._io_lock:
+            self._unsent += data
+        self._flush(deadline)
+
+    def send_last(self, data: bytes) -> None:
+        """Send bytes before closing, if that takes no waiting and nothing is queued before them."""
+        with self._io_lock, contextlib.suppress(OSError):
+            if not self._unsent and not self._closed:
+                self._socket.send(data)
+
+    def _next_frame(self, deadline: Deadline) -> tuple[bytes, bytes]:
+        while (frame := self.reader.next_frame()) is None:
+            self._fill(deadline)
+        return frame
+
+    def _fill(self, deadline: Deadline) -> None:
+        """Receive what is there, waiting until there is something."""
+        while True:
+            try:
+                with self._io_lock:
+                    received = self._receive()
+            except _WAIT_READ:
+                self._wait(selectors.EVENT_READ, deadline)
+            except ssl.SSLWantWriteError:
+                self._wait(selectors.EVENT_WRITE, deadline)
+            except OSError as error:
+                raise self._failed("receiving", error) from error
+            else:
+                if received:
+                    return
+                raise self._failed("receiving", None)
+
+    def _receive(self) -> int:
+        total = self._socket.recv_into(self.reader.get_buffer())
+        if self._closed:
+            return 0
+        self.reader.buffer_updated(total)
+        if total and isinstance(self._socket, ssl.SSLSocket):
+            # Whatever ends this loop early comes again, and is dealt with, at the next call.
+            with contextlib.suppress(OSError):
+                for _ in range(_TLS_READS - 1):
+                    more = self._socket.recv_into(self.reader.get_buffer())
+                    self.reader.buffer_updated(more)
+                    total += more
+        return total
+
+    def _flush(self, deadline: Deadline) -> None:
+        """Send what is queued. No bytes in local variables: they may hold a password."""
+        while self._unsent:
+            try:
+                with self._io_lock:
+                    while self._unsent:
+                        del self._unsent[: self._socket.send(self._unsent)]
+            except ssl.SSLWantReadError:
+                self._wait(selectors.EVENT_READ, deadline)
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                self._wait(selectors.EVENT_WRITE, deadline)
+            except OSError as error:
+                raise self._failed("sending", error) from error
+
+    def _wait(self, event: int, deadline: Deadline) -> None:
+        left = deadline.left()
+        if event == selectors.EVENT_READ:
+            ready = self._readable.select(left)
+        else:
+            with _Selector() as selector:
+                selector.register(self._socket.fileno(), event)
+                ready = selector.select(left)
+        if not ready and (left is not None and not deadline.left()):
+            raise TimeoutError(
+                f"nothing came from the server within {deadline.timeout} s; what had arrived "
+                "before is kept and the connection can be used on"
+            )
+
+    def _receive_byte(self, deadline: Deadline) -> bytes:
+        while True:
+            try:
+                answer = self._socket.recv(1)
+            except BlockingIOError:
+                self._wait(selectors.EVENT_READ, deadline)
+            except OSError as error:
+                raise self._failed("receiving", error) from error
+            else:
+                if answer:
+                    return answer
+                raise self._failed("receiving", None)
+
+    def _begin_tls(self, deadline: Deadline) -> None:
+        if self._start_tls is None:
+            raise TLSError("expected a connection that was set up for TLS")
+        # Bytes that came before the handshake would be taken as if they had come inside TLS.
+        with contextlib.suppress(BlockingIOError):
+            if self._socket.recv(1, socket.MSG_PEEK):
+                raise TLSError(
+                    "expected nothing before the TLS handshake, got data: somebody on the way may "
+                    "be trying to slip in unprotected answers"
+                )
+        try:
+            self._socket = self._start_tls(self._socket)
+        except ssl.SSLError as error:
+            raise TLSError(f"TLS could not be set up: {error.reason or error}") from error
+        while True:
+            try:
+                self._socket.do_handshake()
+                return
+            except ssl.SSLWantReadError:
+                self._wait(selectors.EVENT_READ, deadline)
+            except ssl.SSLWantWriteError:
+                self._wait(selectors.EVENT_WRITE, deadline)
+            except ssl.SSLCertVerificationError as error:
+                raise TLSError(
+                    f"the server's certificate is not acceptable: {error.verify_message}"
+                ) from error
+            except (ssl.SSLError, ConnectionError) as error:
+                raise TLSError(f"the TLS handshake with the server failed: {error}") from error
+            except OSError as error:
+                raise self._failed("receiving", error) from error
+
+    def _failed(self, doing: str, error: OSError | None) -> ConnectionFailed:
+        if self._closed:
+            return ConnectionFailed("the connection was closed while another thread was using it")
+        if error is not None:
+            return ConnectionFailed(f"the connection to the server failed while {doing}: {error}")
+        left = self.reader.pending
+        rest = f", in the middle of a message of which {left} bytes had come" if left else ""
+        return ConnectionFailed(f"the server closed the connection{rest}; its log may say why")

@@ -1,0 +1,34 @@
+/*
+ * Frames: the outer envelope of every backend message, `u8 tag | i32 length | body`, where the
+ * length counts itself but not the tag.
+ *
+ * Source: PostgreSQL documentation, "Message Formats".
+ */
+#ifndef PGR_FRAMES_H
+#define PGR_FRAMES_H
+
+#include "pgr_base.h"
+
+enum {
+    PGR_FRAME_HEADER = 5,                /* tag and length word */
+    PGR_FRAME_MAX_LENGTH = 0x3FFFFFFF,   /* 1 GiB - 1: the server's own limit for a message */
+    PGR_FRAME_SHORT_LENGTH = 30000       /* limit for the tags that never carry data */
+};
+
+typedef struct pgr_frame {
+    const uint8_t *body;
+    uint32_t body_size;
+    uint8_t tag;
+} pgr_frame;
+
+/*
+ * Look at the frame that starts at `bytes`. `limit` is the largest length word to accept.
+ *
+ * PGR_OK: `frame` is whole. PGR_NEED_MORE: tag and body_size are set as soon as the header has
+ * arrived (tag 0 before that), so that the caller can make room for the rest. PGR_BAD: `error` is
+ * set; a bad length or tag is reported when the header is there, never after waiting for the body.
+ */
+pgr_status pgr_frame_next(const uint8_t *bytes, size_t size, uint32_t limit, pgr_frame *frame,
+                          pgr_error *error);
+
+#endif

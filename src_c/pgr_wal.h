@@ -1,0 +1,64 @@
+/*
+ * WAL: what CopyData carries while replication streams.
+ *
+ *   'w'  i64 wal_start  i64 wal_end  i64 server_time  bytes        XLogData, 25 bytes and more
+ *   'k'  i64 wal_end  i64 server_time  u8 reply_requested          primary keepalive, 18 bytes
+ *   'r'  i64 written  i64 flushed  i64 applied  i64 time  u8 reply  standby status, ours, 34 bytes
+ *
+ * Times are microseconds since 2000-01-01 00:00 UTC.
+ * Source: PostgreSQL documentation, "Streaming Replication Protocol".
+ *
+ * A run of CopyData frames is read in two steps, because the core does not allocate: measure it,
+ * then fill columns of the size found.
+ */
+#ifndef PGR_WAL_H
+#define PGR_WAL_H
+
+#include "pgr_frames.h"
+
+enum {
+    PGR_XLOGDATA_HEADER = 25,
+    PGR_KEEPALIVE_SIZE = 18,
+    PGR_STATUS_FRAME_SIZE = PGR_FRAME_HEADER + 34
+};
+
+/* A run of whole CopyData frames at the front of some bytes. */
+typedef struct pgr_wal_run {
+    size_t bytes;      /* the run's length */
+    size_t xlogdata;   /* how many of each */
+    size_t keepalives;
+} pgr_wal_run;
+
+typedef struct pgr_keepalive {
+    uint64_t wal_end;
+    int64_t server_time;
+    uint32_t index; /* which message of the run, counting both kinds */
+    uint8_t reply_requested;
+} pgr_keepalive;
+
+/* Where the contents go: one element for each XLogData, and one keepalive for each 'k'. */
+typedef struct pgr_wal_columns {
+    uint64_t *wal_start;
+    uint64_t *wal_end;
+    int64_t *server_time;
+    uint32_t *offset; /* of the payload, from the run's first byte */
+    uint32_t *size;   /* of the payload */
+    pgr_keepalive *keepalive;
+} pgr_wal_columns;
+
+/*
+ * Measure the run at the front. It ends at the first byte that is not a whole and valid CopyData
+ * frame with a known body. PGR_OK: at least one message is there. PGR_NEED_MORE: none is, the first
+ * frame is not whole, or is not CopyData. PGR_BAD: the first frame is at fault. So what came before
+ * a fault is always delivered, however the bytes were cut.
+ */
+pgr_status pgr_wal_measure(const uint8_t *bytes, size_t size, pgr_wal_run *run, pgr_error *error);
+
+/* Fill the columns from a run that was measured; nothing is checked again. */
+void pgr_wal_fill(const uint8_t *bytes, const pgr_wal_run *run, const pgr_wal_columns *columns);
+
+/* Write a whole CopyData frame with a standby status update; `out` has PGR_STATUS_FRAME_SIZE. */
+void pgr_wal_write_status(uint8_t *out, uint64_t written, uint64_t flushed, uint64_t applied,
+                          int64_t client_time, uint8_t reply_requested);
+
+#endif
