@@ -223,7 +223,7 @@ class Connection:
         return self._next_batch(timeout)
 
     def _next_batch(self, timeout: float | None) -> WalBatch:
-        deadline = Deadline(timeout)
+        deadline = Deadline.after(timeout)
         if self._unfinished is not None and not self._stopping:
             self._finish(deadline)
         stream = self._streaming()
@@ -259,7 +259,7 @@ class Connection:
         moment = now_microseconds() if timestamp is None else timestamp
         frame = self._codec.standby_status(*report, moment, reply_requested)
         try:
-            self._transport.send(frame, Deadline(timeout))
+            self._transport.send(frame, Deadline.after(timeout))
         except Error as error:
             self._after(error)
             raise
@@ -271,7 +271,7 @@ class Connection:
         the results that end the stream; at the end of a timeline they tell the next one. After a
         `TimeoutError`, call it again to go on, or `disconnect`.
         """
-        deadline = Deadline(timeout)
+        deadline = Deadline.after(timeout)
         if not self._stopping:
             self._finish(deadline)
             self._unfinished = Exchange(self._streaming().stop())
@@ -297,7 +297,7 @@ class Connection:
     # Conversations, and what is left of them after a time limit
 
     def _command(self, conversation: Conversation[_Result], timeout: float | None) -> _Result:
-        deadline = Deadline(timeout)
+        deadline = Deadline.after(timeout)
         self._finish(deadline)
         if self._stream is not None:
             if self._stream.state is not StreamState.ENDED:

@@ -48,6 +48,13 @@ typedef struct pgr_error {
     int64_t got;
 } pgr_error;
 
+/* A hint that memory will be read soon; means nothing to the result. */
+#if defined(__GNUC__)
+#define PGR_PREFETCH(p) __builtin_prefetch(p)
+#else
+#define PGR_PREFETCH(p) ((void)0)
+#endif
+
 static inline uint16_t pgr_load16(const uint8_t *p) {
     return (uint16_t)((uint16_t)p[0] << 8 | (uint16_t)p[1]);
 }

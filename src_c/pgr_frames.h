@@ -21,6 +21,9 @@ typedef struct pgr_frame {
     uint8_t tag;
 } pgr_frame;
 
+/* The longest length word for a tag: 0 = not a backend message. */
+uint32_t pgr_frame_longest(uint8_t tag);
+
 /*
  * Look at the frame that starts at `bytes`. `limit` is the largest length word to accept.
  *
@@ -28,7 +31,32 @@ typedef struct pgr_frame {
  * arrived (tag 0 before that), so that the caller can make room for the rest. PGR_BAD: `error` is
  * set; a bad length or tag is reported when the header is there, never after waiting for the body.
  */
-pgr_status pgr_frame_next(const uint8_t *bytes, size_t size, uint32_t limit, pgr_frame *frame,
-                          pgr_error *error);
+static inline pgr_status pgr_frame_next(const uint8_t *bytes, size_t size, uint32_t limit,
+                                        pgr_frame *frame, pgr_error *error) {
+    frame->tag = 0;
+    frame->body_size = 0;
+    frame->body = NULL;
+    if (size == 0)
+        return PGR_NEED_MORE;
+
+    uint8_t tag = bytes[0];
+    /* A stream is nearly all CopyData: it takes the short way. */
+    uint32_t allowed = tag == 'd' ? PGR_FRAME_MAX_LENGTH : pgr_frame_longest(tag);
+    if (allowed == 0)
+        return pgr_fail(error, PGR_FAULT_FRAME_TAG, tag, 0, 0, tag);
+    if (size < PGR_FRAME_HEADER)
+        return PGR_NEED_MORE;
+
+    if (allowed > limit)
+        allowed = limit;
+    int32_t length = pgr_signed32(pgr_load32(bytes + 1));
+    if (length < 4 || length > (int32_t)allowed)
+        return pgr_fail(error, PGR_FAULT_FRAME_LENGTH, tag, 1, (int64_t)allowed, length);
+
+    frame->tag = tag;
+    frame->body = bytes + PGR_FRAME_HEADER;
+    frame->body_size = (uint32_t)length - 4;
+    return size - PGR_FRAME_HEADER < frame->body_size ? PGR_NEED_MORE : PGR_OK;
+}
 
 #endif

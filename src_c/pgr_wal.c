@@ -1,69 +1,86 @@
 #include "pgr_wal.h"
 
-/* Check a CopyData body. Offsets count from the first byte of the body. */
-static pgr_status check_body(const uint8_t *body, uint32_t size, pgr_error *error) {
+enum { CACHE_LINE = 64, PREFETCH_AHEAD = 1024 };
+
+static inline uint64_t larger(uint64_t a, uint64_t b) {
+    return a > b ? a : b;
+}
+
+/* Say what is wrong with a CopyData body that is neither of the two. */
+static pgr_status body_fault(const uint8_t *body, uint32_t size, pgr_error *error) {
     if (size == 0)
         return pgr_fail(error, PGR_FAULT_COPY_EMPTY, 'd', 0, 1, 0);
-    switch (body[0]) {
-    case 'w':
-        if (size < PGR_XLOGDATA_HEADER)
-            return pgr_fail(error, PGR_FAULT_WAL_HEADER, 'w', 0, PGR_XLOGDATA_HEADER, size);
-        return PGR_OK;
-    case 'k':
-        if (size != PGR_KEEPALIVE_SIZE)
-            return pgr_fail(error, PGR_FAULT_KEEPALIVE_SIZE, 'k', 0, PGR_KEEPALIVE_SIZE, size);
-        return PGR_OK;
-    default:
-        return pgr_fail(error, PGR_FAULT_COPY_TAG, body[0], 0, 0, body[0]);
-    }
+    if (body[0] == 'w')
+        return pgr_fail(error, PGR_FAULT_WAL_HEADER, 'w', 0, PGR_XLOGDATA_HEADER, size);
+    if (body[0] == 'k')
+        return pgr_fail(error, PGR_FAULT_KEEPALIVE_SIZE, 'k', 0, PGR_KEEPALIVE_SIZE, size);
+    return pgr_fail(error, PGR_FAULT_COPY_TAG, body[0], 0, 0, body[0]);
 }
 
-pgr_status pgr_wal_measure(const uint8_t *bytes, size_t size, pgr_wal_run *run, pgr_error *error) {
-    run->bytes = 0;
-    run->xlogdata = 0;
-    run->keepalives = 0;
+static void take_keepalive(const uint8_t *body, const pgr_wal_columns *columns, pgr_wal_run *run) {
+    pgr_keepalive *keepalive = &columns->keepalive[run->keepalives];
+    keepalive->wal_end = pgr_load64(body + 1);
+    keepalive->server_time = pgr_signed64(pgr_load64(body + 9));
+    keepalive->reply_requested = body[17] != 0;
+    keepalive->index = (uint32_t)(run->xlogdata + run->keepalives);
+    run->keepalives++;
+    run->highest_position = larger(run->highest_position, keepalive->wal_end);
+    run->highest_end = larger(run->highest_end, keepalive->wal_end);
+}
+
+pgr_status pgr_wal_read(const uint8_t *bytes, size_t size, const pgr_wal_columns *columns,
+                        pgr_wal_run *run, pgr_error *error) {
+    /* Kept in locals: through the pointers the compiler would store them at every step. */
+    const pgr_wal_columns to = *columns;
+    pgr_wal_run got = {0, 0, 0, 0, 0, 0};
+    pgr_status status;
     for (;;) {
-        pgr_frame frame;
-        const uint8_t *at = bytes + run->bytes;
-        pgr_status status =
-            pgr_frame_next(at, size - run->bytes, PGR_FRAME_MAX_LENGTH, &frame, error);
-        if (status == PGR_OK && frame.tag != 'd')
-            status = PGR_NEED_MORE;
-        if (status == PGR_OK)
-            status = check_body(frame.body, frame.body_size, error);
-        if (status != PGR_OK)
-            return run->bytes > 0 ? PGR_OK : status;
-
-        if (frame.body[0] == 'w')
-            run->xlogdata++;
-        else
-            run->keepalives++;
-        run->bytes += PGR_FRAME_HEADER + (size_t)frame.body_size;
-    }
-}
-
-void pgr_wal_fill(const uint8_t *bytes, const pgr_wal_run *run, const pgr_wal_columns *columns) {
-    size_t at = 0, xlogdata = 0, keepalives = 0;
-    while (at < run->bytes) {
-        uint32_t length = pgr_load32(bytes + at + 1);
-        const uint8_t *body = bytes + at + PGR_FRAME_HEADER;
-        if (body[0] == 'w') {
-            columns->wal_start[xlogdata] = pgr_load64(body + 1);
-            columns->wal_end[xlogdata] = pgr_load64(body + 9);
-            columns->server_time[xlogdata] = pgr_signed64(pgr_load64(body + 17));
-            columns->offset[xlogdata] = (uint32_t)(at + PGR_FRAME_HEADER + PGR_XLOGDATA_HEADER);
-            columns->size[xlogdata] = length - 4 - PGR_XLOGDATA_HEADER;
-            xlogdata++;
-        } else {
-            pgr_keepalive *keepalive = &columns->keepalive[keepalives];
-            keepalive->wal_end = pgr_load64(body + 1);
-            keepalive->server_time = pgr_signed64(pgr_load64(body + 9));
-            keepalive->reply_requested = body[17] != 0;
-            keepalive->index = (uint32_t)(xlogdata + keepalives);
-            keepalives++;
+        /*
+         * The kernel's copy has left the bytes in the second-level cache, and where the next header
+         * is depends on this one's length: fetch what lies ahead, about a message's worth.
+         */
+        if (size - got.bytes > PREFETCH_AHEAD + 2 * CACHE_LINE) {
+            PGR_PREFETCH(bytes + got.bytes + PREFETCH_AHEAD);
+            PGR_PREFETCH(bytes + got.bytes + PREFETCH_AHEAD + CACHE_LINE);
+            PGR_PREFETCH(bytes + got.bytes + PREFETCH_AHEAD + 2 * CACHE_LINE);
         }
-        at += 1 + (size_t)length;
+        pgr_frame frame;
+        status = pgr_frame_next(bytes + got.bytes, size - got.bytes, PGR_FRAME_MAX_LENGTH, &frame,
+                                error);
+        if (status != PGR_OK || frame.tag != 'd')
+            break;
+        if (frame.body_size >= PGR_XLOGDATA_HEADER && frame.body[0] == 'w') {
+            if (got.xlogdata == to.capacity) {
+                got.full = 1;
+                break;
+            }
+            uint64_t start = pgr_load64(frame.body + 1);
+            uint32_t payload = frame.body_size - PGR_XLOGDATA_HEADER;
+            to.wal_start[got.xlogdata] = start;
+            to.wal_end[got.xlogdata] = pgr_load64(frame.body + 9);
+            to.server_time[got.xlogdata] = pgr_signed64(pgr_load64(frame.body + 17));
+            to.offset[got.xlogdata] =
+                (uint32_t)(got.bytes + PGR_FRAME_HEADER + PGR_XLOGDATA_HEADER);
+            to.size[got.xlogdata] = payload;
+            got.xlogdata++;
+            got.highest_position = larger(got.highest_position, start);
+            got.highest_end = larger(got.highest_end, start + payload);
+        } else if (frame.body_size == PGR_KEEPALIVE_SIZE && frame.body[0] == 'k') {
+            if (got.keepalives == to.keepalive_capacity) {
+                got.full = 1;
+                break;
+            }
+            take_keepalive(frame.body, &to, &got);
+        } else {
+            status = body_fault(frame.body, frame.body_size, error);
+            break;
+        }
+        got.bytes += PGR_FRAME_HEADER + (size_t)frame.body_size;
     }
+    *run = got;
+    if (got.bytes > 0 || got.full)
+        return PGR_OK;
+    return status == PGR_OK ? PGR_NEED_MORE : status;
 }
 
 void pgr_wal_write_status(uint8_t *out, uint64_t written, uint64_t flushed, uint64_t applied,

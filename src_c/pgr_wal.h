@@ -8,8 +8,8 @@
  * Times are microseconds since 2000-01-01 00:00 UTC.
  * Source: PostgreSQL documentation, "Streaming Replication Protocol".
  *
- * A run of CopyData frames is read in two steps, because the core does not allocate: measure it,
- * then fill columns of the size found.
+ * A run of CopyData frames is read in one pass into columns of the caller's: the bytes have just
+ * come from the kernel, and a second walk over them would miss the cache a second time.
  */
 #ifndef PGR_WAL_H
 #define PGR_WAL_H
@@ -22,13 +22,6 @@ enum {
     PGR_STATUS_FRAME_SIZE = PGR_FRAME_HEADER + 34
 };
 
-/* A run of whole CopyData frames at the front of some bytes. */
-typedef struct pgr_wal_run {
-    size_t bytes;      /* the run's length */
-    size_t xlogdata;   /* how many of each */
-    size_t keepalives;
-} pgr_wal_run;
-
 typedef struct pgr_keepalive {
     uint64_t wal_end;
     int64_t server_time;
@@ -38,6 +31,8 @@ typedef struct pgr_keepalive {
 
 /* Where the contents go: one element for each XLogData, and one keepalive for each 'k'. */
 typedef struct pgr_wal_columns {
+    size_t capacity; /* of the columns */
+    size_t keepalive_capacity;
     uint64_t *wal_start;
     uint64_t *wal_end;
     int64_t *server_time;
@@ -46,16 +41,24 @@ typedef struct pgr_wal_columns {
     pgr_keepalive *keepalive;
 } pgr_wal_columns;
 
-/*
- * Measure the run at the front. It ends at the first byte that is not a whole and valid CopyData
- * frame with a known body. PGR_OK: at least one message is there. PGR_NEED_MORE: none is, the first
- * frame is not whole, or is not CopyData. PGR_BAD: the first frame is at fault. So what came before
- * a fault is always delivered, however the bytes were cut.
- */
-pgr_status pgr_wal_measure(const uint8_t *bytes, size_t size, pgr_wal_run *run, pgr_error *error);
+/* What was read: a run of whole CopyData frames at the front of some bytes. */
+typedef struct pgr_wal_run {
+    size_t bytes;    /* the run's length */
+    size_t xlogdata; /* how many of each */
+    size_t keepalives;
+    uint64_t highest_position; /* of any header */
+    uint64_t highest_end;      /* of the data, if it is raw WAL: header plus size, wrapping */
+    int full;                  /* it ended only because a column is full */
+} pgr_wal_run;
 
-/* Fill the columns from a run that was measured; nothing is checked again. */
-void pgr_wal_fill(const uint8_t *bytes, const pgr_wal_run *run, const pgr_wal_columns *columns);
+/*
+ * Read the run at the front. It ends at the first byte that is not a whole and valid CopyData frame
+ * with a known body. PGR_OK: at least one message is there, or the columns had no room for it.
+ * PGR_NEED_MORE: none is, the first frame is not whole, or is not CopyData. PGR_BAD: the first frame
+ * is at fault. So what came before a fault is always delivered, however the bytes were cut.
+ */
+pgr_status pgr_wal_read(const uint8_t *bytes, size_t size, const pgr_wal_columns *columns,
+                        pgr_wal_run *run, pgr_error *error);
 
 /* Write a whole CopyData frame with a standby status update; `out` has PGR_STATUS_FRAME_SIZE. */
 void pgr_wal_write_status(uint8_t *out, uint64_t written, uint64_t flushed, uint64_t applied,

@@ -39,7 +39,7 @@ class FrameReader(Protocol):
     limit: int
     """Largest length word to accept, 4..`MAX_FRAME_LENGTH`; lower while the peer is unknown."""
 
-    def __init__(self, chunk_size: int = 65536) -> None: ...
+    def __init__(self, chunk_size: int = 131072) -> None: ...
 
     @property
     def pending(self) -> int:

@@ -50,8 +50,12 @@ class Answer:
             reader.finish()
         elif tag == b"E":
             self._columns, self._rows = None, []
+            error = server_error(error_fields(frame))
+            if error.severity != "ERROR":
+                # The server ends the session with it, so that no ReadyForQuery follows.
+                raise error
             # The first one is the cause; what follows in the same answer are consequences.
-            self.error = self.error or server_error(error_fields(frame))
+            self.error = self.error or error
         elif tag == b"Z":
             self._state.ready(frame)
             return True
@@ -111,12 +115,17 @@ def simple_query(state: ServerState, sql: str) -> Conversation[list[Result]]:
 
 
 def drain(state: ServerState) -> Conversation[None]:
-    """Read on to ReadyForQuery after an error in a stream; what comes before it has no meaning."""
+    """Read on to ReadyForQuery after an error in a stream; what comes before it has no meaning.
+
+    Raises `ServerError` where the server ends the session instead.
+    """
     while True:
         frame: Frame = yield from state.receive()
         if frame[0] == b"Z":
             state.ready(frame)
             return
+        if frame[0] == b"E" and (error := server_error(error_fields(frame))).severity != "ERROR":
+            raise error
 
 
 def _row_description(frame: Frame) -> tuple[str, ...]:

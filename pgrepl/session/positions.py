@@ -31,7 +31,8 @@ class Positions:
 
     def observe(self, position: int) -> None:
         """Take note of a position that the server sent."""
-        self.received = max(self.received, position)
+        if position > self.received:
+            self.received = position
 
     def report(self, written: int, flushed: int, applied: int) -> Report:
         """Return what may be reported when this is asked for, and remember it."""

@@ -38,6 +38,11 @@ class StreamState(enum.Enum):
     FAILED = "failed"
 
 
+# Looked up once: this is asked for every batch.
+_STREAMING: Final = StreamState.STREAMING
+_ENDING: Final = StreamState.ENDING
+
+
 class WalStream:
     """One stream: what it brings, what is reported back, how it is stopped."""
 
@@ -63,8 +68,8 @@ class WalStream:
         An empty batch says that the stream has ended. Raises `ServerError` for an error that the
         server sent, and `ProtocolError`.
         """
-        while self.state in (StreamState.STREAMING, StreamState.ENDING):
-            if self.state is StreamState.STREAMING:
+        while self.state is _STREAMING or self.state is _ENDING:
+            if self.state is _STREAMING:
                 batch = self._codec.next_batch(reader)
                 if batch is not None:
                     self.positions.observe(batch.received(self.physical))

@@ -13,7 +13,7 @@ import selectors
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from ..codec.abc import FrameReader, WalBatch
@@ -80,21 +80,20 @@ class BlockingTransport:
         self._readable.close()
         self._socket.close()
 
-    @contextlib.contextmanager
-    def _one_reader(self) -> Iterator[None]:
+    def _begin_reading(self) -> None:
         if not self._reading.acquire(blocking=False):
             raise UsageError(
                 "another thread is using this connection; one may read at a time, others may send "
                 "a status or close it"
             )
-        try:
-            if self._closed:
-                raise UsageError("expected an open connection, this one is closed")
-            yield
-        finally:
-            if self._closed:
-                self._release()
-            self._reading.release()
+        if self._closed:
+            self._end_reading()
+            raise UsageError("expected an open connection, this one is closed")
+
+    def _end_reading(self) -> None:
+        if self._closed:
+            self._release()
+        self._reading.release()
 
     def run(self, exchange: Exchange[_Result], deadline: Deadline) -> _Result:
         """Drive a conversation to its end.
@@ -102,7 +101,8 @@ class BlockingTransport:
         Raises what the conversation raises, `ConnectionFailed`, or `TimeoutError`; after the last
         one the same exchange can be run again and goes on where it stood.
         """
-        with self._one_reader():
+        self._begin_reading()
+        try:
             while (request := exchange.request) is not None:
                 if isinstance(request, Send):
                     # To `_unsent` first: whatever interrupts the sending, it is not sent twice.
@@ -120,19 +120,23 @@ class BlockingTransport:
                     exchange.answer(None)
             self._flush(deadline)
             return exchange.result
+        finally:
+            self._end_reading()
 
     def next_batch(self, stream: WalStream, deadline: Deadline) -> WalBatch:
         """Return the stream's next batch, empty when it has ended.
 
         Raises what the stream raises, `ConnectionFailed` or `TimeoutError`.
         """
-        with self._one_reader():
+        self._begin_reading()
+        try:
             while (batch := stream.next_batch(self.reader)) is None:
-                try:
-                    self._fill(deadline)
-                except ConnectionFailed as error:
-                    raise stream.connection_lost(error) from None
+                self._fill(deadline)
             return batch
+        except ConnectionFailed as error:
+            raise stream.connection_lost(error) from None
+        finally:
+            self._end_reading()
 
     def send(self, data: bytes, deadline: Deadline) -> None:
         """Send bytes; what does not go out in time stays queued, in order, and goes out first."""

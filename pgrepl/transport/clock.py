@@ -25,6 +25,14 @@ class Deadline:
         self.timeout = timeout
         self._end = None if timeout is None else time.monotonic() + max(timeout, 0.0)
 
+    @classmethod
+    def after(cls, timeout: float | None) -> Deadline:
+        """Return the deadline for a timeout; the same one for every call without a limit."""
+        return _UNLIMITED if timeout is None else cls(timeout)
+
     def left(self) -> float | None:
         """Return the seconds left, 0.0 when the time has run out, None without a limit."""
         return None if self._end is None else max(self._end - time.monotonic(), 0.0)
+
+
+_UNLIMITED: Final = Deadline(None)

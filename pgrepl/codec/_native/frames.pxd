@@ -13,6 +13,18 @@ cdef extern from "pgr_base.h":
         long long expected
         long long got
 
+cdef extern from "pgr_frames.h":
+    enum:
+        PGR_FRAME_HEADER
+        PGR_FRAME_MAX_LENGTH
+    ctypedef struct pgr_frame:
+        const uint8_t *body
+        uint32_t body_size
+        uint8_t tag
+    pgr_status pgr_frame_next(
+        const uint8_t *bytes, size_t size, uint32_t limit, pgr_frame *frame, pgr_error *error
+    ) nogil
+
 
 cdef class Chunk:
     cdef uint8_t *bytes
@@ -27,6 +39,7 @@ cdef class FrameReader:
     cdef size_t start       # of what was not taken yet
     cdef size_t end         # of what has arrived
     cdef size_t chunk_size
+    cdef size_t typical_frame   # size of a frame in the last batch, for the next one's columns
     cdef uint32_t max_length
     cdef size_t missing(self)
     cdef int make_room(self) except -1

@@ -23,17 +23,6 @@ cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *)
     PyObject *PyList_GET_ITEM(PyObject *, Py_ssize_t)
 
-cdef extern from "pgr_frames.h":
-    enum:
-        PGR_FRAME_HEADER
-    ctypedef struct pgr_frame:
-        const uint8_t *body
-        uint32_t body_size
-        uint8_t tag
-    pgr_status pgr_frame_next(
-        const uint8_t *bytes, size_t size, uint32_t limit, pgr_frame *frame, pgr_error *error
-    ) nogil
-
 
 cdef enum:
     MAX_SPARES = 3          # the consumer's batch, the one before it, and one more
@@ -71,10 +60,11 @@ cdef class Chunk:
 cdef class FrameReader:
     """Takes bytes as they arrive and gives whole frames; see `pgrepl.codec.abc.FrameReader`."""
 
-    def __cinit__(self, size_t chunk_size=65536):
+    def __cinit__(self, size_t chunk_size=131072):
         if chunk_size < 64:
             raise ValueError(f"expected a chunk size of at least 64 bytes, got {chunk_size}")
         self.chunk_size = chunk_size
+        self.typical_frame = 64
         self.chunk = Chunk(chunk_size)
         self.spares = []
         self.max_length = MAX_FRAME_LENGTH

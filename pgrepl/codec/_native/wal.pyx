@@ -1,6 +1,6 @@
 """WAL, native: runs of CopyData as batches, one object a message, made when it is looked at.
 
-A batch reads all headers of a run at once, in C, into columns; a message is a few numbers and a
+A batch reads all headers of a run at once, in C, into columns; a message is three numbers and a
 reference to the chunk that its payload lies in. The message itself exports the buffer: `bytes(m)`,
 `memoryview(m)` and `struct.unpack_from(f, m)` need no view object in between.
 """
@@ -10,9 +10,22 @@ from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBuffer_Fill
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.memoryview cimport PyMemoryView_FromObject
+from cpython.object cimport PyObject, PyTypeObject
+from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from .frames cimport PGR_BAD, PGR_NEED_MORE, PGR_OK, Chunk, FrameReader, pgr_error, pgr_status
+from .frames cimport (
+    PGR_BAD,
+    PGR_FRAME_MAX_LENGTH,
+    PGR_NEED_MORE,
+    PGR_OK,
+    Chunk,
+    FrameReader,
+    pgr_error,
+    pgr_frame,
+    pgr_frame_next,
+    pgr_status,
+)
 
 from collections.abc import Sequence
 
@@ -25,32 +38,57 @@ cdef extern from "pgr_wal.h":
     uint32_t pgr_load32(const uint8_t *) nogil
     enum:
         PGR_STATUS_FRAME_SIZE
-    ctypedef struct pgr_wal_run:
-        size_t bytes
-        size_t xlogdata
-        size_t keepalives
     ctypedef struct pgr_keepalive:
         uint64_t wal_end
         int64_t server_time
         uint32_t index
         uint8_t reply_requested
     ctypedef struct pgr_wal_columns:
+        size_t capacity
+        size_t keepalive_capacity
         uint64_t *wal_start
         uint64_t *wal_end
         int64_t *server_time
         uint32_t *offset
         uint32_t *size
         pgr_keepalive *keepalive
-    pgr_status pgr_wal_measure(
-        const uint8_t *bytes, size_t size, pgr_wal_run *run, pgr_error *error
-    ) nogil
-    void pgr_wal_fill(
-        const uint8_t *bytes, const pgr_wal_run *run, const pgr_wal_columns *columns
+    ctypedef struct pgr_wal_run:
+        size_t bytes
+        size_t xlogdata
+        size_t keepalives
+        uint64_t highest_position
+        uint64_t highest_end
+        bint full
+    pgr_status pgr_wal_read(
+        const uint8_t *bytes, size_t size, const pgr_wal_columns *columns, pgr_wal_run *run,
+        pgr_error *error
     ) nogil
     void pgr_wal_write_status(
         uint8_t *out, uint64_t written, uint64_t flushed, uint64_t applied, int64_t client_time,
         uint8_t reply_requested
     ) nogil
+
+
+cdef extern from "Python.h":
+    ctypedef struct PyMemberDef:
+        const char *name
+        int type
+        Py_ssize_t offset
+        int flags
+        const char *doc
+    int T_OBJECT_EX
+    int READONLY
+    object PyDescr_NewMember(PyTypeObject *type, PyMemberDef *member)
+    void PyType_Modified(PyTypeObject *type)
+
+cdef extern from *:
+    """
+    #include "structmember.h"
+    #define TYPE_DICT(type) ((type)->tp_dict)
+    #define TYPE_SIZE(type) ((type)->tp_basicsize)
+    """
+    PyObject *TYPE_DICT(PyTypeObject *)
+    Py_ssize_t TYPE_SIZE(PyTypeObject *)
 
 
 # No cycle can pass through these: they refer to chunks, bytes and columns only.
@@ -60,9 +98,10 @@ cdef extern from "pgr_wal.h":
 cdef class XLogData:
     """One WAL data message; see `pgrepl.codec.abc.XLogData`."""
 
-    cdef readonly uint64_t wal_start
-    cdef readonly uint64_t wal_end
-    cdef readonly int64_t server_time
+    # Python reads these three as slots, see expose_slots().
+    cdef object wal_start
+    cdef object wal_end
+    cdef object server_time
     cdef const uint8_t *payload
     cdef Py_ssize_t size
     cdef object owner       # of the payload's memory: a Chunk, or bytes
@@ -72,9 +111,9 @@ cdef class XLogData:
     def __init__(self, wal_start, wal_end, server_time, data):
         if self.owner is not None:
             raise TypeError("an XLogData cannot be initialised twice")
-        self.wal_start = wal_start
-        self.wal_end = wal_end
-        self.server_time = server_time
+        self.wal_start = <uint64_t>wal_start
+        self.wal_end = <uint64_t>wal_end
+        self.server_time = <int64_t>server_time
         self.owner = bytes(data)
         self.payload = <const uint8_t *>PyBytes_AS_STRING(self.owner)
         self.size = PyBytes_GET_SIZE(self.owner)
@@ -117,6 +156,53 @@ cdef class XLogData:
             f"<XLogData wal_start={encode_lsn(self.wal_start)} wal_end={encode_lsn(self.wal_end)} "
             f"server_time={self.server_time} {self.size} bytes>"
         )
+
+
+cdef PyMemberDef[3] slots
+
+
+cdef int expose_slot(
+    PyMemberDef *slot, const char *name, const char *doc, XLogData probe, object content
+) except -1:
+    # Where the compiler has put a field is found out by looking for what is in it.
+    cdef PyTypeObject *type = <PyTypeObject *>XLogData
+    cdef Py_ssize_t i
+    for i in range(TYPE_SIZE(type) // <Py_ssize_t>sizeof(void *)):
+        if (<void **><void *>probe)[i] == <void *>content:
+            slot.name = name
+            slot.type = T_OBJECT_EX
+            slot.offset = i * <Py_ssize_t>sizeof(void *)
+            slot.flags = READONLY
+            slot.doc = doc
+            (<dict>TYPE_DICT(type))[name.decode("ascii")] = PyDescr_NewMember(type, slot)
+            PyType_Modified(type)
+            return 0
+    raise SystemError("a field of XLogData is not where it should be")
+
+
+cdef int expose_slots() except -1:
+    """Let Python read the header fields as slots, as of a class with `__slots__`.
+
+    The interpreter has an instruction for those, which costs a tenth of a property's getter; and
+    the headers are what is read of every message.
+    """
+    cdef XLogData probe = XLogData.__new__(XLogData)
+    probe.wal_start = object()
+    probe.wal_end = object()
+    probe.server_time = object()
+    expose_slot(&slots[0], b"wal_start", b"Position of the data.", probe, probe.wal_start)
+    expose_slot(
+        &slots[1], b"wal_end", b"The server's position: where its WAL ends, or wal_start again.",
+        probe, probe.wal_end
+    )
+    expose_slot(
+        &slots[2], b"server_time", b"When it was sent, in microseconds since 2000-01-01 UTC.",
+        probe, probe.server_time
+    )
+    return 0
+
+
+expose_slots()
 
 
 @cython.final
@@ -175,25 +261,31 @@ cdef class Table:
     cdef uint8_t *memory
 
     @staticmethod
-    cdef Table of(const pgr_wal_run *run):
+    cdef Table of(size_t capacity, size_t keepalives):
         cdef Table self = Table.__new__(Table)
-        cdef size_t n = run.xlogdata
+        cdef pgr_wal_columns *to = &self.columns
         self.memory = <uint8_t *>PyMem_RawMalloc(
-            run.keepalives * sizeof(pgr_keepalive) + n * (3 * sizeof(uint64_t) + 2 * sizeof(uint32_t))
+            keepalives * sizeof(pgr_keepalive)
+            + capacity * (3 * sizeof(uint64_t) + 2 * sizeof(uint32_t))
         )
         if self.memory == NULL:
             raise MemoryError()
+        to.capacity = capacity
+        to.keepalive_capacity = keepalives
         # Widest first, so that each column is aligned.
-        self.columns.keepalive = <pgr_keepalive *>self.memory
-        self.columns.wal_start = <uint64_t *>(self.columns.keepalive + run.keepalives)
-        self.columns.wal_end = self.columns.wal_start + n
-        self.columns.server_time = <int64_t *>(self.columns.wal_end + n)
-        self.columns.offset = <uint32_t *>(self.columns.server_time + n)
-        self.columns.size = self.columns.offset + n
+        to.keepalive = <pgr_keepalive *>self.memory
+        to.wal_start = <uint64_t *>(to.keepalive + keepalives)
+        to.wal_end = to.wal_start + capacity
+        to.server_time = <int64_t *>(to.wal_end + capacity)
+        to.offset = <uint32_t *>(to.server_time + capacity)
+        to.size = to.offset + capacity
         return self
 
     def __dealloc__(self):
         PyMem_RawFree(self.memory)
+
+
+cdef Table NO_MESSAGES = Table.of(0, 0)
 
 
 @cython.final
@@ -236,22 +328,22 @@ cdef class WalBatch:
     cdef Table table
     cdef Chunk chunk
     cdef const uint8_t *bytes       # of the run that the columns' offsets count from
-    cdef size_t size                # of the run
-    cdef Py_ssize_t xlogdata
-    cdef Py_ssize_t keepalives
+    cdef pgr_wal_run run
 
-    def __init__(self):
-        # An empty batch, which says that streaming has ended.
-        cdef pgr_wal_run nothing
-        if self.table is None:
-            nothing.bytes = nothing.xlogdata = nothing.keepalives = 0
-            self.table = Table.of(&nothing)
+    def __cinit__(self):
+        # An empty batch, which says that streaming has ended, until batch_at() fills it.
+        self.table = NO_MESSAGES
+        self.run.bytes = self.run.xlogdata = self.run.keepalives = 0
+        self.run.highest_position = self.run.highest_end = 0
 
     cdef XLogData make_xlogdata(self, Py_ssize_t i):
         cdef XLogData message = XLogData.__new__(XLogData)
         cdef pgr_wal_columns *columns = &self.table.columns
         message.wal_start = columns.wal_start[i]
-        message.wal_end = columns.wal_end[i]
+        if columns.wal_end[i] == columns.wal_start[i]:
+            message.wal_end = message.wal_start     # so it always is in a logical stream
+        else:
+            message.wal_end = columns.wal_end[i]
         message.server_time = columns.server_time[i]
         message.payload = self.bytes + columns.offset[i]
         message.size = columns.size[i]
@@ -269,17 +361,17 @@ cdef class WalBatch:
         # Keepalives are few: count those that come before.
         cdef Py_ssize_t before = 0
         cdef pgr_keepalive *keepalive = self.table.columns.keepalive
-        while before < self.keepalives and keepalive[before].index < index:
+        while before < <Py_ssize_t>self.run.keepalives and keepalive[before].index < index:
             before += 1
-        if before < self.keepalives and keepalive[before].index == index:
+        if before < <Py_ssize_t>self.run.keepalives and keepalive[before].index == index:
             return self.make_keepalive(before)
         return self.make_xlogdata(index - before)
 
     def __len__(self):
-        return self.xlogdata + self.keepalives
+        return <Py_ssize_t>(self.run.xlogdata + self.run.keepalives)
 
     def __getitem__(self, index):
-        cdef Py_ssize_t count = self.xlogdata + self.keepalives, i
+        cdef Py_ssize_t count = len(self), i
         if isinstance(index, slice):
             return [self.make(i) for i in range(*index.indices(count))]
         i = index
@@ -297,52 +389,48 @@ cdef class WalBatch:
     @property
     def wal_start(self):
         """Positions of the XLogData: a memoryview of unsigned 64-bit integers."""
-        return Column.view(self.table, self.table.columns.wal_start, b"Q", self.xlogdata)
+        return Column.view(self.table, self.table.columns.wal_start, b"Q", self.run.xlogdata)
 
     @property
     def wal_end(self):
         """The server's position at each XLogData: a memoryview of unsigned 64-bit integers."""
-        return Column.view(self.table, self.table.columns.wal_end, b"Q", self.xlogdata)
+        return Column.view(self.table, self.table.columns.wal_end, b"Q", self.run.xlogdata)
 
     @property
     def server_time(self):
         """When each XLogData was sent: a memoryview of signed 64-bit integers, microseconds."""
-        return Column.view(self.table, self.table.columns.server_time, b"q", self.xlogdata)
+        return Column.view(self.table, self.table.columns.server_time, b"q", self.run.xlogdata)
 
     @property
     def reply_requested(self):
         """Whether one of the keepalives asks for an answer."""
-        cdef Py_ssize_t i
-        for i in range(self.keepalives):
+        cdef size_t i
+        for i in range(self.run.keepalives):
             if self.table.columns.keepalive[i].reply_requested:
                 return True
         return False
 
     def received(self, bint physical):
         """Return the highest position that the batch brought; 0 for an empty one."""
-        cdef pgr_wal_columns *columns = &self.table.columns
-        cdef uint64_t highest = 0, position
-        cdef Py_ssize_t i
-        for i in range(self.xlogdata):
-            position = columns.wal_start[i] + (columns.size[i] if physical else 0)
-            highest = max(highest, position)
-        for i in range(self.keepalives):
-            highest = max(highest, columns.keepalive[i].wal_end)
-        return highest
+        return self.run.highest_end if physical else self.run.highest_position
 
     def tail(self, Py_ssize_t index):
         """Return the batch of the messages from `index` on; it shares the payloads."""
-        cdef Py_ssize_t count = self.xlogdata + self.keepalives
+        cdef Py_ssize_t count = len(self)
         cdef size_t at = 0
         if not 0 <= index <= count:
             raise IndexError(f"expected an index between 0 and {count}, got {index}")
-        for _ in range(index):
+        cdef Py_ssize_t i
+        for i in range(index):
             at += 1 + pgr_load32(self.bytes + at + 1)
-        cdef WalBatch batch = batch_at(self.chunk, self.bytes + at, self.size - at)
-        return WalBatch() if batch is None else batch
+        if index == count:
+            return WalBatch()
+        return batch_at(
+            self.chunk, self.bytes + at, self.run.bytes - at, self.run.xlogdata, self.run.keepalives
+        )
 
     def __repr__(self):
-        return f"<WalBatch {self.xlogdata} XLogData, {self.keepalives} keepalives>"
+        return f"<WalBatch {self.run.xlogdata} XLogData, {self.run.keepalives} keepalives>"
 
 
 @cython.final
@@ -352,21 +440,21 @@ cdef class WalIterator:
     """Makes a batch's messages in order."""
 
     cdef WalBatch batch
-    cdef Py_ssize_t xlogdata        # how many of each were made
-    cdef Py_ssize_t keepalives
+    cdef size_t xlogdata            # how many of each were made
+    cdef size_t keepalives
 
     def __iter__(self):
         return self
 
     def __next__(self):
         cdef WalBatch batch = self.batch
-        if self.keepalives < batch.keepalives and (
+        if self.keepalives < batch.run.keepalives and (
             batch.table.columns.keepalive[self.keepalives].index
             == self.xlogdata + self.keepalives
         ):
             self.keepalives += 1
             return batch.make_keepalive(self.keepalives - 1)
-        if self.xlogdata == batch.xlogdata:
+        if self.xlogdata == batch.run.xlogdata:
             raise StopIteration
         self.xlogdata += 1
         return batch.make_xlogdata(self.xlogdata - 1)
@@ -375,33 +463,52 @@ cdef class WalIterator:
 Sequence.register(WalBatch)
 
 
-cdef WalBatch batch_at(Chunk chunk, const uint8_t *bytes, size_t size):
+cdef enum:
+    MIN_FRAME = 23              # the shortest, a keepalive; an XLogData without payload has 30
+    FEW_KEEPALIVES = 16         # more in one read are rare
+
+
+cdef WalBatch batch_at(
+    Chunk chunk, const uint8_t *bytes, size_t size, size_t capacity, size_t keepalives
+):
     # The batch of the run at the front of some bytes of a chunk; None where no run begins there.
-    cdef pgr_wal_run run
     cdef pgr_error error
-    cdef pgr_status status = pgr_wal_measure(bytes, size, &run, &error)
+    cdef WalBatch batch = WalBatch.__new__(WalBatch)
+    batch.table = Table.of(capacity, keepalives)
+    cdef pgr_status status = pgr_wal_read(bytes, size, &batch.table.columns, &batch.run, &error)
+    if status == PGR_OK and batch.run.full:
+        # More messages than was guessed: read again, with room for the shortest possible.
+        batch.table = Table.of(size // MIN_FRAME + 1, size // MIN_FRAME + 1)
+        pgr_wal_read(bytes, size, &batch.table.columns, &batch.run, &error)
     if status == PGR_NEED_MORE:
         return None
     if status == PGR_BAD:
         raise fault_error(error.fault, error.tag, error.offset, error.expected, error.got)
-    cdef WalBatch batch = WalBatch.__new__(WalBatch)
-    batch.table = Table.of(&run)
-    pgr_wal_fill(bytes, &run, &batch.table.columns)
     batch.chunk = chunk
     batch.bytes = bytes
-    batch.size = run.bytes
-    batch.xlogdata = <Py_ssize_t>run.xlogdata
-    batch.keepalives = <Py_ssize_t>run.keepalives
     return batch
 
 
 def next_batch(FrameReader reader not None):
     """Take all whole CopyData frames at the front of a reader; see `pgrepl.codec.abc.Codec`."""
-    cdef WalBatch batch = batch_at(
-        reader.chunk, reader.chunk.bytes + reader.start, reader.end - reader.start
+    cdef size_t size = reader.end - reader.start
+    cdef const uint8_t *bytes = reader.chunk.bytes + reader.start
+    cdef pgr_frame frame
+    cdef pgr_error error
+    cdef WalBatch batch
+    # Between two reads there is a piece of a message: no batch need be made to see that.
+    if pgr_frame_next(bytes, size, PGR_FRAME_MAX_LENGTH, &frame, &error) == PGR_NEED_MORE:
+        return None
+    batch = batch_at(
+        reader.chunk, bytes, size, size // reader.typical_frame + 16, FEW_KEEPALIVES
     )
     if batch is not None:
-        reader.start += batch.size
+        reader.start += batch.run.bytes
+        # Somewhat below the average, so that the guess is seldom too low.
+        reader.typical_frame = max(
+            <size_t>MIN_FRAME,
+            batch.run.bytes * 3 // (4 * (batch.run.xlogdata + batch.run.keepalives)),
+        )
     return batch
 
 

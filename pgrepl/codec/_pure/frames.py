@@ -46,7 +46,7 @@ def parse_header(data: bytes, at: int, limit: int) -> tuple[int, int] | None:
 class FrameReader:
     """Takes bytes as they arrive and gives whole frames; see `pgrepl.codec.abc.FrameReader`."""
 
-    def __init__(self, chunk_size: int = 65536) -> None:
+    def __init__(self, chunk_size: int = 131072) -> None:
         if chunk_size < 64:
             raise ValueError(f"expected a chunk size of at least 64 bytes, got {chunk_size}")
         self._limit = MAX_FRAME_LENGTH
