@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self, TypeVar
 
+from .codec import PrimaryKeepalive, WalBatch, XLogData
 from .codec import codec as default_codec
-from .codec.abc import Codec, WalBatch, WalMessage
+from .codec.abc import Codec
 from .errors import Error, ServerError, UsageError
 from .protocol import replication
 from .protocol.backend import ServerState
@@ -79,8 +80,8 @@ class Connection:
         self._codec = codec
         self._stream: WalStream | None = None
         # The batch that receive_wal_message() hands out, and how far it has come.
-        self._batch = codec.WalBatch()
-        self._messages: Iterator[WalMessage] = iter(())
+        self._batch: WalBatch = _empty_batch(codec)
+        self._messages: Iterator[XLogData | PrimaryKeepalive] = iter(())
         self._taken = 0
         # A conversation that a time limit cut off.
         self._unfinished: Exchange[Any] | None = None
@@ -195,7 +196,9 @@ class Connection:
         self._was_stopped = False
         self._stream = WalStream(self._codec, self._state, physical, results)
 
-    def receive_wal_message(self, timeout: float | None = None) -> WalMessage | None:
+    def receive_wal_message(
+        self, timeout: float | None = None
+    ) -> XLogData | PrimaryKeepalive | None:
         """Return the next message of the stream; None: streaming has ended.
 
         Notices are logged under ``pgrepl.notice`` and do not show here. Raises `TimeoutError`,
@@ -220,9 +223,11 @@ class Connection:
             rest = self._batch.tail(self._taken)
             self._forget_batch()
             return rest
-        return self._next_batch(timeout)
+        batch: WalBatch = self._next_batch(timeout)
+        return batch
 
-    def _next_batch(self, timeout: float | None) -> WalBatch:
+    def _next_batch(self, timeout: float | None) -> Any:
+        # Any: a `WalBatch` of the twin in use, which the rooms below know by its contract alone.
         deadline = Deadline.after(timeout)
         if self._unfinished is not None and not self._stopping:
             self._finish(deadline)
@@ -283,7 +288,7 @@ class Connection:
         return results
 
     def _forget_batch(self) -> None:
-        self._batch = self._codec.WalBatch()
+        self._batch = _empty_batch(self._codec)
         self._messages = iter(())
         self._taken = 0
 
@@ -360,3 +365,7 @@ class Connection:
         else:
             status = "commands" if self._stream is None else self._stream.state.value
         return f"<pgrepl.Connection pid={self.pid} {status}>"
+
+
+def _empty_batch(codec: Codec) -> Any:
+    return codec.WalBatch()
