@@ -242,6 +242,9 @@ class Connection:
                 if not self.closed:
                     self._unfinished = Exchange(drain(self._state))
             raise
+        except BaseException:
+            self._after_interruption()
+            raise
 
     def send_standby_status(
         self,
@@ -263,11 +266,9 @@ class Connection:
         report = self._streaming().positions.report(written, flushed, applied)
         moment = now_microseconds() if timestamp is None else timestamp
         frame = self._codec.standby_status(*report, moment, reply_requested)
-        try:
-            self._transport.send(frame, Deadline.after(timeout))
-        except Error as error:
-            self._after(error)
-            raise
+        # After a failure the connection is left open for receiving: what the server said before it
+        # closed, and why it did, may still be there to be read.
+        self._transport.send(frame, Deadline.after(timeout))
 
     def stop_streaming(self, timeout: float | None = None) -> list[Result]:
         """End the stream and return to commands; discards what the server still sends.
@@ -324,6 +325,9 @@ class Connection:
             self._after(error)
             if raising or self.closed or not isinstance(error, ServerError):
                 raise
+        except BaseException:
+            self._after_interruption()
+            raise
         finally:
             if exchange.request is None:
                 self._unfinished = None
@@ -333,6 +337,11 @@ class Connection:
         """Close the connection after an error that leaves it in no known state."""
         fatal = isinstance(error, ServerError) and error.severity != "ERROR"
         if fatal or not isinstance(error, ServerError | UsageError):
+            self._transport.close()
+
+    def _after_interruption(self) -> None:
+        """Close the connection if an exception from outside may have cost a message."""
+        if not self._transport.was_waiting:
             self._transport.close()
 
     def disconnect(self) -> None:

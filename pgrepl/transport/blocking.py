@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 
 from ..codec.abc import FrameReader, WalBatch
 from ..errors import ConnectionFailed, TLSError, UsageError
-from ..protocol.conversation import Exchange, Receive, ReceiveByte, Send
+from ..protocol.conversation import Exchange, Frame, Receive, ReceiveByte, Send
 from ..session.wal_stream import WalStream
 from .clock import Deadline
 
@@ -47,6 +47,7 @@ class BlockingTransport:
         self._start_tls = start_tls
         self._unsent = bytearray()
         self._closed = False
+        self._waiting = False
         self._io_lock = threading.Lock()  # a TLS object must not be used by two threads at once
         self._reading = threading.Lock()
         self._readable = _Selector()
@@ -89,6 +90,16 @@ class BlockingTransport:
         if self._closed:
             self._end_reading()
             raise UsageError("expected an open connection, this one is closed")
+        self._waiting = False
+
+    @property
+    def was_waiting(self) -> bool:
+        """Whether an exception from outside, Ctrl-C above all, found everything in order.
+
+        It did if it came while the driver waited; anywhere else it may have come between taking a
+        message and handing it on.
+        """
+        return self._waiting
 
     def _end_reading(self) -> None:
         if self._closed:
@@ -110,10 +121,11 @@ class BlockingTransport:
                         self._unsent += request.data
                     exchange.answer(None)
                     continue
-                self._flush(deadline)
                 if isinstance(request, Receive):
-                    exchange.answer(self._next_frame(deadline))
-                elif isinstance(request, ReceiveByte):
+                    exchange.answer(self._reply(deadline))
+                    continue
+                self._flush(deadline)
+                if isinstance(request, ReceiveByte):
                     exchange.answer(self._receive_byte(deadline))
                 else:
                     self._begin_tls(deadline)
@@ -152,7 +164,17 @@ class BlockingTransport:
             if not self._unsent and not self._closed:
                 self._socket.send(data)
 
-    def _next_frame(self, deadline: Deadline) -> tuple[bytes, bytes]:
+    def _reply(self, deadline: Deadline) -> Frame:
+        try:
+            self._flush(deadline)
+        except ConnectionFailed as failure:
+            # Before it closed the connection the server may have said why.
+            with contextlib.suppress(ConnectionFailed, TimeoutError):
+                return self._next_frame(Deadline(0.0))
+            raise failure from None
+        return self._next_frame(deadline)
+
+    def _next_frame(self, deadline: Deadline) -> Frame:
         while (frame := self.reader.next_frame()) is None:
             self._fill(deadline)
         return frame
@@ -204,6 +226,7 @@ class BlockingTransport:
 
     def _wait(self, event: int, deadline: Deadline) -> None:
         left = deadline.left()
+        self._waiting = True
         if event == selectors.EVENT_READ:
             ready = self._readable.select(left)
         else:
@@ -215,6 +238,7 @@ class BlockingTransport:
                 f"nothing came from the server within {deadline.timeout} s; what had arrived "
                 "before is kept and the connection can be used on"
             )
+        self._waiting = False
 
     def _receive_byte(self, deadline: Deadline) -> bytes:
         while True:
