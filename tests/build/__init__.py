@@ -1,0 +1,1 @@
+"""The package's own artefacts: what they carry, and that they install and work."""
