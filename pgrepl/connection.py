@@ -323,7 +323,8 @@ class Connection:
             return self._transport.run(exchange, deadline)
         except Error as error:
             self._after(error)
-            if raising or self.closed or not isinstance(error, ServerError):
+            # What a command that was cut off came to is of no interest to the next one.
+            if raising or self.closed or exchange.request is not None:
                 raise
         except BaseException:
             self._after_interruption()

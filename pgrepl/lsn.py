@@ -10,6 +10,7 @@ Source: PostgreSQL documentation, "pg_lsn Type".
 
 from __future__ import annotations
 
+import operator
 import re
 from typing import Self
 
@@ -24,10 +25,11 @@ def encode_lsn(position: int) -> str:
 
     Raises `ValueError` for a number outside 0..2**64-1.
     """
-    if not 0 <= position < _LIMIT:
-        raise ValueError(f"expected an LSN between 0 and 2**64-1, got {int(position)}")
-    # int(): the caller may hand in an Lsn, whose own formatting ends up here again.
-    number = int(position)
+    # int(): the caller may hand in an Lsn, whose own formatting ends up here again. index(): a
+    # float is no position, and would lose its last digits.
+    number = int(operator.index(position))
+    if not 0 <= number < _LIMIT:
+        raise ValueError(f"expected an LSN between 0 and 2**64-1, got {number}")
     return f"{number >> 32:X}/{number & 0xFFFFFFFF:X}"
 
 

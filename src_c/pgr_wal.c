@@ -34,6 +34,9 @@ pgr_status pgr_wal_read(const uint8_t *bytes, size_t size, const pgr_wal_columns
     const pgr_wal_columns to = *columns;
     pgr_wal_run got = {0, 0, 0, 0, 0, 0};
     pgr_status status;
+    /* Offsets have 32 bits. What lies behind is a run of its own; no frame is as long as that. */
+    if (size > UINT32_MAX)
+        size = UINT32_MAX;
     for (;;) {
         /*
          * The kernel's copy has left the bytes in the second-level cache, and where the next header

@@ -37,7 +37,8 @@ class FrameReader(Protocol):
     """
 
     limit: int
-    """Largest length word to accept, 4..`MAX_FRAME_LENGTH`; lower while the peer is unknown."""
+    """Largest length word that `next_frame` accepts, 4..`MAX_FRAME_LENGTH`; lower while the peer is
+    unknown. Batches come from a known one: `Codec.next_batch` takes whatever the protocol allows."""
 
     def __init__(self, chunk_size: int = 131072) -> None: ...
 

@@ -55,6 +55,11 @@ class BodyReader:
         self._at = 0
 
     @property
+    def at(self) -> int:
+        """Offset in the body of what is read next."""
+        return self._at
+
+    @property
     def left(self) -> int:
         """Bytes not read yet."""
         return len(self._body) - self._at

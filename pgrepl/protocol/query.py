@@ -145,4 +145,10 @@ def _value(reader: BodyReader) -> str | None:
     size = reader.int32()
     if size == -1:
         return None
+    if size < 0:
+        raise ProtocolError(
+            f"expected a column length of 0 or more, or -1 for NULL, got {size}",
+            tag=b"D",
+            offset=reader.at - 4,
+        )
     return reader.take(size).decode("utf-8", "surrogateescape")

@@ -15,7 +15,7 @@ from typing import Final, Literal, TypeAlias
 from ..errors import ProtocolError, UsageError
 from ..lsn import Lsn, encode_lsn
 from . import frontend
-from .backend import ServerState
+from .backend import BodyReader, ServerState
 from .conversation import Conversation, Frame, Send
 from .query import Answer, Result, simple_query
 
@@ -190,6 +190,10 @@ def start_streaming(state: ServerState, command: str) -> Conversation[list[Resul
     while True:
         frame: Frame = yield from state.receive()
         if frame[0] == b"W":
+            reader = BodyReader(frame)
+            reader.take(1)  # the format of all columns, and of each one; replication has none
+            reader.take(2 * reader.int16())
+            reader.finish()
             return None
         if answer.take(frame):
             if answer.error is not None:

@@ -6,15 +6,20 @@ Source: PostgreSQL documentation, "Message Flow: Start-up" and "SSL Session Encr
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from ..errors import ProtocolError, TLSError, server_error
 from ..secret import Secret
 from . import frontend
 from .authentication import authenticate
 from .backend import BodyReader, ServerState, error_fields, unexpected
-from .conversation import Conversation, Frame, ReceiveByte, Send, StartTLS
+from .conversation import Conversation, Frame, Receive, ReceiveByte, Send, StartTLS
 
 __all__ = ["request_tls", "start_up"]
+
+# An honest server sends some twenty. Notices and settings may come at any time, and a hostile one
+# could go on with them for ever.
+_MAX_MESSAGES: Final = 1000
 
 
 def request_tls(required: bool) -> Conversation[bool]:
@@ -51,6 +56,25 @@ def start_up(
     `parameters` become the StartupMessage; ``user`` must be among them. Raises `ServerError`,
     `AuthenticationError` or `ProtocolError`.
     """
+    conversation = _start_up(state, parameters, password)
+    received = 0
+    reply: object = None
+    while True:
+        try:
+            request = conversation.send(reply)
+        except StopIteration:
+            return
+        received += isinstance(request, Receive)
+        if received > _MAX_MESSAGES:
+            raise ProtocolError(
+                f"expected at most {_MAX_MESSAGES} messages before the server is ready, got more"
+            )
+        reply = yield request
+
+
+def _start_up(
+    state: ServerState, parameters: Mapping[str, str], password: Secret | None
+) -> Conversation[None]:
     yield Send(frontend.startup(parameters))
     yield from authenticate(state, parameters["user"], password)
     while True:

@@ -211,18 +211,23 @@ class BlockingTransport:
         return total
 
     def _flush(self, deadline: Deadline) -> None:
-        """Send what is queued. No bytes in local variables: they may hold a password."""
+        """Send what is queued. It may hold a password, so no bytes in local variables, and no
+        traceback of `ssl`, whose functions have them in theirs."""
         while self._unsent:
+            event = selectors.EVENT_WRITE
             try:
                 with self._io_lock:
                     while self._unsent:
                         del self._unsent[: self._socket.send(self._unsent)]
+                break
             except ssl.SSLWantReadError:
-                self._wait(selectors.EVENT_READ, deadline)
+                event = selectors.EVENT_READ
             except (BlockingIOError, ssl.SSLWantWriteError):
-                self._wait(selectors.EVENT_WRITE, deadline)
+                pass
             except OSError as error:
-                raise self._failed("sending", error) from error
+                raise self._failed("sending", error) from error.with_traceback(None)
+            # Not in a handler: a TimeoutError would carry the handled error along.
+            self._wait(event, deadline)
 
     def _wait(self, event: int, deadline: Deadline) -> None:
         left = deadline.left()
@@ -256,17 +261,19 @@ class BlockingTransport:
     def _begin_tls(self, deadline: Deadline) -> None:
         if self._start_tls is None:
             raise TLSError("expected a connection that was set up for TLS")
-        # Bytes that came before the handshake would be taken as if they had come inside TLS.
-        with contextlib.suppress(BlockingIOError):
-            if self._socket.recv(1, socket.MSG_PEEK):
-                raise TLSError(
-                    "expected nothing before the TLS handshake, got data: somebody on the way may "
-                    "be trying to slip in unprotected answers"
-                )
         try:
+            # Bytes that came before the handshake would be taken as if they had come inside TLS.
+            with contextlib.suppress(BlockingIOError):
+                if self._socket.recv(1, socket.MSG_PEEK):
+                    raise TLSError(
+                        "expected nothing before the TLS handshake, got data: somebody on the way "
+                        "may be trying to slip in unprotected answers"
+                    )
             self._socket = self._start_tls(self._socket)
         except ssl.SSLError as error:
             raise TLSError(f"TLS could not be set up: {error.reason or error}") from error
+        except OSError as error:
+            raise self._failed("receiving", error) from error
         while True:
             try:
                 self._socket.do_handshake()

@@ -108,7 +108,7 @@ def _addresses(parameters: ConnectionParameters) -> Iterator[tuple[int, Any]]:
         return
     try:
         found = socket.getaddrinfo(parameters.host, parameters.port, type=socket.SOCK_STREAM)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise ConnectionFailed(
             f"could not find the address of host {parameters.host!r}: {error}"
         ) from error

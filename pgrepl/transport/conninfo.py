@@ -95,6 +95,9 @@ _AUTHORITY: Final = re.compile(
     re.DOTALL,
 )
 _PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
+# libpq's idea of white space. Python's takes in more, and a password may hold any of that.
+_SPACE: Final = " \t\n\r\f\v"
+_KEYWORD: Final = re.compile(rf"([^{_SPACE}=]+)[{_SPACE}]*=[{_SPACE}]*")
 # Debian's, and the server's own default.
 _SOCKET_DIRECTORIES: Final = ("/var/run/postgresql", "/tmp")
 
@@ -157,6 +160,8 @@ def resolve(
     """
     if replication not in ("database", "physical"):
         raise UsageError(f"expected replication='database' or 'physical', got {replication!r}")
+    if not isinstance(conninfo, str):
+        raise UsageError(f"expected the conninfo as a str, got {type(conninfo).__name__}")
     values = {name: os.environ[env] for name, env in _VARIABLES.items() if env in os.environ}
     for name, value in _parse(conninfo):
         values[_known(name)] = value
@@ -166,6 +171,8 @@ def resolve(
     for name, value in values.items():
         if "\0" in value:
             raise UsageError(f"expected a value without zero bytes for {name}")
+        if not _is_encodable(value):
+            raise UsageError(f"expected text that UTF-8 can say for {name}, got a lone surrogate")
 
     user = values.get("user") or _operating_system_user()
     password = values.get("password")
@@ -185,6 +192,15 @@ def resolve(
     )
 
 
+def _is_encodable(value: str) -> bool:
+    # What Python made of bytes of the environment that are not UTF-8 can be sent as it came.
+    try:
+        value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _parse(conninfo: str) -> Iterator[tuple[str, str]]:
     if match := _URI.match(conninfo):
         return _parse_uri(conninfo[match.end() :].rstrip())
@@ -193,10 +209,12 @@ def _parse(conninfo: str) -> Iterator[tuple[str, str]]:
 
 def _parse_uri(rest: str) -> Iterator[tuple[str, str]]:
     match = _AUTHORITY.fullmatch(rest)
-    if match is None:
+    # An '@' that separates nothing stands in a password which was not percent-encoded; what is in
+    # front of it or behind it would be shown as the name of a host.
+    if match is None or "@" in match["host"] or "@" in (match["dbname"] or ""):
         raise UsageError(
             "expected a URI of the form postgresql://user:password@host:port/dbname?keyword=value; "
-            "percent-encode '@', ':' and '/' inside user and password"
+            "percent-encode '@', ':' and '/' inside user, password and dbname"
         )
     for name in ("user", "password", "host", "port", "dbname"):
         value = match[name]
@@ -231,7 +249,7 @@ def _percent_decoded(value: str, what: str) -> str:
 def _parse_keywords(text: str) -> Iterator[tuple[str, str]]:
     at = 0
     while (start := _skip_space(text, at)) < len(text):
-        match = re.compile(r"([^\s=]+)\s*=\s*").match(text, start)
+        match = _KEYWORD.match(text, start)
         if match is None:
             raise UsageError(
                 f"expected keyword=value at character {start + 1} of the conninfo; put a value "
@@ -242,7 +260,7 @@ def _parse_keywords(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _skip_space(text: str, at: int) -> int:
-    while at < len(text) and text[at].isspace():
+    while at < len(text) and text[at] in _SPACE:
         at += 1
     return at
 
@@ -257,7 +275,7 @@ def _value(text: str, at: int) -> tuple[str, int]:
         character = text[at]
         if quoted and character == "'":
             return "".join(value), at + 1
-        if not quoted and character.isspace():
+        if not quoted and character in _SPACE:
             break
         if character == "\\":
             at += 1
@@ -303,7 +321,9 @@ def _sslmode(values: Mapping[str, str]) -> str:
     default = "verify-full" if values.get("sslrootcert") == "system" else "prefer"
     mode = values.get("sslmode") or default
     if mode not in _SSLMODES:
-        raise UsageError(f"expected sslmode {', '.join(_SSLMODES)}, got {mode!r}")
+        # Not repeated, and no number below either: what was given may be a piece of a password.
+        got = "allow, which pgrepl does not support" if mode == "allow" else "another word"
+        raise UsageError(f"expected sslmode {', '.join(_SSLMODES)}, got {got}")
     if values.get("sslrootcert") == "system" and mode != "verify-full":
         raise UsageError(
             f"expected sslmode=verify-full with sslrootcert=system, got {mode}: anybody can get a "
@@ -320,7 +340,9 @@ def _connect_timeout(value: str | None) -> float | None:
 def _integer(name: str, value: str, low: int, high: int) -> int:
     text = value.strip()
     if re.fullmatch(r"[+-]?[0-9]{1,10}", text) is None or not low <= int(text) <= high:
-        raise UsageError(f"expected an integer between {low} and {high} for {name}, got {value!r}")
+        raise UsageError(
+            f"expected an integer between {low} and {high} for {name}, got something else"
+        )
     return int(text)
 
 
@@ -333,4 +355,8 @@ def _operating_system_user() -> str:
     except (ImportError, KeyError):
         import getpass
 
-        return getpass.getuser()
+        try:
+            return getpass.getuser()
+        except (ImportError, KeyError, OSError):
+            reason = "expected a user, and this process runs as one without a name; pass user="
+    raise UsageError(reason)

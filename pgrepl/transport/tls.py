@@ -5,6 +5,7 @@ Source: PostgreSQL documentation, "SSL Support" (libpq).
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable
@@ -59,11 +60,10 @@ def _root_certificates(parameters: ConnectionParameters) -> Path | str | None:
     if parameters.sslrootcert == "system":
         return "system"
     verify = parameters.sslmode in ("verify-ca", "verify-full")
-    path = (
-        Path(parameters.sslrootcert).expanduser()
-        if parameters.sslrootcert
-        else Path.home() / ".postgresql" / "root.crt"
-    )
+    path = Path(parameters.sslrootcert or "~/.postgresql/root.crt")
+    # A process whose user has no home has no root.crt there either.
+    with contextlib.suppress(RuntimeError):
+        path = path.expanduser()
     if path.exists():
         return path
     if verify or parameters.sslrootcert:

@@ -10,6 +10,7 @@ from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBuffer_Fill
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.memoryview cimport PyMemoryView_FromObject
+from cpython.number cimport PyNumber_AsSsize_t
 from cpython.object cimport PyObject, PyTypeObject
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -28,6 +29,7 @@ from .frames cimport (
 )
 
 from collections.abc import Sequence
+from operator import index
 
 from ...lsn import Lsn, encode_lsn
 from ...messages import to_datetime
@@ -111,10 +113,10 @@ cdef class XLogData:
     def __init__(self, wal_start, wal_end, server_time, data):
         if self.owner is not None:
             raise TypeError("an XLogData cannot be initialised twice")
-        self.wal_start = <uint64_t>wal_start
-        self.wal_end = <uint64_t>wal_end
-        self.server_time = <int64_t>server_time
-        self.owner = bytes(data)
+        self.wal_start = <uint64_t>index(wal_start)
+        self.wal_end = <uint64_t>index(wal_end)
+        self.server_time = <int64_t>index(server_time)
+        self.owner = bytes(memoryview(data))
         self.payload = <const uint8_t *>PyBytes_AS_STRING(self.owner)
         self.size = PyBytes_GET_SIZE(self.owner)
 
@@ -217,8 +219,8 @@ cdef class PrimaryKeepalive:
     __match_args__ = ("wal_end", "server_time", "reply_requested")
 
     def __init__(self, wal_end, server_time, reply_requested):
-        self.position = wal_end
-        self.server_time = server_time
+        self.position = index(wal_end)
+        self.server_time = index(server_time)
         self.reply_requested = reply_requested
 
     @property
@@ -322,6 +324,7 @@ cdef class Column:
 
 @cython.final
 @cython.no_gc
+@cython.collection_type("sequence")
 cdef class WalBatch:
     """The messages of one read; see `pgrepl.codec.abc.WalBatch`."""
 
@@ -374,12 +377,20 @@ cdef class WalBatch:
         cdef Py_ssize_t count = len(self), i
         if isinstance(index, slice):
             return [self.make(i) for i in range(*index.indices(count))]
-        i = index
+        i = PyNumber_AsSsize_t(index, IndexError)
         if i < 0:
             i += count
         if not 0 <= i < count:
             raise IndexError(f"expected an index below {count}, got {index}")
         return self.make(i)
+
+    def index(self, value, *limits):
+        """Return the position of the first message that equals `value`, or raise `ValueError`."""
+        return Sequence.index(self, value, *limits)
+
+    def count(self, value):
+        """Return how many messages equal `value`."""
+        return Sequence.count(self, value)
 
     def __iter__(self):
         cdef WalIterator iterator = WalIterator.__new__(WalIterator)
@@ -512,10 +523,10 @@ def next_batch(FrameReader reader not None):
     return batch
 
 
-def standby_status(
-    uint64_t written, uint64_t flushed, uint64_t applied, int64_t client_time, bint reply_requested
-):
+def standby_status(written, flushed, applied, client_time, bint reply_requested):
     """Return a whole frame with a standby status update, ready to be sent."""
     cdef uint8_t[PGR_STATUS_FRAME_SIZE] frame
-    pgr_wal_write_status(frame, written, flushed, applied, client_time, reply_requested)
+    pgr_wal_write_status(
+        frame, index(written), index(flushed), index(applied), index(client_time), reply_requested
+    )
     return PyBytes_FromStringAndSize(<char *>frame, PGR_STATUS_FRAME_SIZE)

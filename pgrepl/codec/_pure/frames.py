@@ -87,20 +87,20 @@ class FrameReader:
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take bytes that are in memory already."""
-        self._arrived(bytes(data))
+        self._arrived(bytes(memoryview(data)))
 
     def _arrived(self, piece: bytes) -> None:
         if piece:
             self._pieces.append(piece)
             self._pieces_size += len(piece)
 
-    def join(self) -> bool:
+    def join(self, limit: int) -> bool:
         """Make `data` hold all that arrived; False if the frame at `start` is known to need
         more."""
         if self._pieces:
             ahead = len(self.data) - self.start
             if ahead >= HEADER.size:
-                header = parse_header(self.data, self.start, self._limit)
+                header = parse_header(self.data, self.start, limit)
                 if header and header[1] - self.start > ahead + self._pieces_size:
                     return False
             self.data = b"".join((self.data[self.start :], *self._pieces))
@@ -111,7 +111,7 @@ class FrameReader:
 
     def next_frame(self) -> tuple[bytes, bytes] | None:
         """Take the next frame as (tag, body), or return None if none is whole yet."""
-        if not self.join():
+        if not self.join(self._limit):
             return None
         header = parse_header(self.data, self.start, self._limit)
         if header is None or header[1] > len(self.data):

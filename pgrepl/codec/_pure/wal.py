@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import struct
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -37,7 +38,7 @@ class XLogData:
         self._wal_start = _unsigned(wal_start)
         self._wal_end = _unsigned(wal_end)
         self._server_time = _signed(server_time)
-        self._data = memoryview(bytes(data))
+        self._data = memoryview(bytes(memoryview(data)))
 
     @classmethod
     def _view(cls, header: tuple[int, int, int], data: memoryview) -> XLogData:
@@ -257,7 +258,7 @@ def _tail_start(index: int, count: int) -> int:
 
 def next_batch(reader: FrameReader) -> WalBatch | None:
     """Take all whole CopyData frames at the front of a reader; see `pgrepl.codec.abc.Codec`."""
-    if not reader.join():
+    if not reader.join(MAX_FRAME_LENGTH):
         return None
     data, at = reader.data, reader.start
     spans: list[tuple[int, int]] = []
@@ -307,12 +308,14 @@ def standby_status(
 
 def _unsigned(value: int) -> int:
     """Check what C holds in 64 unsigned bits, with the error that the native twin raises."""
-    if not 0 <= value < _UNSIGNED64:
-        raise OverflowError(f"expected a position between 0 and 2**64-1, got {value}")
-    return int(value)
+    number = int(operator.index(value))
+    if not 0 <= number < _UNSIGNED64:
+        raise OverflowError(f"expected a position between 0 and 2**64-1, got {number}")
+    return number
 
 
 def _signed(value: int) -> int:
-    if not -_UNSIGNED64 // 2 <= value < _UNSIGNED64 // 2:
-        raise OverflowError(f"expected a time in 64 signed bits, got {value}")
-    return int(value)
+    number = int(operator.index(value))
+    if not -_UNSIGNED64 // 2 <= number < _UNSIGNED64 // 2:
+        raise OverflowError(f"expected a time in 64 signed bits, got {number}")
+    return number
