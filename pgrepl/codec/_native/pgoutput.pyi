@@ -1,0 +1,10 @@
+from typing import Any, final
+
+from ...messages import LogicalMessage
+
+__all__ = ["Decoder"]
+
+@final
+class Decoder:
+    def __init__(self, proto_version: int = 1) -> None: ...
+    def feed(self, payload: Any, lsn: int | None = None) -> LogicalMessage: ...

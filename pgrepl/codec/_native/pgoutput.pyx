@@ -1,0 +1,335 @@
+"""pgoutput, native: makes the messages of pgrepl/messages.py from what src_c/pgr_pgoutput.c reads.
+
+The core has checked a payload to its last byte before anything is made of it. What a payload can be
+at fault for only in the light of others - a relation that was never described, a tuple of another
+width - is found here, in the order of the pure twin.
+"""
+
+cimport cython
+from cpython.buffer cimport (
+    PyBUF_SIMPLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
+)
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_INCREF
+from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+
+from .slots cimport Slots, new_instance, put, slots_of
+
+from functools import partial
+
+from ...lsn import Lsn
+from ...messages import (
+    UNCHANGED,
+    Begin,
+    Column,
+    Commit,
+    Delete,
+    Insert,
+    Message,
+    Origin,
+    Relation,
+    Row,
+    Truncate,
+    Type,
+    Update,
+)
+from ..faults import Fault, column_of, fault_error
+
+
+cdef int RELATION_UNKNOWN = Fault.RELATION_UNKNOWN
+cdef int COLUMN_COUNT = Fault.COLUMN_COUNT
+cdef int ENCODING = Fault.ENCODING
+
+# The messages that come by the million; all others are made the ordinary way.
+cdef Slots BEGIN = slots_of(Begin, ("final_lsn", "commit_time", "xid"))
+cdef Slots COMMIT = slots_of(Commit, ("commit_lsn", "end_lsn", "commit_time"))
+cdef Slots INSERT = slots_of(Insert, ("relation", "new"))
+cdef Slots UPDATE = slots_of(Update, ("relation", "key", "old", "new"))
+cdef Slots DELETE = slots_of(Delete, ("relation", "key", "old"))
+cdef Slots MESSAGE = slots_of(Message, ("transactional", "lsn", "prefix", "content"))
+cdef Slots ROW = slots_of(Row, ("_columns", "_positions", "_values"))
+
+cdef object unchanged = UNCHANGED
+cdef PyTypeObject *lsn_type = <PyTypeObject *>Lsn
+cdef PyTypeObject *int_type = <PyTypeObject *>int
+
+
+class Flaw(Exception):
+    """A fault as the arguments of `fault_error`, on its way up to `Decoder.feed`."""
+
+
+@cython.final
+cdef class Layout:
+    """A relation, and what its rows share with it."""
+
+    cdef object relation
+    cdef uint32_t oid
+    cdef tuple columns
+    cdef dict positions
+    cdef tuple key_columns
+    cdef dict key_positions
+    cdef bytes is_key           # a byte for each column
+
+    def __cinit__(self, relation):
+        self.relation = relation
+        self.oid = relation.oid
+        self.columns = relation.columns
+        self.positions = relation._positions
+        self.key_columns = relation._key_columns
+        self.key_positions = relation._key_positions
+        self.is_key = bytes([column.is_key for column in relation.columns])
+
+
+@cython.final
+cdef class Decoder:
+    """Decodes pgoutput payloads; see `pgrepl.codec.abc.Decoder`."""
+
+    cdef dict layouts           # by OID
+    cdef Layout recent          # the last one used: rows of one table come in runs
+    cdef object failed          # makes the error that a fault has led to, or None
+
+    def __cinit__(self, proto_version=1):
+        if proto_version != 1:
+            raise ValueError(
+                f"expected pgoutput protocol version 1, the one supported, got {proto_version!r}"
+            )
+        self.layouts = {}
+
+    def feed(self, payload, lsn=None):
+        """Decode one message from any bytes-like object or an `XLogData`.
+
+        Raises `DecodeError`, and raises it again for whatever comes after that.
+        """
+        cdef Py_buffer view
+        if self.failed is not None:
+            raise self.failed()
+        PyObject_GetBuffer(exporter(payload), &view, PyBUF_SIMPLE)
+        try:
+            return self.decode(<const uint8_t *>view.buf, <size_t>view.len)
+        except Flaw as flaw:
+            *numbers, where = flaw.args
+        finally:
+            PyBuffer_Release(&view)
+        # Not the error is kept but how to make it: its traceback would hold on to the payload.
+        position = getattr(payload, "wal_start", None) if lsn is None else lsn
+        self.failed = partial(fault_error, *numbers, where=where, lsn=position)
+        raise self.failed()
+
+    cdef object decode(self, const uint8_t *bytes, size_t size):
+        cdef pgr_message message
+        cdef pgr_error error
+        if pgr_pgoutput_read(bytes, size, &message, &error) != PGR_OK:
+            raise flaw_of(&error)
+        if message.tag == c"I":
+            return self.insert(&message)
+        elif message.tag == c"U":
+            return self.update(&message)
+        elif message.tag == c"D":
+            return self.delete(&message)
+        elif message.tag == c"B":
+            return make_begin(&message.body.begin)
+        elif message.tag == c"C":
+            return make_commit(&message.body.commit)
+        elif message.tag == c"R":
+            return self.describe(&message)
+        elif message.tag == c"Y":
+            return make_type(&message)
+        elif message.tag == c"O":
+            return make_origin(&message)
+        elif message.tag == c"T":
+            return self.truncate(&message)
+        else:
+            return make_message(&message)
+
+    cdef Layout described(self, const pgr_message *message, const uint8_t *field):
+        """Return the layout of the relation whose OID stands at `field`."""
+        cdef uint32_t oid = pgr_load32(field)
+        if self.recent is None or self.recent.oid != oid:
+            layout = self.layouts.get(oid)
+            if layout is None:
+                raise flaw_at(message, RELATION_UNKNOWN, field, 0, oid)
+            self.recent = <Layout>layout
+        return self.recent
+
+    cdef object insert(self, const pgr_message *message):
+        cdef Layout layout = self.described(message, message.start + 1)
+        insert = new_instance(&INSERT)
+        put(insert, &INSERT, 0, layout.relation)
+        put(insert, &INSERT, 1, make_row(message, &message.body.change.new_tuple, layout))
+        return insert
+
+    cdef object update(self, const pgr_message *message):
+        cdef Layout layout = self.described(message, message.start + 1)
+        cdef const pgr_tuple *old = &message.body.change.old_tuple
+        update = new_instance(&UPDATE)
+        put(update, &UPDATE, 0, layout.relation)
+        put(update, &UPDATE, 1, make_row(message, old, layout) if old.mark == c"K" else None)
+        put(update, &UPDATE, 2, make_row(message, old, layout) if old.mark == c"O" else None)
+        put(update, &UPDATE, 3, make_row(message, &message.body.change.new_tuple, layout))
+        return update
+
+    cdef object delete(self, const pgr_message *message):
+        cdef Layout layout = self.described(message, message.start + 1)
+        cdef const pgr_tuple *old = &message.body.change.old_tuple
+        delete = new_instance(&DELETE)
+        put(delete, &DELETE, 0, layout.relation)
+        put(delete, &DELETE, 1, make_row(message, old, layout) if old.mark == c"K" else None)
+        put(delete, &DELETE, 2, make_row(message, old, layout) if old.mark == c"O" else None)
+        return delete
+
+    cdef object truncate(self, const pgr_message *message):
+        cdef const pgr_truncate *body = &message.body.truncate
+        cdef uint32_t i
+        relations = [
+            self.described(message, body.relations.bytes + 4 * <size_t>i).relation
+            for i in range(body.relation_count)
+        ]
+        return Truncate(tuple(relations), body.cascade != 0, body.restart_identity != 0)
+
+    cdef object describe(self, const pgr_message *message):
+        """Make a Relation, and keep it in the place of one with the same OID."""
+        cdef const pgr_relation *body = &message.body.relation
+        cdef pgr_cursor cursor = pgr_message_cursor(message, body.attributes)
+        cdef pgr_attribute attribute
+        cdef int i
+        owner = f"relation {body.oid}"
+        schema = make_text(message, body.schema, f"the schema of {owner}") or "pg_catalog"
+        name = make_text(message, body.name, f"the name of {owner}")
+        columns = []
+        for i in range(body.attribute_count):
+            if pgr_attribute_next(&cursor, &attribute) != PGR_OK:
+                raise flaw_of(&cursor.error)
+            where = f"the name of column {i + 1} of {owner}"
+            columns.append(Column(
+                make_text(message, attribute.name, where), attribute.type_oid,
+                attribute.type_modifier, attribute.is_key != 0,
+            ))
+        relation = Relation(body.oid, schema, name, chr(body.replica_identity), tuple(columns))
+        self.recent = self.layouts[body.oid] = Layout(relation)
+        return relation
+
+
+cdef object exporter(payload):
+    """Return what exports the payload's bytes; the pure twin's XLogData has it in `data`."""
+    if PyObject_CheckBuffer(payload):
+        return payload
+    data = getattr(payload, "data", None)
+    if not isinstance(data, memoryview):
+        raise TypeError(
+            f"expected a bytes-like object or an XLogData, got {type(payload).__name__}"
+        )
+    return data
+
+
+cdef object flaw_of(const pgr_error *error):
+    return Flaw(error.fault, error.tag, error.offset, error.expected, error.got, "")
+
+
+cdef object flaw_at(
+    const pgr_message *message, int fault, const uint8_t *field, int64_t expected, int64_t got,
+    where=""
+):
+    return Flaw(fault, message.tag, field - message.start, expected, got, where)
+
+
+cdef object make_lsn(uint64_t position):
+    """Make an Lsn without its checks: any 64 bits are one."""
+    arguments = (position,)
+    return int_type.tp_new(<type>lsn_type, <PyObject *>arguments, NULL)
+
+
+cdef object make_text(const pgr_message *message, pgr_span text, where):
+    try:
+        return PyUnicode_DecodeUTF8(<const char *>text.bytes, <Py_ssize_t>text.size, NULL)
+    except UnicodeDecodeError:
+        raise flaw_at(message, ENCODING, text.bytes, 0, 0, where)
+
+
+cdef object make_begin(const pgr_begin *body):
+    begin = new_instance(&BEGIN)
+    put(begin, &BEGIN, 0, make_lsn(body.final_lsn))
+    put(begin, &BEGIN, 1, body.commit_time)
+    put(begin, &BEGIN, 2, body.xid)
+    return begin
+
+
+cdef object make_commit(const pgr_commit *body):
+    commit = new_instance(&COMMIT)
+    put(commit, &COMMIT, 0, make_lsn(body.commit_lsn))
+    put(commit, &COMMIT, 1, make_lsn(body.end_lsn))
+    put(commit, &COMMIT, 2, body.commit_time)
+    return commit
+
+
+cdef object make_origin(const pgr_message *message):
+    cdef const pgr_origin *body = &message.body.origin
+    return Origin(make_lsn(body.commit_lsn), make_text(message, body.name, "the origin's name"))
+
+
+cdef object make_type(const pgr_message *message):
+    cdef const pgr_type *body = &message.body.type
+    schema = make_text(message, body.schema, f"the schema of type {body.oid}") or "pg_catalog"
+    return Type(body.oid, schema, make_text(message, body.name, f"the name of type {body.oid}"))
+
+
+cdef object make_message(const pgr_message *source):
+    cdef const pgr_logical *body = &source.body.logical
+    content = PyBytes_FromStringAndSize(
+        <const char *>body.content.bytes, <Py_ssize_t>body.content.size
+    )
+    message = new_instance(&MESSAGE)
+    put(message, &MESSAGE, 0, body.transactional != 0)
+    put(message, &MESSAGE, 1, make_lsn(body.lsn))
+    put(message, &MESSAGE, 2, make_text(source, body.prefix, "the prefix"))
+    put(message, &MESSAGE, 3, content)
+    return message
+
+
+cdef object make_row(const pgr_message *message, const pgr_tuple *source, Layout layout):
+    cdef bint key_only = source.mark == c"K"
+    cdef Py_ssize_t width = len(layout.columns)
+    if source.column_count != width:
+        # The count stands right before the columns.
+        raise flaw_at(
+            message, COLUMN_COUNT, source.columns.bytes - 2, width, source.column_count
+        )
+    columns = layout.key_columns if key_only else layout.columns
+    cdef tuple values = PyTuple_New(len(columns))
+    cdef pgr_cursor cursor = pgr_message_cursor(message, source.columns)
+    cdef pgr_column column
+    cdef const char *is_key = layout.is_key
+    cdef Py_ssize_t i, filled = 0
+    try:
+        for i in range(width):
+            if pgr_column_next(&cursor, &column) != PGR_OK:
+                raise flaw_of(&cursor.error)
+            # A key tuple has all columns on the wire; those outside the key mean nothing.
+            if key_only and not is_key[i]:
+                continue
+            value = make_value(&column)
+            # The tuple takes the reference over, which Cython does not know.
+            Py_INCREF(value)
+            PyTuple_SET_ITEM(values, filled, value)
+            filled += 1
+    except UnicodeDecodeError:
+        where = column_of(layout.relation, i)
+        raise flaw_at(message, ENCODING, column.value.bytes, 0, 0, where)
+    row = new_instance(&ROW)
+    put(row, &ROW, 0, columns)
+    put(row, &ROW, 1, layout.key_positions if key_only else layout.positions)
+    put(row, &ROW, 2, values)
+    return row
+
+
+cdef inline object make_value(const pgr_column *column):
+    cdef const char *bytes = <const char *>column.value.bytes
+    cdef Py_ssize_t size = <Py_ssize_t>column.value.size
+    if column.kind == c"t":
+        return PyUnicode_DecodeUTF8(bytes, size, NULL)
+    elif column.kind == c"b":
+        return PyBytes_FromStringAndSize(bytes, size)
+    elif column.kind == c"u":
+        return unchanged
+    return None

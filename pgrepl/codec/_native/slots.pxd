@@ -1,0 +1,81 @@
+"""Makes instances of frozen classes without running their __init__, which costs more than all else.
+
+The law: what is made here is what the class itself would have made. An object comes from the
+class's own __new__, and its fields are then set where the class keeps them. A dataclass with slots
+keeps each in a place of its own, which the slot's descriptor knows; that place is looked up once
+and written to directly. This holds only for a fresh object, whose slots are all empty and which
+nobody else has. A field that is not kept that way is set by `object.__setattr__`, as a frozen
+dataclass does it itself.
+"""
+
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_INCREF
+
+
+cdef extern from "structmember.h":
+    int T_OBJECT_EX
+    ctypedef struct PyMemberDef:
+        int type
+        Py_ssize_t offset
+        int flags
+
+
+cdef extern from "Python.h":
+    PyTypeObject PyMemberDescr_Type
+    ctypedef struct PyMemberDescrObject:
+        PyMemberDef *d_member
+    PyTypeObject *PyDescr_TYPE(PyObject *descriptor)
+    PyTypeObject *Py_TYPE(PyObject *instance)
+    int PyObject_GenericSetAttr(object instance, object name, object value) except -1
+
+
+cdef enum:
+    MAX_FIELDS = 4
+
+
+cdef struct Slots:
+    PyTypeObject *type
+    PyObject *names[MAX_FIELDS]
+    Py_ssize_t offsets[MAX_FIELDS]      # 0: not a plain slot
+
+
+cdef inline Py_ssize_t slot_offset(type cls, str name) except -1:
+    """Return where instances keep a field, or 0 unless it is a plain slot of this very class."""
+    descriptor = cls.__dict__.get(name)
+    cdef PyObject *found = <PyObject *>descriptor
+    if Py_TYPE(found) != &PyMemberDescr_Type or PyDescr_TYPE(found) != <PyTypeObject *>cls:
+        return 0
+    cdef PyMemberDef *member = (<PyMemberDescrObject *>found).d_member
+    cdef Py_ssize_t last = (<PyTypeObject *>cls).tp_basicsize - <Py_ssize_t>sizeof(PyObject *)
+    if member.type != T_OBJECT_EX or member.flags != 0 or not 0 < member.offset <= last:
+        return 0
+    return member.offset
+
+
+cdef inline Slots slots_of(type cls, tuple names) except *:
+    """Look up the fields of a class, once at import: the class and the names are never let go."""
+    cdef Slots slots
+    cdef Py_ssize_t i
+    if len(names) > MAX_FIELDS:
+        raise ValueError(f"expected at most {MAX_FIELDS} fields, got {len(names)}")
+    Py_INCREF(cls)
+    slots.type = <PyTypeObject *>cls
+    for i, name in enumerate(names):
+        Py_INCREF(name)
+        slots.names[i] = <PyObject *>name
+        slots.offsets[i] = slot_offset(cls, name)
+    return slots
+
+
+cdef inline object new_instance(const Slots *slots):
+    return slots.type.tp_new(<type>slots.type, <PyObject *>(), NULL)
+
+
+cdef inline int put(object instance, const Slots *slots, Py_ssize_t field, object value) except -1:
+    """Set a field, by its place in the names, of an object fresh from `new_instance`."""
+    cdef Py_ssize_t offset = slots.offsets[field]
+    if offset == 0:
+        return PyObject_GenericSetAttr(instance, <object>slots.names[field], value)
+    Py_INCREF(value)
+    (<PyObject **>(<char *><PyObject *>instance + offset))[0] = <PyObject *>value
+    return 0

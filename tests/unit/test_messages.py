@@ -1,0 +1,313 @@
+"""The values that pgoutput is decoded into: immutable, comparable, matchable, and safe to copy."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from pgrepl.lsn import Lsn
+from pgrepl.messages import (
+    UNCHANGED,
+    Begin,
+    Column,
+    Commit,
+    Delete,
+    Insert,
+    LogicalMessage,
+    Message,
+    Origin,
+    Relation,
+    Row,
+    Truncate,
+    Type,
+    Unchanged,
+    Update,
+    to_datetime,
+)
+from tests.support.pgoutput_strategies import conversations
+
+ID, NOTE, AREA = (
+    Column("id", 23, -1, True),
+    Column("note", 25, -1, False),
+    Column("area", 1700, 786438, True),
+)
+ITEM = Relation(16389, "public", "item", "i", (ID, NOTE, AREA))
+ROW = Row(ITEM, ("1", None, "2.50"))
+KEY = Row(ITEM, ("1", "2.50"), key_only=True)
+
+BEGIN = Begin(Lsn("1/F73E0220"), 848653377652022, 732)
+COMMIT = Commit(Lsn("1/F73E0220"), Lsn("1/F73E0250"), 848653377652022)
+UPDATE = Update(ITEM, KEY, None, Row(ITEM, ("2", UNCHANGED, b"\0\1")))
+MESSAGES: dict[str, LogicalMessage] = {
+    "begin": BEGIN,
+    "commit": COMMIT,
+    "origin": Origin(Lsn(0), "elsewhere"),
+    "relation": ITEM,
+    "type": Type(16385, "public", "mood"),
+    "insert": Insert(ITEM, ROW),
+    "update": UPDATE,
+    "delete": Delete(ITEM, None, ROW),
+    "truncate": Truncate((ITEM,), cascade=True, restart_identity=False),
+    "message": Message(False, Lsn(1), "prefix", b"content"),
+}
+every_message = pytest.mark.parametrize("message", MESSAGES.values(), ids=list(MESSAGES))
+
+COPIES: dict[str, Callable[[Any], Any]] = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle 2": lambda value: pickle.loads(pickle.dumps(value, 2)),
+    "pickle": lambda value: pickle.loads(pickle.dumps(value, pickle.HIGHEST_PROTOCOL)),
+}
+every_copy = pytest.mark.parametrize("duplicate", COPIES.values(), ids=list(COPIES))
+
+
+class TestRow:
+    def test_reads_by_position_and_by_name(self) -> None:
+        assert (ROW[0], ROW[1], ROW[-1]) == ("1", None, "2.50")
+        assert (ROW["id"], ROW["note"], ROW["area"]) == ("1", None, "2.50")
+        assert ROW[1:] == (None, "2.50")
+
+    def test_names_what_it_does_not_have(self) -> None:
+        with pytest.raises(KeyError, match="price"):
+            ROW["price"]
+        with pytest.raises(IndexError):
+            ROW[3]
+        with pytest.raises(TypeError):
+            ROW[1.0]  # type: ignore[index]
+
+    def test_get_tells_null_from_absent(self) -> None:
+        assert ROW.get("id") == "1"
+        assert ROW.get("note", "default") is None
+        assert ROW.get("price") is None
+        assert ROW.get("price", "default") == "default"
+
+    def test_is_as_long_as_its_values_and_iterates_over_them(self) -> None:
+        assert len(ROW) == 3
+        assert list(ROW) == list(ROW.values()) == list(ROW.astuple()) == ["1", None, "2.50"]
+
+    def test_contains_names(self) -> None:
+        assert "note" in ROW
+        assert "1" not in ROW
+        assert 0 not in ROW
+
+    def test_gives_keys_values_and_items_in_order(self) -> None:
+        assert ROW.keys() == ("id", "note", "area")
+        assert ROW.values() == ("1", None, "2.50")
+        assert list(ROW.items()) == [("id", "1"), ("note", None), ("area", "2.50")]
+        assert list(ROW.asdict()) == ["id", "note", "area"]
+        assert dict(ROW.items()) == ROW.asdict()
+
+    def test_asdict_is_the_callers_own(self) -> None:
+        ROW.asdict()["id"] = "changed"
+        assert ROW["id"] == "1"
+
+    def test_has_the_columns_of_its_relation(self) -> None:
+        assert ROW.columns is ITEM.columns
+
+    def test_of_a_key_has_the_key_columns_alone(self) -> None:
+        assert KEY.columns == ITEM.key_columns == (ID, AREA)
+        assert KEY.asdict() == {"id": "1", "area": "2.50"}
+        assert (KEY[1], KEY["area"], KEY.get("note", 0)) == ("2.50", "2.50", 0)
+        assert "note" not in KEY
+
+    def test_of_a_table_without_columns_is_empty(self) -> None:
+        empty = Row(Relation(1, "s", "t", "d", ()), ())
+        assert (len(empty), list(empty), empty.asdict()) == (0, [], {})
+
+    def test_finds_the_first_of_two_equal_names(self) -> None:
+        twice = Relation(1, "s", "t", "d", (ID, dataclasses.replace(ID, type_oid=25)))
+        assert Row(twice, ("first", "second"))["id"] == "first"
+
+    @pytest.mark.parametrize("values", [(), ("1", None), ("1", None, "2", "3")])
+    def test_takes_as_many_values_as_there_are_columns(self, values: tuple[Any, ...]) -> None:
+        with pytest.raises(ValueError, match=f"expected 3 values, got {len(values)}"):
+            Row(ITEM, values)
+
+    def test_takes_as_many_values_as_there_are_key_columns(self) -> None:
+        with pytest.raises(ValueError, match="expected 2 values, got 3"):
+            Row(ITEM, ("1", None, "2.50"), key_only=True)
+
+    def test_compares_by_names_and_values(self) -> None:
+        assert Row(ITEM, ("1", None, "2.50")) == ROW
+        assert hash(Row(ITEM, ("1", None, "2.50"))) == hash(ROW)
+        assert Row(ITEM, ("1", UNCHANGED, "2.50")) != ROW
+        assert Row(ITEM, ("1", "", "2.50")) != ROW
+        other = Relation(1, "s", "t", "d", (ID, NOTE, dataclasses.replace(AREA, name="size")))
+        assert Row(other, ("1", None, "2.50")) != ROW
+        assert ROW != ("1", None, "2.50")
+        assert len({ROW, KEY, Row(ITEM, ("1", None, "2.50"))}) == 2
+
+    def test_shows_names_and_values(self) -> None:
+        assert repr(ROW) == "<Row id='1' note=None area='2.50'>"
+        assert repr(UPDATE.new) == r"<Row id='2' note=UNCHANGED area=b'\x00\x01'>"
+
+    def test_cannot_be_changed(self) -> None:
+        for name in ("columns", "colour"):
+            with pytest.raises(AttributeError):
+                setattr(ROW, name, ())
+        with pytest.raises(AttributeError):
+            del ROW.columns
+        with pytest.raises(TypeError):
+            ROW["id"] = "2"  # type: ignore[index]
+        assert not hasattr(ROW, "__dict__")
+
+    @every_copy
+    def test_survives_copying(self, duplicate: Callable[[Row], Row]) -> None:
+        for row in (ROW, KEY):
+            again = duplicate(row)
+            assert again == row
+            assert again.columns == row.columns
+            assert again["area"] == "2.50"
+
+
+class TestUnchanged:
+    def test_has_no_truth_value(self) -> None:
+        with pytest.raises(TypeError, match="is UNCHANGED"):
+            bool(UNCHANGED)
+        with pytest.raises(TypeError):
+            if ROW[0] and UNCHANGED:
+                pytest.fail("an unchanged value was taken for one")
+
+    def test_equals_nothing_but_itself(self) -> None:
+        assert [Unchanged()] == [UNCHANGED]
+        others: tuple[Any, ...] = (None, "", "UNCHANGED", b"", 0, False, Ellipsis)
+        for other in others:
+            assert other != UNCHANGED
+
+    def test_is_the_only_one(self) -> None:
+        assert Unchanged() is UNCHANGED
+
+    @every_copy
+    def test_stays_the_only_one(self, duplicate: Callable[[Any], Any]) -> None:
+        assert duplicate(UNCHANGED) is UNCHANGED
+        assert duplicate(Row(ITEM, ("1", UNCHANGED, "2")))["note"] is UNCHANGED
+
+    def test_can_be_hashed_and_shown(self) -> None:
+        assert {UNCHANGED: 1}[UNCHANGED] == 1
+        assert repr(UNCHANGED) == str(UNCHANGED) == "UNCHANGED"
+        assert not hasattr(UNCHANGED, "__dict__")
+
+
+class TestMessages:
+    @every_message
+    def test_cannot_be_changed(self, message: LogicalMessage) -> None:
+        for name in (*message.__match_args__, "colour"):
+            # A frozen class with slots says TypeError for a name that it does not have.
+            with pytest.raises((dataclasses.FrozenInstanceError, TypeError)):
+                setattr(message, name, None)
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            delattr(message, message.__match_args__[0])
+        assert not hasattr(message, "__dict__")
+
+    @every_message
+    @every_copy
+    def test_survives_copying(
+        self, message: LogicalMessage, duplicate: Callable[[Any], Any]
+    ) -> None:
+        again = duplicate(message)
+        assert type(again) is type(message)
+        assert (again, repr(again), hash(again)) == (message, repr(message), hash(message))
+
+    @every_copy
+    def test_what_is_derived_survives_copying(self, duplicate: Callable[[Any], Any]) -> None:
+        update = duplicate(UPDATE)
+        assert update.relation.key_columns == (ID, AREA)
+        assert (update.key["area"], update.new["area"]) == ("2.50", b"\0\1")
+        assert Row(update.relation, ("1", "2"), key_only=True)["area"] == "2"
+        assert type(duplicate(BEGIN).final_lsn) is Lsn
+
+    @given(conversations())
+    def test_any_message_survives_pickling(
+        self, conversation: tuple[tuple[Relation, ...], LogicalMessage]
+    ) -> None:
+        for message in (*conversation[0], conversation[1]):
+            assert pickle.loads(pickle.dumps(message)) == message
+
+    @every_message
+    def test_compares_by_value(self, message: LogicalMessage) -> None:
+        again = dataclasses.replace(message)
+        assert again is not message
+        assert (again, hash(again)) == (message, hash(message))
+        others = [other for other in MESSAGES.values() if other is not message]
+        assert message not in others
+
+    @every_message
+    def test_differs_by_each_field(self, message: LogicalMessage) -> None:
+        for name in message.__match_args__:
+            other: Any = (ID,) if name == "columns" else object()
+            assert dataclasses.replace(message, **{name: other}) != message, name
+
+    def test_a_replaced_relation_derives_anew(self) -> None:
+        narrow = dataclasses.replace(ITEM, columns=(NOTE, AREA))
+        assert narrow.key_columns == (AREA,)
+        assert Row(narrow, ("x", "1"))["area"] == "1"
+
+    @pytest.mark.parametrize("message", [BEGIN, COMMIT])
+    def test_commit_time_is_an_aware_datetime_too(self, message: Begin | Commit) -> None:
+        assert message.commit_datetime == datetime(2026, 11, 22, 9, 2, 57, 652022, tzinfo=UTC)
+        assert message.commit_datetime.tzinfo is UTC
+
+    def test_all_fit_one_match_statement(self) -> None:
+        assert [describe(message) for message in MESSAGES.values()] == [
+            "begin 732 at 1/F73E0220",
+            "commit up to 1/F73E0250",
+            "origin elsewhere at 0/0",
+            "relation item of 3 columns, id first",
+            "type mood",
+            "insert 1 into item",
+            "key 1 of item became 2",
+            "delete 1 from item",
+            "truncate item, cascade",
+            "message prefix: content",
+        ]
+
+
+def describe(message: LogicalMessage) -> str:
+    """Take every class apart by position, and some by name."""
+    match message:
+        case Begin(final_lsn, _, xid):
+            return f"begin {xid} at {final_lsn}"
+        case Commit(_, end_lsn, _):
+            return f"commit up to {end_lsn}"
+        case Origin(commit_lsn, name):
+            return f"origin {name} at {commit_lsn}"
+        case Relation(_, "public", name, "i", (Column(first, _, -1, True), *_) as columns):
+            return f"relation {name} of {len(columns)} columns, {first} first"
+        case Type(_, "public", name):
+            return f"type {name}"
+        case Insert(Relation(name=name), new):
+            return f"insert {new['id']} into {name}"
+        case Update(relation, Row() as key, None, new):
+            return f"key {key['id']} of {relation.name} became {new['id']}"
+        case Delete(relation, None, Row() as old):
+            return f"delete {old['id']} from {relation.name}"
+        case Truncate((relation,), cascade=True, restart_identity=False):
+            return f"truncate {relation.name}, cascade"
+        case Message(transactional=False, prefix=prefix, content=content):
+            return f"message {prefix}: {content.decode()}"
+    raise AssertionError(f"nothing matched {message!r}")
+
+
+class TestTime:
+    def test_counts_from_the_year_2000(self) -> None:
+        assert to_datetime(0) == datetime(2000, 1, 1, tzinfo=UTC)
+        assert to_datetime(-1) == datetime(1999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
+        assert to_datetime(0).tzinfo is UTC
+
+    def test_reaches_from_the_year_1_to_9999(self) -> None:
+        assert to_datetime(-63082281600000000) == datetime.min.replace(tzinfo=UTC)
+        assert to_datetime(252455615999999999) == datetime.max.replace(tzinfo=UTC)
+
+    @pytest.mark.parametrize("time", [-(2**63), -63082281600000001, 252455616000000000, 2**63 - 1])
+    def test_raises_beyond(self, time: int) -> None:
+        with pytest.raises(OverflowError):
+            to_datetime(time)
+        # The number itself stays readable.
+        assert Begin(Lsn(0), time, 0).commit_time == time

@@ -1,0 +1,431 @@
+"""pgoutput payloads into messages, on both twins: what is right, what is at fault, and how."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import pickle
+import re
+import struct
+import sys
+from array import array
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from pgrepl.codec import _pure
+from pgrepl.errors import DecodeError
+from pgrepl.lsn import Lsn
+from pgrepl.messages import (
+    UNCHANGED,
+    Begin,
+    Column,
+    Commit,
+    Delete,
+    Insert,
+    LogicalMessage,
+    Message,
+    Origin,
+    Relation,
+    Row,
+    Truncate,
+    Type,
+    Update,
+)
+from tests.support.pgoutput_captured import CAPTURED, K
+from tests.support.pgoutput_encoder import encode
+from tests.support.pgoutput_strategies import conversations
+
+ITEM = Relation(
+    16389, "public", "item", "d", (Column("id", 23, -1, True), Column("note", 25, -1, False))
+)
+OID = struct.pack("!I", ITEM.oid)
+ONE_ROW = b"\0\2t\0\0\0\x011n"  # ('1', None)
+FIRST = Row(ITEM, ("1", None))
+
+SAMPLES: dict[str, LogicalMessage] = {
+    "begin": Begin(Lsn("1/F73E0220"), 848653377652022, 732),
+    "commit": Commit(Lsn("1/F73E0220"), Lsn("1/F73E0250"), -1),
+    "origin": Origin(Lsn(0), "elsewhere"),
+    "relation": ITEM,
+    "type": Type(16385, "public", "mood"),
+    "insert": Insert(ITEM, Row(ITEM, ("1", b"\0\xff"))),
+    "update": Update(ITEM, None, None, Row(ITEM, ("1", UNCHANGED))),
+    "update with key": Update(ITEM, Row(ITEM, ("1",), True), None, Row(ITEM, ("2", "x"))),
+    "update with old": Update(ITEM, None, Row(ITEM, ("1", "x")), Row(ITEM, ("1", None))),
+    "delete with key": Delete(ITEM, Row(ITEM, ("1",), True), None),
+    "delete with old": Delete(ITEM, None, Row(ITEM, ("1", None))),
+    "truncate": Truncate((ITEM, ITEM), cascade=True, restart_identity=False),
+    "message": Message(True, Lsn(2**64 - 1), "prefix", b"content\0"),
+}
+every_sample = pytest.mark.parametrize("sample", SAMPLES.values(), ids=list(SAMPLES))
+
+
+def ready(codec: Any, *relations: Relation) -> Any:
+    """Return a decoder that has the relations described to it, `ITEM` if there are none."""
+    decoder = codec.Decoder()
+    for relation in relations or (ITEM,):
+        decoder.feed(encode(relation))
+    return decoder
+
+
+def fault(decoder: Any, payload: Any, **keywords: Any) -> DecodeError:
+    with pytest.raises(DecodeError) as caught:
+        decoder.feed(payload, **keywords)
+    return caught.value
+
+
+def test_what_a_real_server_sent(codec: Any) -> None:
+    decoder = codec.Decoder()
+    for text, expected in CAPTURED:
+        payload = bytes.fromhex(text)
+        message = decoder.feed(payload)
+        assert repr(message) == repr(expected)
+        assert message == expected
+        # The encoder, which the other tests stand on, is held to the same bytes.
+        assert encode(expected) == payload
+
+
+@given(conversations())
+def test_every_message_round_trips(
+    codec: Any, conversation: tuple[tuple[Relation, ...], LogicalMessage]
+) -> None:
+    relations, message = conversation
+    decoder = codec.Decoder()
+    for relation in relations:
+        decoder.feed(encode(relation))
+    decoded = decoder.feed(encode(message))
+    assert decoded == message
+    # Equality does not tell an Lsn from an int, or True from 1; the text does.
+    assert repr(decoded) == repr(message)
+
+
+@every_sample
+def test_positions_are_lsns_and_flags_are_booleans(codec: Any, sample: LogicalMessage) -> None:
+    decoded = ready(codec).feed(encode(sample))
+    for name in sample.__match_args__:
+        assert type(getattr(decoded, name)) is type(getattr(sample, name)), name
+
+
+def test_empty_schema_means_pg_catalog(codec: Any) -> None:
+    decoder = codec.Decoder()
+    assert decoder.feed(b"R\0\0\0\1\0pg_class\0n\0\0").schema == "pg_catalog"
+    assert decoder.feed(b"Y\0\0\0\x17\0int4\0") == Type(23, "pg_catalog", "int4")
+
+
+def test_numbers_are_unsigned_where_postgresql_has_them_unsigned(codec: Any) -> None:
+    high = b"\xff" * 4
+    decoder = codec.Decoder()
+    relation = decoder.feed(b"R" + high + b"s\0t\0d\0\1\1c\0" + high + b"\x80\0\0\0")
+    assert relation.oid == 2**32 - 1
+    assert relation.columns == (Column("c", 2**32 - 1, -(2**31), True),)
+    assert decoder.feed(b"D" + high + b"K\0\1n").relation is relation
+    begin = decoder.feed(b"B" + high * 2 + high * 2 + high)
+    assert (begin.final_lsn, begin.commit_time, begin.xid) == (2**64 - 1, -1, 2**32 - 1)
+
+
+def test_a_key_row_has_the_key_columns_alone(codec: Any) -> None:
+    # Of a key tuple the other columns mean nothing, whatever the server fills them with.
+    payload = b"D" + struct.pack("!I", K.oid) + b"K\0\4t\0\0\0\x011t\0\0\0\1\xfft\0\0\0\x012u"
+    key = ready(codec, K).feed(payload).key
+    assert key == Row(K, ("1", "2"), key_only=True)
+    assert key.columns is not K.columns
+    assert key.asdict() == {"a": "1", "c": "2"}
+
+
+def test_a_key_row_of_a_relation_without_key_is_empty(codec: Any) -> None:
+    relation = Relation(7, "s", "t", "n", (Column("a", 23, -1, False),))
+    assert ready(codec, relation).feed(b"D\0\0\0\7K\0\1n").key.asdict() == {}
+
+
+def test_rows_share_the_columns_of_their_relation(codec: Any) -> None:
+    decoder = codec.Decoder()
+    relation = decoder.feed(encode(ITEM))
+    change = decoder.feed(encode(SAMPLES["update with key"]))
+    assert change.relation is relation
+    assert change.new.columns is relation.columns
+    assert change.key.columns is relation.key_columns
+
+
+def test_a_relation_is_replaced_by_the_next_one_with_its_oid(codec: Any) -> None:
+    decoder = ready(codec)
+    before = decoder.feed(b"I" + OID + b"N" + ONE_ROW)
+    wider = Relation(ITEM.oid, "public", "item", "f", (*ITEM.columns, Column("x", 16, -1, True)))
+    decoder.feed(encode(wider))
+    after = decoder.feed(b"I" + OID + b"N\0\3t\0\0\0\x011nt\0\0\0\1f")
+    assert before.new.asdict() == {"id": "1", "note": None}
+    assert after.new.asdict() == {"id": "1", "note": None, "x": "f"}
+    assert after.relation == wider
+    assert "expected 3 columns" in str(fault(decoder, b"I" + OID + b"N" + ONE_ROW))
+
+
+def test_as_many_columns_as_the_protocol_can_count(codec: Any) -> None:
+    columns = tuple(Column(f"c{i}", 23, -1, i % 2 == 0) for i in range(2**15 - 1))
+    relation = Relation(1, "s", "wide", "d", columns)
+    values = tuple(str(i) if i % 3 else None for i in range(len(columns)))
+    decoder = codec.Decoder()
+    assert decoder.feed(encode(relation)) == relation
+    insert = Insert(relation, Row(relation, values))
+    assert decoder.feed(encode(insert)) == insert
+    assert len(decoder.feed(b"D" + encode(insert)[1:5] + b"K" + encode(insert)[6:]).key) == 2**14
+
+
+def test_values_keep_every_character(codec: Any) -> None:
+    text = "\0a\n\x7f\x80é\ud7ff\ufffe\U0010ffff"
+    insert = Insert(ITEM, Row(ITEM, (text, text.encode())))
+    assert ready(codec).feed(encode(insert)).new.astuple() == (text, text.encode())
+
+
+@pytest.mark.parametrize("relation_count", [0, 1, 3])
+def test_truncate_lists_relations_in_order(codec: Any, relation_count: int) -> None:
+    relations = [Relation(9 - i, "s", f"t{i}", "d", ()) for i in range(relation_count)]
+    message = Truncate(tuple(relations), False, True)
+    decoder = ready(codec, *relations)
+    assert decoder.feed(encode(message)) == message
+
+
+# What the bytes are at fault for: payload, tag, offset of the field, and the words.
+FAULTS: tuple[tuple[str, bytes, bytes | None, int, str], ...] = (
+    ("empty", b"", None, 0, "expected a pgoutput message, got no bytes"),
+    ("tag", b"Z", b"Z", 0, "expected the tag of a pgoutput message, got 'Z'"),
+    ("tag of a later version", b"S\0\0\0\1\1", b"S", 0, "got 'S'"),
+    ("tag without a glyph", b"\x07", b"\x07", 0, "got 0x07"),
+    ("begin, no field", b"B", b"B", 1, "expected 8 more bytes in message 'B', got 0"),
+    ("begin, half a time", b"B" + b"\0" * 12, b"B", 9, "expected 8 more bytes .* got 4"),
+    ("begin, half an xid", b"B" + b"\0" * 19, b"B", 17, "expected 4 more bytes .* got 3"),
+    ("begin, trailing", b"B" + b"\0" * 23, b"B", 21, "expected the end of message 'B', got 3"),
+    ("commit, flags", b"C\x80" + b"\0" * 24, b"C", 1, "expected known flags .* got 128"),
+    ("commit, flags alone", b"C\1", b"C", 1, "expected known flags"),
+    ("origin, no NUL", b"O" + b"\0" * 8 + b"abc", b"O", 9, "expected a zero byte"),
+    ("origin, no name", b"O" + b"\0" * 8, b"O", 9, "expected a zero byte"),
+    ("type, trailing", b"Y\0\0\0\1s\0t\0!", b"Y", 9, "expected the end of message 'Y', got 1"),
+    ("relation, identity", b"R\0\0\0\1s\0t\0x\0\0", b"R", 9, "replica identity .* got 'x'"),
+    ("relation, negative count", b"R\0\0\0\1s\0t\0d\xff\xfe", b"R", 10, "count of 0 .* got -2$"),
+    ("relation, missing column", b"R\0\0\0\1s\0t\0d\x7f\xff", b"R", 12, "1 more bytes .* got 0"),
+    ("column, flags", b"R\0\0\0\1s\0t\0d\0\1\2a\0", b"R", 12, "expected known flags .* got 2"),
+    ("column, no NUL", b"R\0\0\0\1s\0t\0d\0\1\1ab", b"R", 13, "expected a zero byte"),
+    ("column, half a type", b"R\0\0\0\1s\0t\0d\0\1\1a\0\0\0", b"R", 15, "4 more bytes .* got 2"),
+    ("insert, mark", b"I" + OID + b"K" + ONE_ROW, b"I", 5, "tuple mark .* 'I', got 'K'"),
+    ("update, mark", b"U" + OID + b"\0" + ONE_ROW, b"U", 5, "tuple mark .* 'U', got 0x00"),
+    ("update, two keys", b"U" + OID + b"K\0\0K\0\0", b"U", 8, "tuple mark .* got 'K'"),
+    ("update, key alone", b"U" + OID + b"K\0\0", b"U", 8, "1 more bytes .* got 0"),
+    ("delete, mark", b"D" + OID + b"N" + ONE_ROW, b"D", 5, "tuple mark .* 'D', got 'N'"),
+    ("delete, two tuples", b"D" + OID + b"K\0\0N\0\0", b"D", 8, "end of message 'D', got 3"),
+    ("tuple, negative count", b"I" + OID + b"N\x80\0", b"I", 6, "got -32768$"),
+    ("tuple, no columns", b"I" + OID + b"N\x7f\xff", b"I", 8, "1 more bytes .* got 0"),
+    ("tuple, kind", b"I" + OID + b"N\0\2nx", b"I", 9, "kind 'n', 'u', 't' or 'b' .* got 'x'"),
+    ("tuple, length -1", b"I" + OID + b"N\0\1t\xff\xff\xff\xff", b"I", 9, "0 or more .* got -1$"),
+    ("tuple, length -2", b"I" + OID + b"N\0\1b\xff\xff\xff\xfe", b"I", 9, "0 or more .* got -2$"),
+    ("tuple, least length", b"I" + OID + b"N\0\1t\x80\0\0\0", b"I", 9, "got -2147483648$"),
+    ("tuple, most length", b"I" + OID + b"N\0\1t\x7f\xff\xff\xffa", b"I", 13, "2147483647 .* 1$"),
+    ("truncate, negative", b"T\xff\xff\xff\xff\0", b"T", 1, "count of 0 or more .* got -1$"),
+    ("truncate, flags", b"T\0\0\0\0\4", b"T", 5, "expected known flags .* got 4"),
+    ("truncate, too few", b"T\0\0\0\2\0" + OID, b"T", 6, "expected 8 more bytes .* got 4"),
+    ("truncate, most", b"T\x7f\xff\xff\xff\0" + OID, b"T", 6, "expected 8589934588 more .* got 4"),
+    ("truncate, too many", b"T\0\0\0\0\0" + OID, b"T", 6, "expected the end .* got 4"),
+    ("message, flags", b"M\3", b"M", 1, "expected known flags .* got 3"),
+    ("message, negative", b"M\0" + b"\0" * 9 + b"\xff" * 4, b"M", 11, "0 or more .* got -1$"),
+    ("message, short", b"M\0" + b"\0" * 9 + b"\0\0\0\2x", b"M", 15, "2 more bytes .* got 1$"),
+    # What a payload is at fault for in the light of others.
+    ("insert, unknown", b"I\0\0\0\1N" + ONE_ROW, b"I", 1, "before message 'I', got OID 1$"),
+    ("delete, unknown", b"D\xff\xff\xff\xffK\0\0", b"D", 1, "got OID 4294967295$"),
+    ("truncate, unknown", b"T\0\0\0\2\0" + OID + b"\0\0\0\7", b"T", 10, "'T', got OID 7$"),
+    ("insert, narrow", b"I" + OID + b"N\0\1n", b"I", 6, "expected 2 columns .* 'I', got 1$"),
+    ("insert, wide", b"I" + OID + b"N\0\3nnn", b"I", 6, "expected 2 columns .* got 3$"),
+    ("update, old", b"U" + OID + b"O\0\1nN\0\0", b"U", 6, "expected 2 columns .* got 1$"),
+    ("update, new", b"U" + OID + b"K\0\2nnN\0\0", b"U", 11, "expected 2 columns .* got 0$"),
+    ("delete, key as key alone", b"D" + OID + b"K\0\1n", b"D", 6, "expected 2 columns"),
+)
+
+
+@pytest.mark.parametrize(
+    ("payload", "tag", "offset", "words"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS]
+)
+def test_fault(codec: Any, payload: bytes, tag: bytes | None, offset: int, words: str) -> None:
+    error = fault(ready(codec), payload)
+    assert (error.tag, error.offset, error.lsn) == (tag, offset, None)
+    text, _, place = str(error).rpartition(" (")
+    assert re.search(words, text), text
+    assert place == f"offset {offset})"
+
+
+NOT_UTF8: tuple[tuple[bytes, int, str], ...] = (
+    (b"O" + b"\0" * 8 + b"\xff\0", 9, "the origin's name"),
+    (b"R\0\0\0\1\xff\0\xff\0d\0\0", 5, "the schema of relation 1"),
+    (b"R\0\0\0\1s\0\xc3\0d\0\0", 7, "the name of relation 1"),
+    (b"R\0\0\0\1s\0t\0d\0\1\0\xed\xa0\x80\0" + b"\0" * 8, 13, "the name of column 1 of relation 1"),
+    (b"Y\0\0\0\1\xff\0\0", 5, "the schema of type 1"),
+    (b"Y\0\0\0\1\0\xff\0", 6, "the name of type 1"),
+    (b"M\0" + b"\0" * 8 + b"\xff\0\0\0\0\0", 10, "the prefix"),
+    (b"I" + OID + b"N\0\2nt\0\0\0\3a\xffb", 14, 'column "note" of public.item'),
+    (b"D" + OID + b"K\0\2t\0\0\0\1\xffn", 13, 'column "id" of public.item'),
+    # The first one in the order of the wire
+    (b"U" + OID + b"O\0\2nt\0\0\0\1\xffN\0\2t\0\0\0\1\xffn", 14, 'column "note" of public.item'),
+)
+
+
+@pytest.mark.parametrize(("payload", "offset", "where"), NOT_UTF8)
+def test_text_that_is_not_utf8(codec: Any, payload: bytes, offset: int, where: str) -> None:
+    error = fault(ready(codec), payload)
+    assert (error.tag, error.offset) == (payload[:1], offset)
+    assert str(error) == (
+        f"expected UTF-8 text in message '{chr(payload[0])}', got a byte sequence that is not, "
+        f"in {where} (offset {offset})"
+    )
+
+
+def test_names_in_errors_are_safe_to_print(codec: Any) -> None:
+    hostile = Relation(1, "a\x1b[31m", "b\n", "d", (Column("\x07" + "x" * 99, 25, -1, False),))
+    error = fault(ready(codec, hostile), b"I\0\0\0\1N\0\1t\0\0\0\1\xff")
+    where = 'column "\\x07' + "x" * 59 + '..." of a\\x1b[31m.b\\n'
+    assert f", in {where} (offset" in str(error)
+
+
+@every_sample
+def test_a_message_cut_short_anywhere_is_a_fault(codec: Any, sample: LogicalMessage) -> None:
+    payload = encode(sample)
+    for size in range(1, len(payload)):
+        error = fault(ready(codec), payload[:size])
+        assert error.tag == payload[:1]
+        assert error.offset is not None
+        assert 1 <= error.offset <= size
+        assert "more bytes in message" in str(error) or "expected a zero byte" in str(error)
+
+
+@every_sample
+def test_a_byte_too_many_is_a_fault(codec: Any, sample: LogicalMessage) -> None:
+    payload = encode(sample)
+    error = fault(ready(codec), payload + b"\0")
+    assert error.offset == len(payload)
+    assert "got 1 more bytes" in str(error)
+
+
+def test_a_fault_is_raised_again_for_whatever_comes(codec: Any) -> None:
+    decoder = ready(codec)
+    first = fault(decoder, b"B\0", lsn=Lsn("1/2"))
+    begin = encode(SAMPLES["begin"])
+    for payload in (begin, encode(ITEM), b"", b"Z", codec.XLogData(9, 9, 0, begin)):
+        again = fault(decoder, payload, lsn=Lsn("3/4"))
+        assert again is not first
+        assert (str(again), again.__dict__) == (str(first), first.__dict__)
+
+
+def test_a_fault_says_nothing_of_the_data(codec: Any) -> None:
+    # What was read stays out of the error, and so does Python's own error, which holds it.
+    error = fault(ready(codec), b"I" + OID + b"N\0\2nt\0\0\0\7secret\xff")
+    assert "secret" not in str(error)
+    assert error.__cause__ is None
+    assert error.__context__ is None
+
+
+def test_errors_survive_pickling_and_copying(codec: Any) -> None:
+    error = fault(ready(codec), b"B\0", lsn=26)
+    for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert type(twin) is DecodeError
+        assert str(twin) == "expected 8 more bytes in message 'B', got 1 (offset 1, LSN 0/1A)"
+        assert (twin.tag, twin.offset, twin.lsn) == (b"B", 1, 26)
+        assert type(twin.lsn) is Lsn
+
+
+def test_the_position_is_that_of_the_message(codec: Any) -> None:
+    message = codec.XLogData(0x1_0000_0002, 0, 0, b"B")
+    assert fault(codec.Decoder(), message).lsn == 0x1_0000_0002
+    assert str(fault(codec.Decoder(), message)).endswith("(offset 1, LSN 1/2)")
+    assert fault(codec.Decoder(), message, lsn=7).lsn == 7
+    assert fault(codec.Decoder(), message, lsn=0).lsn == 0
+    assert fault(codec.Decoder(), b"B", lsn=7).lsn == 7
+    assert fault(codec.Decoder(), b"B").lsn is None
+
+
+BYTES_LIKE: dict[str, Callable[[bytes], Any]] = {
+    "bytes": bytes,
+    "bytearray": bytearray,
+    "memoryview": memoryview,
+    "slice": lambda payload: memoryview(b"<" + payload + b">")[1:-1],
+    "signed bytes": lambda payload: memoryview(payload).cast("b"),
+    "two dimensions": lambda payload: memoryview(payload).cast("B", (3, len(payload) // 3)),
+    "array of words": lambda payload: array("h", payload),
+    "pure XLogData": lambda payload: _pure.XLogData(1, 1, 0, payload),
+}
+
+
+@pytest.mark.parametrize("wrap", BYTES_LIKE.values(), ids=list(BYTES_LIKE))
+def test_payloads_of_every_kind(codec: Any, wrap: Any) -> None:
+    message = Message(False, Lsn(5), "p", b"12345678")
+    payload = encode(message)
+    assert len(payload) % 6 == 0
+    assert codec.Decoder().feed(wrap(payload)) == message
+    assert codec.Decoder().feed(codec.XLogData(1, 1, 0, payload)) == message
+
+
+@pytest.mark.parametrize("payload", ["B", 21, None, [66], object()])
+def test_a_payload_that_has_no_bytes_is_a_type_error(codec: Any, payload: Any) -> None:
+    decoder = ready(codec)
+    with pytest.raises(TypeError, match=f"bytes-like .* got {type(payload).__name__}"):
+        decoder.feed(payload)
+    # The caller's mistake, not the server's: the decoder goes on.
+    assert decoder.feed(encode(SAMPLES["begin"])) == SAMPLES["begin"]
+
+
+def test_a_payload_with_gaps_is_a_buffer_error(codec: Any) -> None:
+    decoder = ready(codec)
+    with pytest.raises(BufferError):
+        decoder.feed(memoryview(b"B.........")[::2])
+    with pytest.raises(ValueError, match="released"):
+        decoder.feed(released())
+    assert decoder.feed(encode(SAMPLES["begin"])) == SAMPLES["begin"]
+
+
+def released() -> memoryview:
+    view = memoryview(b"B")
+    view.release()
+    return view
+
+
+def test_the_payload_is_let_go(codec: Any) -> None:
+    memory = bytearray(encode(SAMPLES["insert"]))
+    decoder = ready(codec)
+    message = decoder.feed(memory)
+    # A bytearray refuses to change its size while somebody holds on to its memory.
+    memory[:] = b"I" * 1000
+    assert message == SAMPLES["insert"]
+    error = fault(decoder, memory)
+    memory.clear()
+    assert error.tag == b"I"
+
+
+def test_messages_let_go_of_what_they_share(codec: Any) -> None:
+    decoder = codec.Decoder()
+    relation = decoder.feed(encode(ITEM))
+    shared = (relation, relation.columns, relation.key_columns, UNCHANGED, Insert, Row)
+    payloads = [encode(sample) for sample in SAMPLES.values() if sample is not ITEM]
+    gc.collect()  # what earlier tests left behind would count
+    before = [sys.getrefcount(thing) for thing in shared]
+    for _ in range(100):
+        for payload in payloads:
+            decoder.feed(payload)
+        fault(ready(codec), b"I" + OID + b"N\0\2ut\0\0\0\1\xff")
+    assert [sys.getrefcount(thing) for thing in shared] == before
+
+
+@pytest.mark.parametrize("version", [0, 2, 4, -1, 2**40, "1", None])
+def test_other_protocol_versions_are_refused(codec: Any, version: Any) -> None:
+    with pytest.raises(ValueError, match=rf"protocol version 1, .* got {version!r}"):
+        codec.Decoder(version)
+    with pytest.raises(ValueError, match="protocol version 1"):
+        codec.Decoder(proto_version=version)
+
+
+def test_a_change_can_be_matched(codec: Any) -> None:
+    match ready(codec).feed(b"I" + OID + b"N" + ONE_ROW):
+        case Insert(Relation(name="item"), new):
+            assert new == FIRST
+        case other:
+            pytest.fail(f"expected an Insert into item, got {other!r}")
+
+
+def test_decoders_do_not_know_each_others_relations(codec: Any) -> None:
+    ready(codec)
+    assert "described before" in str(fault(codec.Decoder(), b"I" + OID + b"N" + ONE_ROW))
