@@ -110,9 +110,9 @@ class Relation:
         object.__setattr__(self, "_key_positions", _positions(key_columns))
 
     def __repr__(self) -> str:
-        columns = ", ".join(c.name + "*" * c.is_key for c in self.columns)
+        columns = ", ".join(_shown(c.name) + "*" * c.is_key for c in self.columns)
         return (
-            f"<Relation {self.schema}.{self.name} ({columns}) oid={self.oid} "
+            f"<Relation {_shown(self.schema)}.{_shown(self.name)} ({columns}) oid={self.oid} "
             f"replica_identity={self.replica_identity}>"
         )
 
@@ -120,6 +120,11 @@ class Relation:
     def key_columns(self) -> tuple[Column, ...]:
         """The columns of the replica identity, in the order of the table."""
         return self._key_columns
+
+
+def _shown(name: str) -> str:
+    """Return a name that came from a server so that it cannot steer a terminal."""
+    return name if name.isprintable() else ascii(name)
 
 
 def _positions(columns: tuple[Column, ...]) -> dict[str, int]:
@@ -196,7 +201,8 @@ class Row:
         return hash((self.keys(), self._values))
 
     def __repr__(self) -> str:
-        return f"<Row {' '.join(f'{name}={value!r}' for name, value in self.items())}>"
+        values = " ".join(f"{_shown(name)}={value!r}" for name, value in self.items())
+        return f"<Row {values}>"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@
 
 #define RELATION                                                                                   \
     "R\0\0\x40\x05public\0item\0d\0\2\1id\0\0\0\0\x17\xff\xff\xff\xff\0note\0\0\0\0\x19\0\0\0\x08"
-#define UPDATE "U\0\0\x40\x05K\0\2t\0\0\0\1" "1nN\0\2t\0\0\0\1" "2u"
+#define UPDATE "U\0\0\x40\x05K\0\2t\0\0\0\0011nN\0\2t\0\0\0\0012u"
 
 typedef struct sample {
     const uint8_t *bytes;
@@ -202,7 +202,7 @@ static void test_faults(void) {
     expect_fault(BYTES(""), PGR_FAULT_LOGICAL_EMPTY, 0, 1, 0);
     expect_fault(BYTES("S\0\0\0\1\1"), PGR_FAULT_LOGICAL_TAG, 0, 0, 'S');
     expect_fault(BYTES("B" ZEROS8 "\0\0"), PGR_FAULT_TRUNCATED, 9, 8, 2);
-    expect_fault(BYTES("B" ZEROS8 ZEROS8 "\0\0\0\0\0\0"), PGR_FAULT_TRAILING, 21, 0, 2);
+    expect_fault(BYTES("B" ZEROS8 ZEROS8 "\0\0\0\0\0"), PGR_FAULT_TRAILING, 21, 0, 1);
     expect_fault(BYTES("C\4"), PGR_FAULT_FLAGS, 1, 0, 4);
     expect_fault(BYTES("O" ZEROS8 "abc"), PGR_FAULT_UNTERMINATED, 9, 0, 3);
     expect_fault(BYTES("O" ZEROS8), PGR_FAULT_UNTERMINATED, 9, 0, 0);
@@ -214,7 +214,7 @@ static void test_faults(void) {
     expect_fault(BYTES("D\0\0\0\1N\0\0"), PGR_FAULT_TUPLE_MARK, 5, 0, 'N');
     expect_fault(BYTES("I\0\0\0\1N\x80\0"), PGR_FAULT_COUNT, 6, 0, -32768);
     expect_fault(BYTES("I\0\0\0\1N\x7f\xff"), PGR_FAULT_TRUNCATED, 8, 1, 0);
-    expect_fault(BYTES("I\0\0\0\1N\0\1z"), PGR_FAULT_COLUMN_KIND, 8, 0, 'z');
+    expect_fault(BYTES("I\0\0\0\1N\0\1v"), PGR_FAULT_COLUMN_KIND, 8, 0, 'v');
     expect_fault(BYTES("I\0\0\0\1N\0\1t\x80\0\0\0"), PGR_FAULT_COLUMN_LENGTH, 9, 0, INT32_MIN);
     expect_fault(BYTES("I\0\0\0\1N\0\1b\x7f\xff\xff\xff!"), PGR_FAULT_TRUNCATED, 13, INT32_MAX, 1);
     expect_fault(BYTES("T\xff\xff\xff\xff\0"), PGR_FAULT_COUNT, 1, 0, -1);

@@ -133,6 +133,7 @@ def test_a_key_row_has_the_key_columns_alone(codec: Any) -> None:
     assert key == Row(K, ("1", "2"), key_only=True)
     assert key.columns is not K.columns
     assert key.asdict() == {"a": "1", "c": "2"}
+    assert (key["c"], "b" in key) == ("2", False)
 
 
 def test_a_key_row_of_a_relation_without_key_is_empty(codec: Any) -> None:
@@ -422,6 +423,7 @@ def test_a_change_can_be_matched(codec: Any) -> None:
     match ready(codec).feed(b"I" + OID + b"N" + ONE_ROW):
         case Insert(Relation(name="item"), new):
             assert new == FIRST
+            assert (new["id"], new["note"]) == ("1", None)
         case other:
             pytest.fail(f"expected an Insert into item, got {other!r}")
 
