@@ -282,10 +282,11 @@ class Connection:
             self._finish(deadline)
             self._unfinished = Exchange(self._streaming().stop())
             self._stopping = True
+            # At once: whatever becomes of it, the server has been told.
+            self._was_stopped = True
             self._stream = None
             self._forget_batch()
         results: list[Result] = self._finish(deadline, raising=True)
-        self._was_stopped = True
         return results
 
     def _forget_batch(self) -> None:

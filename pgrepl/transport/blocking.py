@@ -32,6 +32,12 @@ _Selector: Any = getattr(selectors, "PollSelector", selectors.SelectSelector)
 _TLS_READS: Final = 4
 
 
+class _Here(threading.local):
+    """What is known of the thread that looks at it."""
+
+    waits = False
+
+
 class BlockingTransport:
     """Drives conversations and streams over a connected socket."""
 
@@ -47,7 +53,8 @@ class BlockingTransport:
         self._start_tls = start_tls
         self._unsent = bytearray()
         self._closed = False
-        self._waiting = False
+        self._has_read = False
+        self._here = _Here()
         self._io_lock = threading.Lock()  # a TLS object must not be used by two threads at once
         self._reading = threading.Lock()
         self._readable = _Selector()
@@ -82,6 +89,7 @@ class BlockingTransport:
         self._socket.close()
 
     def _begin_reading(self) -> None:
+        self._here.waits = False
         if not self._reading.acquire(blocking=False):
             raise UsageError(
                 "another thread is using this connection; one may read at a time, others may send "
@@ -90,7 +98,7 @@ class BlockingTransport:
         if self._closed:
             self._end_reading()
             raise UsageError("expected an open connection, this one is closed")
-        self._waiting = False
+        self._has_read = False
 
     @property
     def was_waiting(self) -> bool:
@@ -99,7 +107,7 @@ class BlockingTransport:
         It did if it came while the driver waited; anywhere else it may have come between taking a
         message and handing it on.
         """
-        return self._waiting
+        return self._here.waits
 
     def _end_reading(self) -> None:
         if self._closed:
@@ -181,6 +189,9 @@ class BlockingTransport:
 
     def _fill(self, deadline: Deadline) -> None:
         """Receive what is there, waiting until there is something."""
+        # One read is always tried; a server that never pauses must not outlast the limit by more.
+        if self._has_read and deadline.left() == 0.0:
+            raise self._time_is_up(deadline)
         while True:
             try:
                 with self._io_lock:
@@ -193,6 +204,7 @@ class BlockingTransport:
                 raise self._failed("receiving", error) from error
             else:
                 if received:
+                    self._has_read = True
                     return
                 raise self._failed("receiving", None)
 
@@ -231,7 +243,7 @@ class BlockingTransport:
 
     def _wait(self, event: int, deadline: Deadline) -> None:
         left = deadline.left()
-        self._waiting = True
+        self._here.waits = True
         if event == selectors.EVENT_READ:
             ready = self._readable.select(left)
         else:
@@ -239,11 +251,15 @@ class BlockingTransport:
                 selector.register(self._socket.fileno(), event)
                 ready = selector.select(left)
         if not ready and (left is not None and not deadline.left()):
-            raise TimeoutError(
-                f"nothing came from the server within {deadline.timeout} s; what had arrived "
-                "before is kept and the connection can be used on"
-            )
-        self._waiting = False
+            raise self._time_is_up(deadline)
+        self._here.waits = False
+
+    def _time_is_up(self, deadline: Deadline) -> TimeoutError:
+        self._here.waits = True
+        return TimeoutError(
+            f"what was asked for did not come within {deadline.timeout} s; what had arrived before "
+            "is kept and the connection can be used on"
+        )
 
     def _receive_byte(self, deadline: Deadline) -> bytes:
         while True:

@@ -90,7 +90,7 @@ _SSLMODES: Final = ("disable", "prefer", "require", "verify-ca", "verify-full")
 _URI: Final = re.compile(r"postgres(?:ql)?://")
 _AUTHORITY: Final = re.compile(
     r"(?:(?P<user>[^:@/]*)(?::(?P<password>[^@/]*))?@)?"
-    r"(?P<host>\[[^]/]+\]|[^:/?]*)(?::(?P<port>[^/?]*))?"
+    r"(?P<host>\[[^]/]+\]|(?!\[)[^:/?]*)(?::(?P<port>[^/?]*))?"
     r"(?:/(?P<dbname>[^?]*))?(?:\?(?P<query>.*))?",
     re.DOTALL,
 )
@@ -203,7 +203,7 @@ def _is_encodable(value: str) -> bool:
 
 def _parse(conninfo: str) -> Iterator[tuple[str, str]]:
     if match := _URI.match(conninfo):
-        return _parse_uri(conninfo[match.end() :].rstrip())
+        return _parse_uri(conninfo[match.end() :])
     return _parse_keywords(conninfo)
 
 
@@ -221,7 +221,10 @@ def _parse_uri(rest: str) -> Iterator[tuple[str, str]]:
         if value:
             decoded = _percent_decoded(value, name)
             yield name, decoded.removeprefix("[").removesuffix("]") if name == "host" else decoded
-    for number, part in enumerate((match["query"] or "").split("&") if match["query"] else (), 1):
+    parts = match["query"].split("&") if match["query"] else []
+    if len(parts) > 1 and not parts[-1]:
+        parts.pop()
+    for number, part in enumerate(parts, 1):
         name, equals, value = part.partition("=")
         if not equals or "=" in value:
             raise UsageError(
@@ -234,6 +237,7 @@ def _parse_uri(rest: str) -> Iterator[tuple[str, str]]:
 
 
 def _percent_decoded(value: str, what: str) -> str:
+    value = value.strip(" ")
     if _PERCENT.search(value) or " " in value:
         raise UsageError(
             f"expected percent-encoded text in the URI's {what}, got a bad escape or a space; "

@@ -28,6 +28,8 @@ from .frames cimport (
     pgr_status,
 )
 
+from .integers cimport refill
+
 from collections.abc import Sequence
 from operator import index
 
@@ -80,6 +82,7 @@ cdef extern from "Python.h":
         const char *doc
     int T_OBJECT_EX
     int READONLY
+    Py_ssize_t Py_REFCNT(PyObject *)
     object PyDescr_NewMember(PyTypeObject *type, PyMemberDef *member)
     void PyType_Modified(PyTypeObject *type)
 
@@ -341,17 +344,29 @@ cdef class WalBatch:
 
     cdef XLogData make_xlogdata(self, Py_ssize_t i):
         cdef XLogData message = XLogData.__new__(XLogData)
+        message.owner = self.chunk
+        self.fill(message, i)
+        return message
+
+    cdef int fill(self, XLogData message, Py_ssize_t i) except -1:
         cdef pgr_wal_columns *columns = &self.table.columns
-        message.wal_start = columns.wal_start[i]
-        if columns.wal_end[i] == columns.wal_start[i]:
-            message.wal_end = message.wal_start     # so it always is in a logical stream
+        cdef uint64_t start = columns.wal_start[i], end = columns.wal_end[i]
+        cdef int64_t time = columns.server_time[i]
+        cdef bint shared = message.wal_start is message.wal_end
+        if start == end:
+            # So it always is in a logical stream: one integer serves both.
+            if not (shared and refill(<PyObject *>message.wal_start, 2, start)):
+                message.wal_start = message.wal_end = start
         else:
-            message.wal_end = columns.wal_end[i]
-        message.server_time = columns.server_time[i]
+            if shared or not refill(<PyObject *>message.wal_start, 1, start):
+                message.wal_start = start
+            if shared or not refill(<PyObject *>message.wal_end, 1, end):
+                message.wal_end = end
+        if time < 0 or not refill(<PyObject *>message.server_time, 1, <uint64_t>time):
+            message.server_time = time
         message.payload = self.bytes + columns.offset[i]
         message.size = columns.size[i]
-        message.owner = self.chunk
-        return message
+        return 0
 
     cdef PrimaryKeepalive make_keepalive(self, Py_ssize_t i):
         cdef PrimaryKeepalive message = PrimaryKeepalive.__new__(PrimaryKeepalive)
@@ -448,9 +463,16 @@ cdef class WalBatch:
 @cython.no_gc
 @cython.freelist(8)
 cdef class WalIterator:
-    """Makes a batch's messages in order."""
+    """Makes a batch's messages in order.
+
+    A message that was let go is used again for the one after the next, as `zip` does with its
+    tuples: a loop that keeps nothing makes two objects, not thousands. Whoever keeps a message, or
+    a view of it, holds a reference, and then another object is made.
+    """
 
     cdef WalBatch batch
+    cdef XLogData spare             # made two steps ago
+    cdef XLogData last              # made one step ago: the loop's variable still refers to it
     cdef size_t xlogdata            # how many of each were made
     cdef size_t keepalives
 
@@ -467,8 +489,15 @@ cdef class WalIterator:
             return batch.make_keepalive(self.keepalives - 1)
         if self.xlogdata == batch.run.xlogdata:
             raise StopIteration
+        cdef XLogData message = self.spare
+        self.spare = self.last
+        if message is not None and Py_REFCNT(<PyObject *>message) == 1:
+            batch.fill(message, self.xlogdata)
+        else:
+            message = batch.make_xlogdata(self.xlogdata)
+        self.last = message
         self.xlogdata += 1
-        return batch.make_xlogdata(self.xlogdata - 1)
+        return message
 
 
 Sequence.register(WalBatch)

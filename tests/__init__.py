@@ -1,0 +1,1 @@
+"""The tests of pgrepl: `unit` and `parity` need no server, `live` does, `build` makes packages."""

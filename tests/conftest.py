@@ -1,0 +1,122 @@
+"""Fixtures that all tests share, and what pytest's header says of the run.
+
+A live test takes `cluster` or `database` and runs once for each major version. A test of the codec
+takes `codec` and runs on both twins; one that takes `connect` talks with each of them.
+
+What only live tests need (psycopg, cryptography) is imported by their fixtures, so that the unit
+tests run in an environment without it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pytest
+
+from tests.support.versions import GIVEN, cluster_names, live_is_required
+
+if TYPE_CHECKING:
+    from tests.support.certificates import CertificateSet
+    from tests.support.clusters import Cluster, Clusters, Database
+
+_TWINS = {"c": "pgrepl.codec._native", "python": "pgrepl.codec._pure"}
+
+
+def pytest_report_header() -> list[str]:
+    return [f"pgrepl: {_implementation()}", f"servers: {', '.join(_servers())}"]
+
+
+def _implementation() -> str:
+    try:
+        return f"codec {importlib.import_module('pgrepl').__impl__}"
+    except (ImportError, AttributeError) as error:
+        return f"cannot be imported ({error})"
+
+
+def _servers() -> Iterator[str]:
+    try:
+        servers = importlib.import_module("tests.support.servers")
+    except ImportError as error:
+        yield f"none ({error})"
+        return
+    for name in cluster_names():
+        try:
+            yield "PGREPL_TEST_DSN" if name == GIVEN else str(servers.find(name) or f"no {name}")
+        except servers.UnusableServer as error:
+            yield str(error)
+
+
+def _cannot_run(reason: str) -> NoReturn:
+    if live_is_required():
+        pytest.fail(f"PGREPL_REQUIRE_LIVE=1, but: {reason}")
+    pytest.skip(reason)
+
+
+def _import(name: str, needs: str) -> ModuleType:
+    """A module of tests.support that stands on the third-party package `needs`."""
+    try:
+        return importlib.import_module(f"tests.support.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != needs:
+            raise
+        _cannot_run(f'needs {needs}: run  pip install "pgrepl[test]"')
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> CertificateSet:
+    """A test CA and its certificates: right, wrong host, expired, self-signed, client."""
+    made: CertificateSet = _import("certificates", "cryptography").CertificateSet.write(
+        tmp_path_factory.mktemp("certificates"), client_name="u_cert"
+    )
+    return made
+
+
+@pytest.fixture(scope="session")
+def clusters(certificates: CertificateSet) -> Iterator[Clusters]:
+    """The servers of this session, started as they are asked for."""
+    running: Clusters = _import("clusters", "psycopg").Clusters(certificates)
+    yield running
+    running.close()
+
+
+@pytest.fixture(
+    scope="session", params=[pytest.param(n, marks=pytest.mark.live) for n in cluster_names()]
+)
+def cluster(request: pytest.FixtureRequest, clusters: Clusters) -> Cluster:
+    """A running server: each major version in turn."""
+    no_server: type[Exception] = _import("clusters", "psycopg").NoServer
+    try:
+        return clusters.get(request.param)
+    except no_server as error:
+        _cannot_run(str(error))
+
+
+@pytest.fixture
+def database(cluster: Cluster) -> Iterator[Database]:
+    """An empty database on `cluster`, dropped afterwards together with its slots."""
+    with cluster.new_database() as fresh:
+        yield fresh
+
+
+@pytest.fixture(scope="session", params=list(_TWINS))
+def codec(request: pytest.FixtureRequest) -> ModuleType:
+    """The codec's twins, one after the other."""
+    name = _TWINS[request.param]
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        ours = (error.name or "").startswith(_TWINS["c"])
+        if not ours or os.environ.get("PGREPL_REQUIRE_EXT") == "1":
+            raise
+        pytest.skip(f"this install has no compiled codec ({error})")
+
+
+@pytest.fixture
+def connect(codec: ModuleType) -> Callable[..., Any]:
+    """`pgrepl.connect` on each twin."""
+    return functools.partial(importlib.import_module("pgrepl").connect, _codec=codec)
