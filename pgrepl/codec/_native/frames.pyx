@@ -2,8 +2,8 @@
 
 The law of the buffer: a byte that somebody can see is never written again. Whoever looks at a chunk
 (a batch, a message, a view of its payload) holds a reference to it, so a chunk may be refilled from
-its start only while the reader's own reference is the only one. Appending behind the bytes that have
-arrived is always safe.
+its start only while the reader's own reference is the only one. Appending behind the bytes that
+have arrived is always safe.
 """
 
 cimport cython
@@ -12,7 +12,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from cpython.memoryview cimport PyMemoryView_FromObject
 from cpython.ref cimport PyObject
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t
 from libc.string cimport memcpy, memmove
 
 from ..abc import MAX_FRAME_LENGTH

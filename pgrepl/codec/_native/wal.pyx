@@ -31,7 +31,7 @@ from .frames cimport (
 from .integers cimport refill
 
 from collections.abc import Sequence
-from operator import index
+from operator import index as as_int
 
 from ...lsn import Lsn, encode_lsn
 from ...messages import to_datetime
@@ -116,9 +116,9 @@ cdef class XLogData:
     def __init__(self, wal_start, wal_end, server_time, data):
         if self.owner is not None:
             raise TypeError("an XLogData cannot be initialised twice")
-        self.wal_start = <uint64_t>index(wal_start)
-        self.wal_end = <uint64_t>index(wal_end)
-        self.server_time = <int64_t>index(server_time)
+        self.wal_start = <uint64_t>as_int(wal_start)
+        self.wal_end = <uint64_t>as_int(wal_end)
+        self.server_time = <int64_t>as_int(server_time)
         self.owner = bytes(memoryview(data))
         self.payload = <const uint8_t *>PyBytes_AS_STRING(self.owner)
         self.size = PyBytes_GET_SIZE(self.owner)
@@ -222,8 +222,8 @@ cdef class PrimaryKeepalive:
     __match_args__ = ("wal_end", "server_time", "reply_requested")
 
     def __init__(self, wal_end, server_time, reply_requested):
-        self.position = index(wal_end)
-        self.server_time = index(server_time)
+        self.position = as_int(wal_end)
+        self.server_time = as_int(server_time)
         self.reply_requested = reply_requested
 
     @property
@@ -446,11 +446,11 @@ cdef class WalBatch:
         cdef size_t at = 0
         if not 0 <= index <= count:
             raise IndexError(f"expected an index between 0 and {count}, got {index}")
-        cdef Py_ssize_t i
-        for i in range(index):
-            at += 1 + pgr_load32(self.bytes + at + 1)
         if index == count:
             return WalBatch()
+        while index > 0:
+            at += 1 + pgr_load32(self.bytes + at + 1)
+            index -= 1
         return batch_at(
             self.chunk, self.bytes + at, self.run.bytes - at, self.run.xlogdata, self.run.keepalives
         )
@@ -556,6 +556,6 @@ def standby_status(written, flushed, applied, client_time, bint reply_requested)
     """Return a whole frame with a standby status update, ready to be sent."""
     cdef uint8_t[PGR_STATUS_FRAME_SIZE] frame
     pgr_wal_write_status(
-        frame, index(written), index(flushed), index(applied), index(client_time), reply_requested
+        frame, as_int(written), as_int(flushed), as_int(applied), as_int(client_time), reply_requested
     )
     return PyBytes_FromStringAndSize(<char *>frame, PGR_STATUS_FRAME_SIZE)
