@@ -556,6 +556,7 @@ def standby_status(written, flushed, applied, client_time, bint reply_requested)
     """Return a whole frame with a standby status update, ready to be sent."""
     cdef uint8_t[PGR_STATUS_FRAME_SIZE] frame
     pgr_wal_write_status(
-        frame, as_int(written), as_int(flushed), as_int(applied), as_int(client_time), reply_requested
+        frame, as_int(written), as_int(flushed), as_int(applied), as_int(client_time),
+        reply_requested
     )
     return PyBytes_FromStringAndSize(<char *>frame, PGR_STATUS_FRAME_SIZE)
