@@ -1,0 +1,273 @@
+"""A decoded message as a line: of text for people, of JSON for programs.
+
+Law: no line can do anything to a terminal. Whatever a server sends, names and values alike, leaves
+here with every character escaped that does not print: controls, ANSI escapes, line separators,
+characters that reverse the direction of text. Nothing is lost by that: text uses the escapes of
+PostgreSQL's ``E'...'`` strings, JSON its own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Protocol
+
+from ..lsn import Lsn
+from ..messages import (
+    UNCHANGED,
+    Begin,
+    Commit,
+    Delete,
+    Insert,
+    LogicalMessage,
+    Message,
+    Origin,
+    Relation,
+    Row,
+    Truncate,
+    Type,
+    Update,
+    to_datetime,
+)
+
+__all__ = ["Format", "JsonFormat", "TextFormat", "table_name", "timestamp"]
+
+_BOOL: Final = 16
+# oid, int8, int2, int4, float4, float8, numeric: written without quotes.
+_NUMBERS: Final = frozenset({26, 20, 21, 23, 700, 701, 1700})
+_NUMBER: Final = re.compile(r"[-+.0-9eE]+|NaN|-?Infinity", re.ASCII)
+_NAMED_ESCAPES: Final = {"\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t"}
+_OMISSION: Final = "…"
+
+
+class Format(Protocol):
+    """Makes lines of the messages of one stream, which it must see in order."""
+
+    def line(self, message: LogicalMessage, lsn: int) -> str | None:
+        """Return the line, without a line end, or None for a message that has none.
+
+        `lsn` is the position in the message's XLogData.
+        """
+
+
+class TextFormat:
+    """Lines for people. `longest_value`: characters of a value that are shown, None for all."""
+
+    def __init__(self, longest_value: int | None = None) -> None:
+        self._longest = longest_value
+        self._xid = 0
+
+    def line(self, message: LogicalMessage, lsn: int) -> str | None:
+        """Return the line; None for Relation and Type, which describe and change nothing."""
+        match message:
+            case Begin(final_lsn, commit_time, xid):
+                self._xid = xid
+                return f"BEGIN {xid} at {final_lsn} {timestamp(commit_time)}"
+            case Commit(_, end_lsn, _):
+                return f"COMMIT {self._xid} {end_lsn}"
+            case Insert(relation, new):
+                return f"INSERT {table_name(relation)} {self._row(new)}"
+            case Update(relation, key, old, new):
+                return f"UPDATE {table_name(relation)} {self._old(key, old)}{self._row(new)}"
+            case Delete(relation, key, old):
+                return f"DELETE {table_name(relation)} {self._old(key, old)}".rstrip()
+            case Truncate(relations, cascade, restart_identity):
+                tables = ", ".join(map(table_name, relations))
+                identity = " RESTART IDENTITY" if restart_identity else ""
+                return f"TRUNCATE {tables}{identity}{' CASCADE' if cascade else ''}"
+            case Message(transactional, position, prefix, content):
+                kind = "" if transactional else " not transactional"
+                return f"MESSAGE{kind} at {position} {_quoted(prefix)} {self._content(content)}"
+            case Origin(position, name):
+                return f"ORIGIN {_quoted(name)} at {position}"
+            case Relation() | Type():
+                return None
+
+    def _old(self, key: Row | None, old: Row | None) -> str:
+        if key is not None:
+            return f"key({self._row(key)}) "
+        return "" if old is None else f"old({self._row(old)}) "
+
+    def _row(self, row: Row) -> str:
+        return " ".join(
+            f"{_identifier(column.name)}={self._value(value, column.type_oid)}"
+            for column, value in zip(row.columns, row.values(), strict=True)
+        )
+
+    def _value(self, value: Any, type_oid: int) -> str:
+        if value is None:
+            return "NULL"
+        if value is UNCHANGED:
+            return "UNCHANGED"
+        if isinstance(value, bytes):
+            return self._shortened(value.hex(), r"'\x{}'")
+        if type_oid in _NUMBERS and _NUMBER.fullmatch(value):
+            return self._shortened(value, "{}")
+        if type_oid == _BOOL and value in ("t", "f"):
+            return "true" if value == "t" else "false"
+        return self._shortened(value, "'{}'", _escaped)
+
+    def _content(self, content: bytes) -> str:
+        text = _decoded(content)
+        return self._value(content if text is None else text, 0)
+
+    def _shortened(
+        self, value: str, around: str, escape: Callable[[str], str] = lambda text: text
+    ) -> str:
+        if self._longest is not None and len(value) > self._longest:
+            return around.format(escape(value[: self._longest]) + _OMISSION)
+        return around.format(escape(value))
+
+
+class JsonFormat:
+    """Lines of JSON, one object each.
+
+    Keys are the same for every message of a ``kind``. A value is the server's text, null, or
+    ``{"hex": ...}`` for a column sent in binary; columns named in ``unchanged`` were left as they
+    were, not sent, and are missing from the row. The content of a logical message is always
+    ``{"hex": ...}``, with ``text`` beside it, null where it is no UTF-8. Positions are text, times
+    ISO 8601 in UTC.
+    """
+
+    def __init__(self) -> None:
+        self._xid: int | None = None
+
+    def line(self, message: LogicalMessage, lsn: int) -> str:
+        """Return the line."""
+        if isinstance(message, Begin):
+            self._xid = message.xid
+        text = json.dumps(dict(self._members(message, Lsn(lsn))), ensure_ascii=False)
+        if isinstance(message, Commit):
+            self._xid = None
+        return text if text.isprintable() else "".join(map(_json_escape, text))
+
+    def _members(self, message: LogicalMessage, lsn: Lsn) -> Iterator[tuple[str, Any]]:
+        yield "kind", type(message).__name__.lower()
+        if not isinstance(message, Relation | Type):
+            yield "xid", self._xid
+        match message:
+            case Begin(final_lsn, commit_time):
+                yield "final_lsn", str(final_lsn)
+                yield "commit_time", timestamp(commit_time)
+            case Commit(commit_lsn, end_lsn, commit_time):
+                yield "commit_lsn", str(commit_lsn)
+                yield "end_lsn", str(end_lsn)
+                yield "commit_time", timestamp(commit_time)
+            case Insert() | Update() | Delete():
+                yield "lsn", str(lsn)
+                yield from _change(message)
+            case Truncate(relations, cascade, restart_identity):
+                yield "lsn", str(lsn)
+                yield "tables", [{"schema": each.schema, "table": each.name} for each in relations]
+                yield "cascade", cascade
+                yield "restart_identity", restart_identity
+            case Message(transactional, position, prefix, content):
+                yield "lsn", str(position)
+                yield "transactional", transactional
+                yield "prefix", prefix
+                yield "content", _json_value(content)
+                yield "text", _decoded(content)
+            case Origin(commit_lsn, name):
+                yield "commit_lsn", str(commit_lsn)
+                yield "name", name
+            case Relation():
+                yield from _relation(message)
+            case Type(oid, schema, name):
+                yield "oid", oid
+                yield "schema", schema
+                yield "name", name
+
+
+def _change(change: Insert | Update | Delete) -> Iterator[tuple[str, Any]]:
+    yield "schema", change.relation.schema
+    yield "table", change.relation.name
+    if isinstance(change, Update | Delete):
+        yield "key", _json_row(change.key)
+        yield "old", _json_row(change.old)
+    if isinstance(change, Insert | Update):
+        yield "new", _json_row(change.new)
+        yield "unchanged", [name for name, value in change.new.items() if value is UNCHANGED]
+
+
+def _relation(relation: Relation) -> Iterator[tuple[str, Any]]:
+    yield "oid", relation.oid
+    yield "schema", relation.schema
+    yield "table", relation.name
+    yield "replica_identity", relation.replica_identity
+    yield (
+        "columns",
+        [
+            {
+                "name": column.name,
+                "type_oid": column.type_oid,
+                "type_modifier": column.type_modifier,
+                "is_key": column.is_key,
+            }
+            for column in relation.columns
+        ],
+    )
+
+
+def _json_row(row: Row | None) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    return {name: _json_value(value) for name, value in row.items() if value is not UNCHANGED}
+
+
+def _json_value(value: str | bytes | None) -> Any:
+    return {"hex": value.hex()} if isinstance(value, bytes) else value
+
+
+def _decoded(content: bytes) -> str | None:
+    """Return what is text in a message's content, which can be anything, or None."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _json_escape(character: str) -> str:
+    return character if character.isprintable() else json.dumps(character)[1:-1]
+
+
+def table_name(relation: Relation) -> str:
+    """Return ``schema.table``, each quoted where it is no plain identifier."""
+    return f"{_identifier(relation.schema)}.{_identifier(relation.name)}"
+
+
+def timestamp(microseconds: int) -> str:
+    """Return a time as ISO 8601 in UTC; as a number of microseconds outside the years 1 to 9999."""
+    try:
+        moment = to_datetime(microseconds)
+    except OverflowError:
+        return f"2000-01-01T00:00:00Z{microseconds:+d}us"
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _identifier(name: str) -> str:
+    if name.isidentifier() and name == name.lower():
+        return name
+    return '"' + _printable(name.replace("\\", r"\\").replace('"', '""')) + '"'
+
+
+def _quoted(text: str) -> str:
+    return f"'{_escaped(text)}'"
+
+
+def _escaped(text: str) -> str:
+    """Return the inside of a literal: quotes doubled, backslashes doubled, the rest printable."""
+    return _printable(text.replace("\\", r"\\").replace("'", "''"))
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else "".join(map(_escape, text))
+
+
+def _escape(character: str) -> str:
+    if character.isprintable():
+        return character
+    code = ord(character)
+    if code < 0x80:
+        return _NAMED_ESCAPES.get(character, f"\\x{code:02x}")
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

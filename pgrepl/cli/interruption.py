@@ -1,0 +1,109 @@
+"""Ctrl-C and SIGTERM, noted at once and acted upon where it is safe.
+
+Law: a signal that comes while the program streams interrupts nothing. It is noted, a wait that is
+going on ends, and the loop finds the note when positions and output are in order. Only where the
+program waits for something that it has no hand in, a connection or the start of a server, does a
+signal raise: inside `Interruption.raising`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any, Final, Self
+
+__all__ = ["Interrupted", "Interruption"]
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_RETRY: Final = 0.005
+
+
+class Interrupted(BaseException):
+    """A signal asked the program to end. No `Exception`, so that nothing takes it for an error."""
+
+
+class Interruption:
+    """Handles the signals for as long as it is entered. Works in the main thread alone.
+
+    `signum` is the first signal that came, 0 before; `fileno()` becomes readable at that moment.
+    """
+
+    def __init__(self) -> None:
+        self.signum = 0
+        self._raises = False
+        self._is_critical: Callable[[FrameType], bool] | None = None
+
+    @property
+    def exit_status(self) -> int:
+        """What the program exits with, by the convention of shells; 0 when no signal came."""
+        return 128 + self.signum if self.signum else 0
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait for together with others."""
+        return self._awakened.fileno()
+
+    def __enter__(self) -> Self:
+        # Sockets, since a pipe cannot be waited for on Windows.
+        self._awakened, self._waker = socket.socketpair()
+        self._awakened.setblocking(False)
+        self._waker.setblocking(False)
+        self._wakeup_before = signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        self._before: dict[int, Any] = {
+            number: signal.signal(number, self._note) for number in _SIGNALS
+        }
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if signal.SIGALRM in self._before:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup_before)
+        self._awakened.close()
+        self._waker.close()
+
+    @contextlib.contextmanager
+    def raising(self, is_critical: Callable[[FrameType], bool] | None = None) -> Iterator[None]:
+        """Raise `Interrupted` in the block when a signal comes, or has come before it; once.
+
+        Not where `is_critical` says of the frame that was interrupted, or of one that called it,
+        that it must not be left half done; then as soon as it is through.
+        """
+        self._is_critical = is_critical
+        self._raises = True
+        try:
+            if self.signum:
+                raise Interrupted
+            yield
+        finally:
+            self._raises = False
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signum = self.signum or number
+        self._raise_if_wanted(frame)
+
+    def _raise_if_wanted(self, frame: FrameType | None) -> None:
+        if not self._raises:
+            return
+        if self._is_critical is not None and _any_of_stack(frame, self._is_critical):
+            # There is no way to be told when it is through, so come back and look again.
+            before = signal.signal(signal.SIGALRM, self._look_again)
+            self._before.setdefault(signal.SIGALRM, before)
+            signal.setitimer(signal.ITIMER_REAL, _RETRY)
+            return
+        self._raises = False  # whatever is undone on the way out is not to be interrupted again
+        raise Interrupted
+
+    def _look_again(self, _: int, frame: FrameType | None) -> None:
+        self._raise_if_wanted(frame)
+
+
+def _any_of_stack(frame: FrameType | None, test: Callable[[FrameType], bool]) -> bool:
+    while frame is not None:
+        if test(frame):
+            return True
+        frame = frame.f_back
+    return False

@@ -1,0 +1,159 @@
+"""The demo's bookkeeping, which must find whatever is wrong with a stream, and say so."""
+
+from __future__ import annotations
+
+import pgrepl
+from pgrepl.cli.ledger import Changes, Ledger
+from pgrepl.cli.replica import Replica
+from pgrepl.cli.tally import Tally
+from pgrepl.cli.transcript import Transcript
+from pgrepl.messages import (
+    UNCHANGED,
+    Begin,
+    Column,
+    Commit,
+    Delete,
+    Insert,
+    LogicalMessage,
+    Relation,
+    Row,
+    Truncate,
+    Update,
+)
+
+TIME = 848653377652022  # 2026-11-22, in microseconds since 2000
+T = Relation(
+    16389,
+    "public",
+    "t",
+    "d",
+    (
+        Column("id", 23, -1, True),
+        Column("v", 25, -1, False),
+        Column("on", 16, -1, False),
+        Column("n", 1700, -1, False),
+    ),
+)
+U = Relation(16390, "public", "u", "d", ())
+KEY = Row(T, ("2",), key_only=True)
+
+
+def begin(xid: int) -> Begin:
+    return Begin(pgrepl.Lsn(0), TIME, xid)
+
+
+def commit(end: int) -> Commit:
+    return Commit(pgrepl.Lsn(end - 1), pgrepl.Lsn(end), TIME)
+
+
+def insert(number: int, value: str | None = "a") -> Insert:
+    return Insert(T, Row(T, (str(number), value, "t", "1.50")))
+
+
+def test_ledger() -> None:
+    ledger = Ledger()
+    for xid in (1, 2, 3, 4):
+        ledger.commit(xid, Changes({("t", "insert"): xid}))
+    assert ledger.compare().missing == 4
+    for xid in (4, 3, 2, 1):
+        ledger.deliver(xid, Changes({("t", "insert"): xid}))
+    assert ledger.compare().is_clean
+    ledger.deliver(2, Changes({("t", "insert"): 2}))
+    ledger.deliver(5, Changes({("t", "insert"): 1}))
+    ledger.deliver(3, Changes({("t", "update"): 3}))
+    ledger.commit(6, Changes())
+    verdict = ledger.compare()
+    assert not verdict.is_clean
+    assert (verdict.missing, verdict.repeated, verdict.never_committed) == (1, 2, 1)
+    assert verdict.different == 1
+
+
+class FakeServer:
+    def __init__(self, *rows: tuple[str | None, ...]) -> None:
+        self.rows = list(rows)
+
+    def query(self, sql: str) -> list[pgrepl.Result]:
+        assert sql == 'SELECT "id", "v", "on", "n" FROM public."t"'
+        return [pgrepl.Result(("id", "v", "on", "n"), self.rows, "SELECT")]
+
+
+def test_replica() -> None:
+    replica = Replica()
+    for message in (
+        T,
+        insert(1),
+        Truncate((T,), False, False),
+        insert(1),
+        insert(2),
+        insert(3),
+        Update(T, None, None, Row(T, ("1", UNCHANGED, None, "0"))),
+        Update(T, KEY, None, Row(T, ("4", UNCHANGED, "f", "0"))),
+        Delete(T, Row(T, ("3",), key_only=True), None),
+        begin(742),
+        commit(7),
+    ):
+        replica.apply(message)
+    first, fourth = ("1", "a", None, "0"), ("4", "a", "f", "0")
+    assert len(replica) == 2
+    assert replica.differing_rows(FakeServer(fourth, first)) == 0  # type: ignore[arg-type]
+    assert replica.differing_rows(FakeServer(first)) == 1  # type: ignore[arg-type]
+    assert replica.differing_rows(FakeServer(first, ("4", "b", "f", "0"))) == 2  # type: ignore[arg-type]
+
+
+def test_replica_survives_what_was_lost() -> None:
+    replica = Replica()
+    replica.apply(T)
+    replica.apply(Update(T, None, None, Row(T, ("1", UNCHANGED, None, "0"))))
+    replica.apply(Delete(T, KEY, None))
+    assert replica.differing_rows(FakeServer(("1", "a", None, "0"))) == 2  # type: ignore[arg-type]
+
+
+def test_tally() -> None:
+    ledger = Ledger()
+    tally = Tally(ledger, now=100.0)
+    update = Update(T, None, None, insert(1).new)
+    large: list[LogicalMessage] = [
+        T,
+        begin(742),
+        *[insert(n) for n in range(5)],
+        update,
+        Delete(T, KEY, None),
+        commit(7),
+    ]
+    small: list[LogicalMessage] = [
+        begin(743),
+        Truncate((T, U), False, False),
+        Commit(pgrepl.Lsn(0), pgrepl.Lsn(9), TIME),
+    ]
+    for number, message in enumerate([*large, *small]):
+        tally.count(message, TIME + number)
+    assert ledger.delivered == {
+        742: Changes({("t", "insert"): 5, ("t", "update"): 1, ("t", "delete"): 1}),
+        743: Changes({("t", "truncate"): 1, ("u", "truncate"): 1}),
+    }
+    assert tally.changes == ledger.delivered[742] + ledger.delivered[743]
+    assert (tally.transactions, tally.largest, tally.lags) == (2, 7, [9, 12])
+    tally.sample(now=100.1)
+    tally.sample(now=102.0)
+    assert list(tally.rates) == [4.5]
+    assert tally.peak_rate == 4.5
+
+
+def test_transcript_cuts_large_transactions() -> None:
+    transcript = Transcript(shown=2, longest_value=10)
+    messages: list[LogicalMessage] = [
+        T,
+        begin(742),
+        *[insert(number) for number in range(1002)],
+        commit(7),
+        begin(9),
+        commit(5),
+    ]
+    entries = [entry for message in messages for entry in transcript.tell(message, 0)]
+    assert [entry.kind for entry in entries] == [
+        *("begin", "insert", "insert", "omission", "commit", "begin", "commit")
+    ]
+    assert entries[2].line == "INSERT public.t id=1 v='a' on=true n=1.50"
+    assert entries[3].line == "… and 1,000 more"
+    assert entries[4].line == "COMMIT 742 0/7 (1,002 changes)"
+    assert entries[6].line == "COMMIT 9 0/5 (0 changes)"
