@@ -205,26 +205,38 @@ class Connection:
         `ServerError` for an error in the stream, `ServerShutdown` where the server ends it, and
         `ProtocolError`.
         """
-        message = next(self._messages, None)
-        if message is None:
-            self._batch = self._next_batch(timeout)
-            self._taken = 0
-            self._messages = iter(self._batch)
+        try:
             message = next(self._messages, None)
-        self._taken += 1
-        return message
+            if message is None:
+                self._batch = self._next_batch(timeout)
+                self._taken = 0
+                self._messages = iter(self._batch)
+                message = next(self._messages, None)
+            self._taken += 1
+            return message
+        except Error:
+            raise
+        except BaseException:
+            self._after_interruption()
+            raise
 
     def receive_wal_messages(self, timeout: float | None = None) -> WalBatch:
         """Return all messages that one read brought, in order; empty: streaming has ended.
 
         Begins with what `receive_wal_message` left over, if anything. Raises what that one raises.
         """
-        if self._taken < len(self._batch):
-            rest = self._batch.tail(self._taken)
-            self._forget_batch()
-            return rest
-        batch: WalBatch = self._next_batch(timeout)
-        return batch
+        try:
+            if self._taken < len(self._batch):
+                rest = self._batch.tail(self._taken)
+                self._forget_batch()
+                return rest
+            batch: WalBatch = self._next_batch(timeout)
+            return batch
+        except Error:
+            raise
+        except BaseException:
+            self._after_interruption()
+            raise
 
     def _next_batch(self, timeout: float | None) -> Any:
         # Any: a `WalBatch` of the twin in use, which the rooms below know by its contract alone.
@@ -241,9 +253,6 @@ class Connection:
                 self._forget_batch()
                 if not self.closed:
                     self._unfinished = Exchange(drain(self._state))
-            raise
-        except BaseException:
-            self._after_interruption()
             raise
 
     def send_standby_status(
@@ -280,6 +289,8 @@ class Connection:
         deadline = Deadline.after(timeout)
         if not self._stopping:
             self._finish(deadline)
+            # Before anything changes: the stream may be somebody else's to read.
+            self._transport.expect_no_reader()
             self._unfinished = Exchange(self._streaming().stop())
             self._stopping = True
             # At once: whatever becomes of it, the server has been told.
@@ -294,9 +305,12 @@ class Connection:
         self._messages = iter(())
         self._taken = 0
 
-    def _streaming(self) -> WalStream:
+    def _require_open(self) -> None:
         if self.closed:
             raise UsageError("expected an open connection, this one is closed")
+
+    def _streaming(self) -> WalStream:
+        self._require_open()
         if self._stream is None:
             raise UsageError("expected a stream that was started; call start_streaming() first")
         return self._stream
@@ -305,6 +319,7 @@ class Connection:
 
     def _command(self, conversation: Conversation[_Result], timeout: float | None) -> _Result:
         deadline = Deadline.after(timeout)
+        self._require_open()
         self._finish(deadline)
         if self._stream is not None:
             if self._stream.state is not StreamState.ENDED:
@@ -367,8 +382,9 @@ class Connection:
 
     def __del__(self) -> None:
         if not self.closed:
+            told = f"{self!r} was not closed"
             self._transport.close()
-            warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)
+            warnings.warn(told, ResourceWarning, source=self, stacklevel=2)
 
     def __repr__(self) -> str:
         if self.closed:

@@ -53,6 +53,7 @@ class BlockingTransport:
         self._start_tls = start_tls
         self._unsent = bytearray()
         self._closed = False
+        self._late_error: OSError | None = None  # of a read that had brought something as well
         self._has_read = False
         self._here = _Here()
         self._io_lock = threading.Lock()  # a TLS object must not be used by two threads at once
@@ -88,17 +89,17 @@ class BlockingTransport:
         self._readable.close()
         self._socket.close()
 
-    def _begin_reading(self) -> None:
-        self._here.waits = False
-        if not self._reading.acquire(blocking=False):
+    def expect_no_reader(self) -> None:
+        """Raise `UsageError` while another thread is reading."""
+        if self._reading.locked():
             raise UsageError(
                 "another thread is using this connection; one may read at a time, others may send "
                 "a status or close it"
             )
+
+    def _expect_open(self) -> None:
         if self._closed:
-            self._end_reading()
             raise UsageError("expected an open connection, this one is closed")
-        self._has_read = False
 
     @property
     def was_waiting(self) -> bool:
@@ -109,10 +110,8 @@ class BlockingTransport:
         """
         return self._here.waits
 
-    def _end_reading(self) -> None:
-        if self._closed:
-            self._release()
-        self._reading.release()
+    # Both take the lock by `with`: nothing can interrupt that between taking it and seeing to its
+    # release. In a race two threads can both find it free; then the second one waits.
 
     def run(self, exchange: Exchange[_Result], deadline: Deadline) -> _Result:
         """Drive a conversation to its end.
@@ -120,51 +119,73 @@ class BlockingTransport:
         Raises what the conversation raises, `ConnectionFailed`, or `TimeoutError`; after the last
         one the same exchange can be run again and goes on where it stood.
         """
-        self._begin_reading()
-        try:
-            while (request := exchange.request) is not None:
-                if isinstance(request, Send):
-                    # To `_unsent` first: whatever interrupts the sending, it is not sent twice.
-                    with self._io_lock:
-                        self._unsent += request.data
-                    exchange.answer(None)
-                    continue
-                if isinstance(request, Receive):
-                    exchange.answer(self._reply(deadline))
-                    continue
-                self._flush(deadline)
-                if isinstance(request, ReceiveByte):
-                    exchange.answer(self._receive_byte(deadline))
-                else:
-                    self._begin_tls(deadline)
-                    exchange.answer(None)
-            self._flush(deadline)
-            return exchange.result
-        finally:
-            self._end_reading()
+        self._here.waits = False
+        self.expect_no_reader()
+        with self._reading:
+            try:
+                return self._converse(exchange, deadline)
+            finally:
+                if self._closed:
+                    self._release()
 
     def next_batch(self, stream: WalStream, deadline: Deadline) -> WalBatch:
         """Return the stream's next batch, empty when it has ended.
 
         Raises what the stream raises, `ConnectionFailed` or `TimeoutError`.
         """
-        self._begin_reading()
-        try:
-            while (batch := stream.next_batch(self.reader)) is None:
-                self._fill(deadline)
-            return batch
-        except ConnectionFailed as error:
-            raise stream.connection_lost(error) from None
-        finally:
-            self._end_reading()
+        self._here.waits = False
+        self.expect_no_reader()
+        with self._reading:
+            try:
+                self._expect_open()
+                self._has_read = False
+                while (batch := stream.next_batch(self.reader)) is None:
+                    self._fill(deadline)
+                return batch
+            except ConnectionFailed as error:
+                raise stream.connection_lost(error) from None
+            finally:
+                if self._closed:
+                    self._release()
+
+    def _converse(self, exchange: Exchange[_Result], deadline: Deadline) -> _Result:
+        self._expect_open()
+        self._has_read = False
+        while (request := exchange.request) is not None:
+            if isinstance(request, Send):
+                # To `_unsent` first: whatever interrupts the sending, it is not sent twice.
+                with self._io_lock:
+                    self._unsent += request.data
+                exchange.answer(None)
+                continue
+            if isinstance(request, Receive):
+                exchange.answer(self._reply(deadline))
+                continue
+            self._flush(deadline)
+            if isinstance(request, ReceiveByte):
+                exchange.answer(self._receive_byte(deadline))
+            else:
+                self._begin_tls(deadline)
+                exchange.answer(None)
+        self._flush(deadline)
+        return exchange.result
 
     def send(self, data: bytes, deadline: Deadline) -> None:
         """Send bytes; what does not go out in time stays queued, in order, and goes out first."""
-        if self._closed:
-            raise UsageError("expected an open connection, this one is closed")
-        with self._io_lock:
-            self._unsent += data
-        self._flush(deadline)
+        self._expect_open()
+        self._here.waits = False
+        try:
+            with self._io_lock:
+                self._unsent += data
+            self._flush(deadline)
+        except Exception:
+            raise
+        except BaseException:
+            # Ctrl-C; and where it did not come in a wait, bytes may have gone out that are still
+            # queued.
+            if not self.was_waiting:
+                self.close()
+            raise
 
     def send_last(self, data: bytes) -> None:
         """Send bytes before closing, if that takes no waiting and nothing is queued before them."""
@@ -209,17 +230,24 @@ class BlockingTransport:
                 raise self._failed("receiving", None)
 
     def _receive(self) -> int:
+        if self._late_error is not None:
+            raise self._late_error
         total = self._socket.recv_into(self.reader.get_buffer())
         if self._closed:
             return 0
         self.reader.buffer_updated(total)
         if total and isinstance(self._socket, ssl.SSLSocket):
-            # Whatever ends this loop early comes again, and is dealt with, at the next call.
-            with contextlib.suppress(OSError):
+            try:
                 for _ in range(_TLS_READS - 1):
                     more = self._socket.recv_into(self.reader.get_buffer())
                     self.reader.buffer_updated(more)
                     total += more
+            except (*_WAIT_READ, ssl.SSLWantWriteError):
+                pass
+            except OSError as error:
+                # After what has arrived is dealt with; OpenSSL itself tells of it only once, and
+                # of an orderly end from then on.
+                self._late_error = error.with_traceback(None)
         return total
 
     def _flush(self, deadline: Deadline) -> None:

@@ -1,0 +1,185 @@
+"""Errors: who is to blame, what they carry, and that they are safe to print and to pass around."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+
+import pgrepl
+from pgrepl import errors
+from pgrepl.codec.faults import Fault, fault_error
+from pgrepl.errors import server_error
+
+FIELDS = {
+    "severity": "ERROR",
+    "sqlstate": "42704",
+    "message": 'replication slot "s" does not exist',
+    "detail": "It was never made.",
+    "hint": "Make it.",
+    "routine": "ReplicationSlotAcquire",
+}
+
+SAMPLES: list[errors.Error] = [
+    errors.UsageError("expected sense, got none"),
+    errors.ConnectionFailed("expected a server, got silence"),
+    errors.TLSError("expected TLS, got none"),
+    errors.AuthenticationError("expected a password, got none"),
+    errors.ProtocolError("expected a tag, got another", tag=b"x", offset=1),
+    errors.DecodeError("expected a field, got none", tag=b"I", offset=7, lsn=pgrepl.Lsn(1)),
+    errors.ServerError(FIELDS),
+    errors.AuthenticationRejected(FIELDS | {"sqlstate": "28P01"}),
+    errors.SlotNotFound(FIELDS),
+    errors.SlotInUse(FIELDS | {"message": 'replication slot "s" is active for PID 4711'}),
+    errors.ServerShutdown(FIELDS | {"severity": "FATAL", "sqlstate": "57P01"}),
+]
+
+
+def test_there_is_a_sample_of_every_error_and_all_are_public() -> None:
+    classes = {
+        each
+        for each in vars(errors).values()
+        if isinstance(each, type) and issubclass(each, errors.Error)
+    }
+    assert classes == {type(sample) for sample in SAMPLES} | {errors.Error}
+    assert {each.__name__ for each in classes} <= set(pgrepl.__all__)
+
+
+@pytest.mark.parametrize("error", SAMPLES, ids=lambda e: type(e).__name__)
+def test_errors_survive_copies_and_pickles(error: errors.Error) -> None:
+    twins = [
+        pickle.loads(pickle.dumps(error, protocol))
+        for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)
+    ]
+    for twin in (*twins, copy.copy(error), copy.deepcopy(error)):
+        assert type(twin) is type(error)
+        assert (str(twin), twin.args, vars(twin)) == (str(error), error.args, vars(error))
+
+
+def test_a_timeout_is_no_error_of_ours() -> None:
+    # It leaves the connection as it was, so that "except pgrepl.Error" must not catch it.
+    assert not issubclass(errors.Error, OSError)
+    assert not issubclass(TimeoutError, errors.Error)
+
+
+def test_blame() -> None:
+    assert issubclass(errors.DecodeError, errors.ProtocolError)
+    assert issubclass(errors.AuthenticationRejected, errors.AuthenticationError)
+    for kind in ("AuthenticationRejected", "SlotNotFound", "SlotInUse", "ServerShutdown"):
+        assert issubclass(getattr(errors, kind), errors.ServerError)
+    assert not issubclass(errors.ProtocolError, errors.ServerError)
+
+
+def test_a_server_error_tells_what_the_server_sent() -> None:
+    error = errors.ServerError(FIELDS)
+    assert error.sqlstate == "42704"
+    assert error.severity == "ERROR"
+    assert error.message == 'replication slot "s" does not exist'
+    assert (error.detail, error.hint) == ("It was never made.", "Make it.")
+    assert error.fields == FIELDS
+    assert str(error) == (
+        'ERROR 42704: replication slot "s" does not exist\n'
+        "DETAIL: It was never made.\nHINT: Make it."
+    )
+
+
+def test_a_server_error_without_any_field() -> None:
+    error = server_error({})
+    assert type(error) is errors.ServerError
+    assert (error.sqlstate, error.severity, error.message) == ("", "", "")
+    assert (error.detail, error.hint) == (None, None)
+    assert str(error) == "ERROR ?????: (the server sent no message)"
+
+
+def test_the_fields_are_a_copy() -> None:
+    fields = dict(FIELDS)
+    error = errors.ServerError(fields)
+    fields["message"] = "changed"
+    assert error.message == FIELDS["message"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({"sqlstate": "28P01"}, errors.AuthenticationRejected),
+        ({"sqlstate": "28000"}, errors.AuthenticationRejected),
+        ({"sqlstate": "57P01"}, errors.ServerShutdown),
+        ({"sqlstate": "57P02"}, errors.ServerShutdown),
+        ({"sqlstate": "57P03"}, errors.ServerError),
+        ({"sqlstate": "57014"}, errors.ServerError),
+        ({"sqlstate": "42704", "routine": "ReplicationSlotAcquire"}, errors.SlotNotFound),
+        ({"sqlstate": "42704", "routine": "get_publication_by_name"}, errors.ServerError),
+        ({"sqlstate": "42704"}, errors.ServerError),
+        ({"sqlstate": "55006", "routine": "ReplicationSlotDropAcquired"}, errors.SlotInUse),
+        ({"sqlstate": "55006", "routine": "DropDatabase"}, errors.ServerError),
+        ({"sqlstate": "42P01"}, errors.ServerError),
+        ({"message": "28P01"}, errors.ServerError),
+    ],
+)
+def test_the_class_of_a_server_error(
+    fields: dict[str, str], kind: type[errors.ServerError]
+) -> None:
+    assert type(server_error(fields)) is kind
+
+
+@pytest.mark.parametrize(
+    ("message", "pid"),
+    [
+        ('replication slot "s" is active for PID 4711', 4711),
+        ('replication slot "5" is active', None),
+        ("", None),
+        ('replication slot "s" is active for PID \u0664', None),  # a digit, but not ASCII's
+        ('replication slot "a 12" is active for PID 7', 7),
+    ],
+)
+def test_who_holds_a_slot(message: str, pid: int | None) -> None:
+    assert errors.SlotInUse({"message": message}).pid == pid
+
+
+def test_what_a_server_says_cannot_steer_a_terminal() -> None:
+    hostile = "\x1b[2J\x1b]0;gone\x07 \x9b31m \r\u202e\u2066 \ud800 \U000e0041"
+    error = server_error({"severity": hostile, "message": hostile, "hint": hostile, "detail": "a"})
+    assert all(c.isprintable() or c == "\n" for c in str(error))
+    assert r"\x1b[2J" in str(error)
+    assert error.message == hostile  # the field itself is what was sent
+
+
+# The words for a fault, which both twins of the codec share.
+
+
+@pytest.mark.parametrize("fault", Fault)
+def test_every_fault_has_words_that_say_what_was_expected_and_what_came(fault: Fault) -> None:
+    error = fault_error(fault, ord("d"), 3, 25, 7, lsn=2)
+    assert str(error).startswith("expected ")
+    assert "got " in str(error) or fault in (Fault.COPY_EMPTY, Fault.LOGICAL_EMPTY)
+    assert "offset 3" in str(error)
+    assert error.offset == 3
+    if fault < Fault.LOGICAL_EMPTY:
+        assert type(error) is errors.ProtocolError
+        assert error.tag == b"d"
+    else:
+        assert isinstance(error, errors.DecodeError)
+        assert error.tag == (None if fault is Fault.LOGICAL_EMPTY else b"d")
+        assert error.lsn == 2
+        assert "LSN 0/2" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("byte", "shown"), [(ord("x"), "'x'"), (7, "0x07"), (0xFF, "0xff"), (0x20, "0x20"), (0, "0x00")]
+)
+def test_a_byte_is_shown_so_that_one_can_read_it(byte: int, shown: str) -> None:
+    assert f"got {shown} " in str(fault_error(Fault.FRAME_TAG, byte, 0, 0, byte))
+
+
+def test_the_core_counts_faults_as_python_does() -> None:
+    header = Path(__file__).parents[2] / "src_c" / "pgr_base.h"
+    if not header.exists():
+        pytest.skip("an installed package has no C sources")
+    declared = re.findall(r"PGR_FAULT_(\w+) = (\d+)", header.read_text())
+    assert len(declared) > 10
+    in_c = {name: int(number) for name, number in declared if name != "NONE"}
+    # From 40 on Python knows faults that only several messages together have.
+    assert in_c == {fault.name: fault.value for fault in Fault if fault < 40}
