@@ -37,8 +37,9 @@ class FrameReader(Protocol):
     """
 
     limit: int
-    """Largest length word that `next_frame` accepts, 4..`MAX_FRAME_LENGTH`; lower while the peer is
-    unknown. Batches come from a known one: `Codec.next_batch` takes whatever the protocol allows."""
+    """Largest length word that `next_frame` accepts, 4..`MAX_FRAME_LENGTH`; lower while the peer
+    is unknown. Batches come from a known one: `Codec.next_batch` takes all that the protocol allows.
+    """
 
     def __init__(self, chunk_size: int = 131072) -> None: ...
 
