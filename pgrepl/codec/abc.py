@@ -38,7 +38,7 @@ class FrameReader(Protocol):
 
     limit: int
     """Largest length word that `next_frame` accepts, 4..`MAX_FRAME_LENGTH`; lower while the peer
-    is unknown. Batches come from a known one: `Codec.next_batch` takes all that the protocol allows.
+    is unknown. Batches come from a known one: `Codec.next_batch` takes what the protocol allows.
     """
 
     def __init__(self, chunk_size: int = 131072) -> None: ...

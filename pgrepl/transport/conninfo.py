@@ -218,9 +218,10 @@ def _parse_uri(rest: str) -> Iterator[tuple[str, str]]:
         )
     for name in ("user", "password", "host", "port", "dbname"):
         value = match[name]
+        if name == "host" and value.startswith("["):
+            value = value[1:-1]
         if value:
-            decoded = _percent_decoded(value, name)
-            yield name, decoded.removeprefix("[").removesuffix("]") if name == "host" else decoded
+            yield name, _percent_decoded(value, name)
     parts = match["query"].split("&") if match["query"] else []
     if len(parts) > 1 and not parts[-1]:
         parts.pop()

@@ -108,6 +108,8 @@ GOOD = {
     "postgresql://%2Ftmp%2Fx/d": {"host": "/tmp/x", "dbname": "d"},
     "postgresql://[::1]:5433/d": {"host": "::1", "port": "5433", "dbname": "d"},
     "postgresql://[fe80::1%25eth0]/d": {"host": "fe80::1%eth0", "dbname": "d"},
+    "postgresql://]": {"host": "]"},
+    "postgresql://%5Bh%5D": {"host": "[h]"},
     "postgresql://h:/d": {"host": "h", "dbname": "d"},
     "postgresql://h/": {"host": "h"},
     "postgresql://h?": {"host": "h"},
