@@ -38,7 +38,7 @@ class FrameReader(Protocol):
 
     limit: int
     """Largest length word that `next_frame` accepts, 4..`MAX_FRAME_LENGTH`; lower while the peer is
-    unknown. Batches come from a known one: `Codec.next_batch` takes whatever the protocol allows."""
+    unknown. Batches come from a known one: `Codec.next_batch` takes what the protocol allows."""
 
     def __init__(self, chunk_size: int = 131072) -> None: ...
 
@@ -158,9 +158,22 @@ class WalBatch(Protocol):
 
 
 class Decoder(Protocol):
-    """Decodes pgoutput payloads, keeping the relations that they refer to."""
+    """Decodes the pgoutput payloads of one stream, keeping the relations that they refer to.
 
-    def __init__(self, proto_version: int = 1) -> None: ...
+    `proto_version` (1 to 4) and `streaming` (``off``, ``on`` or ``parallel``) are what the server
+    was asked for by the options of these names. A version has the messages of the earlier ones:
+    from 2 on those of streamed transactions, from 3 on those of prepared ones. Of `streaming`,
+    ``parallel`` alone makes a difference: then a StreamAbort tells its position and time.
+
+    Inside of a stream block the server adds an xid to its messages and describes relations to that
+    transaction alone, so that payloads must come in their order and from the stream's beginning; a
+    stream that begins again, on a new connection or by another call of the SQL function, takes a
+    new decoder. Whether transactions begin and end as they should is not looked at.
+
+    Raises `ValueError` for a version or mode that there is not, or that do not go together.
+    """
+
+    def __init__(self, proto_version: int = 1, streaming: str = "off") -> None: ...
 
     def feed(self, payload: Any, lsn: int | None = None) -> LogicalMessage:
         """Decode one message from any bytes-like object or an `XLogData`.
