@@ -4,6 +4,11 @@ Positions are `Lsn`, times integers in microseconds since 2000-01-01 00:00 UTC w
 `datetime` beside them, identifiers PostgreSQL's own numbers. All of them are immutable, compare by
 value and can be matched by position or by name. Both twins of the codec make these same classes.
 
+From protocol version 2 on a transaction can be streamed before it ends: in blocks, each between a
+`StreamStart` and a `StreamStop`, until a `StreamCommit`, `StreamAbort` or `StreamPrepare` says what
+became of it. What comes inside of a block has an `xid`, that of the transaction or subtransaction
+which made the change (of a `Message` always the transaction); everywhere else it is None.
+
 Source: PostgreSQL documentation, "Logical Replication Message Formats".
 """
 
@@ -19,15 +24,24 @@ from .lsn import Lsn
 __all__ = [
     "UNCHANGED",
     "Begin",
+    "BeginPrepare",
     "Column",
     "Commit",
+    "CommitPrepared",
     "Delete",
     "Insert",
     "LogicalMessage",
     "Message",
     "Origin",
+    "Prepare",
     "Relation",
+    "RollbackPrepared",
     "Row",
+    "StreamAbort",
+    "StreamCommit",
+    "StreamPrepare",
+    "StreamStart",
+    "StreamStop",
     "Truncate",
     "Type",
     "Unchanged",
@@ -89,7 +103,8 @@ class Relation:
     """A table as the server describes it before its first change, and again after DDL.
 
     `replica_identity` is ``d`` (primary key), ``n`` (nothing), ``f`` (full row) or ``i`` (an
-    index).
+    index). `xid` tells where a description came from and not what it says, so that two relations
+    that differ in nothing else are equal.
     """
 
     oid: int
@@ -97,6 +112,7 @@ class Relation:
     name: str
     replica_identity: str
     columns: tuple[Column, ...]
+    xid: int | None = field(default=None, compare=False)
     # What rows look columns up in: position by name, for whole rows and for key-only ones.
     _positions: dict[str, int] = field(init=False, repr=False, compare=False)
     _key_columns: tuple[Column, ...] = field(init=False, repr=False, compare=False)
@@ -111,9 +127,10 @@ class Relation:
 
     def __repr__(self) -> str:
         columns = ", ".join(_shown(c.name) + "*" * c.is_key for c in self.columns)
+        xid = "" if self.xid is None else f" xid={self.xid}"
         return (
             f"<Relation {_shown(self.schema)}.{_shown(self.name)} ({columns}) oid={self.oid} "
-            f"replica_identity={self.replica_identity}>"
+            f"replica_identity={self.replica_identity}{xid}>"
         )
 
     @property
@@ -243,11 +260,12 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """A user-defined type that a following relation uses."""
+    """A user-defined type that a following relation uses. Its `xid` is not compared either."""
 
     oid: int
     schema: str
     name: str
+    xid: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +274,7 @@ class Insert:
 
     relation: Relation
     new: Row
+    xid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +289,7 @@ class Update:
     key: Row | None
     old: Row | None
     new: Row
+    xid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +299,7 @@ class Delete:
     relation: Relation
     key: Row | None
     old: Row | None
+    xid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +309,7 @@ class Truncate:
     relations: tuple[Relation, ...]
     cascade: bool
     restart_identity: bool
+    xid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,9 +320,154 @@ class Message:
     lsn: Lsn
     prefix: str
     content: bytes
+    xid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStart:
+    """A block of a transaction that has not ended yet; `first_segment`: it begins the transaction.
+
+    A transaction that was streamed in part before a restart begins again with a first segment.
+    """
+
+    xid: int
+    first_segment: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStop:
+    """The block ends; another one of the same transaction, or of another one, may follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamCommit:
+    """A streamed transaction is committed. Acknowledge it by `end_lsn`, never by `commit_lsn`."""
+
+    xid: int
+    commit_lsn: Lsn
+    end_lsn: Lsn
+    commit_time: int
+
+    @property
+    def commit_datetime(self) -> datetime:
+        """`commit_time` as an aware `datetime`."""
+        return to_datetime(self.commit_time)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAbort:
+    """A streamed transaction, or one of its subtransactions, is rolled back.
+
+    `xid` is that of the transaction. Where `subxid` equals it, nothing remains of the transaction;
+    else all that came with `subxid` is void. `abort_lsn` and `abort_time` are sent in protocol
+    version 4 with ``streaming 'parallel'`` alone, and are None otherwise.
+    """
+
+    xid: int
+    subxid: int
+    abort_lsn: Lsn | None = None
+    abort_time: int | None = None
+
+    @property
+    def abort_datetime(self) -> datetime | None:
+        """`abort_time` as an aware `datetime`, or None."""
+        return None if self.abort_time is None else to_datetime(self.abort_time)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """`gid` is the name that ``PREPARE TRANSACTION`` gave, and by which the outcome comes later."""
+
+    prepare_lsn: Lsn
+    end_lsn: Lsn
+    prepare_time: int
+    xid: int
+    gid: str
+
+    @property
+    def prepare_datetime(self) -> datetime:
+        """`prepare_time` as an aware `datetime`."""
+        return to_datetime(self.prepare_time)
+
+
+@dataclass(frozen=True, slots=True)
+class BeginPrepare(_Prepared):
+    """A transaction begins that is prepared already, as `Prepare` will say once more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare(_Prepared):
+    """A transaction is prepared: whether it is committed or rolled back comes later, by its `gid`.
+
+    Acknowledge it by `end_lsn`. It may come again after a restart: `gid` and `end_lsn` tell.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPrepare(_Prepared):
+    """A streamed transaction is prepared; otherwise as `Prepare`."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitPrepared:
+    """A prepared transaction is committed. Acknowledge it by `end_lsn`, never by `commit_lsn`."""
+
+    commit_lsn: Lsn
+    end_lsn: Lsn
+    commit_time: int
+    xid: int
+    gid: str
+
+    @property
+    def commit_datetime(self) -> datetime:
+        """`commit_time` as an aware `datetime`."""
+        return to_datetime(self.commit_time)
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackPrepared:
+    """A prepared transaction is rolled back. `prepare_end_lsn` is the `end_lsn` of its `Prepare`.
+
+    Acknowledge it by `rollback_end_lsn`.
+    """
+
+    prepare_end_lsn: Lsn
+    rollback_end_lsn: Lsn
+    prepare_time: int
+    rollback_time: int
+    xid: int
+    gid: str
+
+    @property
+    def prepare_datetime(self) -> datetime:
+        """`prepare_time` as an aware `datetime`."""
+        return to_datetime(self.prepare_time)
+
+    @property
+    def rollback_datetime(self) -> datetime:
+        """`rollback_time` as an aware `datetime`."""
+        return to_datetime(self.rollback_time)
 
 
 LogicalMessage: TypeAlias = (
-    Begin | Commit | Origin | Relation | Type | Insert | Update | Delete | Truncate | Message
+    Begin
+    | Commit
+    | Origin
+    | Relation
+    | Type
+    | Insert
+    | Update
+    | Delete
+    | Truncate
+    | Message
+    | StreamStart
+    | StreamStop
+    | StreamCommit
+    | StreamAbort
+    | BeginPrepare
+    | Prepare
+    | CommitPrepared
+    | RollbackPrepared
+    | StreamPrepare
 )
 """Any message of pgoutput."""

@@ -28,7 +28,7 @@ typedef enum pgr_fault {
     PGR_FAULT_WAL_HEADER = 5,     /* XLogData shorter than its header: got, expected */
     PGR_FAULT_KEEPALIVE_SIZE = 6, /* keepalive of another size: got, expected */
     PGR_FAULT_LOGICAL_EMPTY = 16, /* pgoutput message with no bytes */
-    PGR_FAULT_LOGICAL_TAG = 17,   /* no pgoutput message has this tag */
+    PGR_FAULT_LOGICAL_TAG = 17,   /* no message of this version has this tag: expected = version */
     PGR_FAULT_TRUNCATED = 18,     /* expected more bytes for a field, got what is left */
     PGR_FAULT_UNTERMINATED = 19,  /* a string without its NUL */
     PGR_FAULT_TRAILING = 20,      /* bytes left after the last field: got how many */
@@ -37,7 +37,9 @@ typedef enum pgr_fault {
     PGR_FAULT_TUPLE_MARK = 23,    /* something else where N, K or O must stand */
     PGR_FAULT_COUNT = 24,         /* a negative or impossible count */
     PGR_FAULT_FLAGS = 25,         /* flag bits that the protocol does not define */
-    PGR_FAULT_IDENTITY = 26       /* replica identity other than d n f i */
+    PGR_FAULT_IDENTITY = 26,      /* replica identity other than d n f i */
+    PGR_FAULT_STREAM_OPEN = 27,   /* cannot be inside a stream block: got its xid */
+    PGR_FAULT_STREAM_CLOSED = 28  /* cannot be outside of a stream block */
 } pgr_fault;
 
 typedef struct pgr_error {

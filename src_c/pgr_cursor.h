@@ -91,6 +91,15 @@ static inline int64_t pgr_cursor_i64(pgr_cursor *cursor) {
     return pgr_signed64(pgr_cursor_u64(cursor));
 }
 
+/* A signed length or count of 32 bits, 0 and more; below 0 it is this fault. */
+static inline uint32_t pgr_cursor_count32(pgr_cursor *cursor, pgr_fault fault) {
+    int32_t count = pgr_cursor_i32(cursor);
+    if (count >= 0)
+        return (uint32_t)count;
+    pgr_cursor_fail(cursor, fault, cursor->at - 4, 0, count);
+    return 0;
+}
+
 static inline pgr_span pgr_cursor_bytes(pgr_cursor *cursor, uint64_t size) {
     const uint8_t *field = pgr_cursor_take(cursor, size);
     pgr_span span = {field ? field : cursor->end, field ? (size_t)size : 0};

@@ -5,7 +5,38 @@ enum {
     ATTRIBUTE_KEY = 1,
     MESSAGE_TRANSACTIONAL = 1,
     TRUNCATE_CASCADE = 1,
-    TRUNCATE_RESTART_IDENTITY = 2
+    TRUNCATE_RESTART_IDENTITY = 2,
+    STREAM_FIRST_SEGMENT = 1
+};
+
+/* Where a message can stand, and whether it has an xid inside of a stream block. */
+enum { OUTSIDE = 1, INSIDE = 2, MARKED = 4, ANYWHERE = OUTSIDE | INSIDE };
+
+typedef struct rule {
+    uint8_t since; /* protocol version; 0: no message has this tag */
+    uint8_t place;
+} rule;
+
+static const rule RULES[UINT8_MAX + 1] = {
+    ['B'] = {1, OUTSIDE},
+    ['C'] = {1, OUTSIDE},
+    ['O'] = {1, ANYWHERE},
+    ['R'] = {1, ANYWHERE | MARKED},
+    ['Y'] = {1, ANYWHERE | MARKED},
+    ['I'] = {1, ANYWHERE | MARKED},
+    ['U'] = {1, ANYWHERE | MARKED},
+    ['D'] = {1, ANYWHERE | MARKED},
+    ['T'] = {1, ANYWHERE | MARKED},
+    ['M'] = {1, ANYWHERE | MARKED},
+    ['S'] = {2, OUTSIDE},
+    ['E'] = {2, INSIDE},
+    ['c'] = {2, OUTSIDE},
+    ['A'] = {2, OUTSIDE},
+    ['b'] = {3, OUTSIDE},
+    ['P'] = {3, OUTSIDE},
+    ['K'] = {3, OUTSIDE},
+    ['r'] = {3, OUTSIDE},
+    ['p'] = {3, OUTSIDE},
 };
 
 static uint8_t read_flags(pgr_cursor *cursor, uint8_t known) {
@@ -21,32 +52,6 @@ static uint16_t read_count16(pgr_cursor *cursor) {
         return count;
     pgr_cursor_fail(cursor, PGR_FAULT_COUNT, cursor->at - 2, 0, (int64_t)count - 0x10000);
     return 0;
-}
-
-/* A signed length or count of 32 bits, 0 and more; below 0 it is this fault. */
-static uint32_t read_count32(pgr_cursor *cursor, pgr_fault fault) {
-    int32_t count = pgr_cursor_i32(cursor);
-    if (count >= 0)
-        return (uint32_t)count;
-    pgr_cursor_fail(cursor, fault, cursor->at - 4, 0, count);
-    return 0;
-}
-
-pgr_status pgr_column_next(pgr_cursor *cursor, pgr_column *column) {
-    column->kind = pgr_cursor_u8(cursor);
-    column->value = (pgr_span){cursor->at, 0};
-    switch (column->kind) {
-    case 't':
-    case 'b':
-        column->value = pgr_cursor_bytes(cursor, read_count32(cursor, PGR_FAULT_COLUMN_LENGTH));
-        break;
-    case 'n':
-    case 'u':
-        break;
-    default:
-        pgr_cursor_fail(cursor, PGR_FAULT_COLUMN_KIND, cursor->at - 1, 0, column->kind);
-    }
-    return cursor->status;
 }
 
 pgr_status pgr_attribute_next(pgr_cursor *cursor, pgr_attribute *attribute) {
@@ -138,7 +143,7 @@ static void read_type(pgr_cursor *cursor, pgr_type *type) {
 }
 
 static void read_truncate(pgr_cursor *cursor, pgr_truncate *truncate) {
-    truncate->relation_count = read_count32(cursor, PGR_FAULT_COUNT);
+    truncate->relation_count = pgr_cursor_count32(cursor, PGR_FAULT_COUNT);
     uint8_t flags = read_flags(cursor, TRUNCATE_CASCADE | TRUNCATE_RESTART_IDENTITY);
     truncate->cascade = (flags & TRUNCATE_CASCADE) != 0;
     truncate->restart_identity = (flags & TRUNCATE_RESTART_IDENTITY) != 0;
@@ -149,54 +154,140 @@ static void read_logical(pgr_cursor *cursor, pgr_logical *logical) {
     logical->transactional = read_flags(cursor, MESSAGE_TRANSACTIONAL);
     logical->lsn = pgr_cursor_u64(cursor);
     logical->prefix = pgr_cursor_cstr(cursor);
-    logical->content = pgr_cursor_bytes(cursor, read_count32(cursor, PGR_FAULT_COUNT));
+    logical->content = pgr_cursor_bytes(cursor, pgr_cursor_count32(cursor, PGR_FAULT_COUNT));
 }
 
-static void read_body(pgr_cursor *cursor, pgr_message *message) {
-    switch (message->tag) {
-    case 'B':
-        read_begin(cursor, &message->body.begin);
-        break;
-    case 'C':
-        read_commit(cursor, &message->body.commit);
-        break;
-    case 'O':
-        read_origin(cursor, &message->body.origin);
-        break;
-    case 'R':
-        read_relation(cursor, &message->body.relation);
-        break;
-    case 'Y':
-        read_type(cursor, &message->body.type);
-        break;
-    case 'I':
-    case 'U':
-    case 'D':
-        read_change(cursor, message->tag, &message->body.change);
-        break;
-    case 'T':
-        read_truncate(cursor, &message->body.truncate);
-        break;
-    case 'M':
-        read_logical(cursor, &message->body.logical);
-        break;
-    default:
-        pgr_cursor_fail(cursor, PGR_FAULT_LOGICAL_TAG, message->start, 0, message->tag);
+static void read_stream_start(pgr_cursor *cursor, pgr_stream_start *start) {
+    start->xid = pgr_cursor_u32(cursor);
+    start->first_segment = read_flags(cursor, STREAM_FIRST_SEGMENT);
+}
+
+static void read_stream_commit(pgr_cursor *cursor, pgr_stream_commit *stream_commit) {
+    stream_commit->xid = pgr_cursor_u32(cursor);
+    read_commit(cursor, &stream_commit->commit);
+}
+
+static void read_stream_abort(pgr_cursor *cursor, uint8_t detailed, pgr_stream_abort *abort) {
+    abort->xid = pgr_cursor_u32(cursor);
+    abort->subxid = pgr_cursor_u32(cursor);
+    abort->detailed = detailed;
+    if (detailed) {
+        abort->abort_lsn = pgr_cursor_u64(cursor);
+        abort->abort_time = pgr_cursor_i64(cursor);
     }
 }
 
-pgr_status pgr_pgoutput_read(const uint8_t *bytes, size_t size, pgr_message *message,
-                             pgr_error *error) {
+static void read_prepared(pgr_cursor *cursor, uint8_t tag, pgr_prepared *prepared) {
+    if (tag != 'b')
+        read_flags(cursor, 0);
+    prepared->lsn = pgr_cursor_u64(cursor);
+    prepared->end_lsn = pgr_cursor_u64(cursor);
+    prepared->time = pgr_cursor_i64(cursor);
+    prepared->xid = pgr_cursor_u32(cursor);
+    prepared->gid = pgr_cursor_cstr(cursor);
+}
+
+static void read_rollback_prepared(pgr_cursor *cursor, pgr_rollback_prepared *rollback) {
+    read_flags(cursor, 0);
+    rollback->prepare_end_lsn = pgr_cursor_u64(cursor);
+    rollback->rollback_end_lsn = pgr_cursor_u64(cursor);
+    rollback->prepare_time = pgr_cursor_i64(cursor);
+    rollback->rollback_time = pgr_cursor_i64(cursor);
+    rollback->xid = pgr_cursor_u32(cursor);
+    rollback->gid = pgr_cursor_cstr(cursor);
+}
+
+/* Read the body of a message that its rule allows here. */
+static void read_body(pgr_cursor *cursor, const pgr_stream *stream, pgr_message *message) {
+    pgr_body *body = &message->body;
+    switch (message->tag) {
+    case 'I':
+    case 'U':
+    case 'D':
+        read_change(cursor, message->tag, &body->change);
+        break;
+    case 'B':
+        read_begin(cursor, &body->begin);
+        break;
+    case 'C':
+        read_commit(cursor, &body->commit);
+        break;
+    case 'O':
+        read_origin(cursor, &body->origin);
+        break;
+    case 'R':
+        read_relation(cursor, &body->relation);
+        break;
+    case 'Y':
+        read_type(cursor, &body->type);
+        break;
+    case 'T':
+        read_truncate(cursor, &body->truncate);
+        break;
+    case 'M':
+        read_logical(cursor, &body->logical);
+        break;
+    case 'S':
+        read_stream_start(cursor, &body->stream_start);
+        break;
+    case 'c':
+        read_stream_commit(cursor, &body->stream_commit);
+        break;
+    case 'A':
+        read_stream_abort(cursor, stream->parallel, &body->stream_abort);
+        break;
+    case 'r':
+        read_rollback_prepared(cursor, &body->rollback_prepared);
+        break;
+    case 'b':
+    case 'P':
+    case 'K':
+    case 'p':
+        read_prepared(cursor, message->tag, &body->prepared);
+        break;
+    default:
+        break; /* StreamStop has no body */
+    }
+}
+
+/* Whether the stream's version has this message, and may have it at this place. */
+static void check_rule(pgr_cursor *cursor, const pgr_stream *stream, uint8_t tag, rule rule) {
+    if (rule.since == 0 || rule.since > stream->proto_version)
+        pgr_cursor_fail(cursor, PGR_FAULT_LOGICAL_TAG, cursor->start, stream->proto_version, tag);
+    else if (stream->in_block && !(rule.place & INSIDE))
+        pgr_cursor_fail(cursor, PGR_FAULT_STREAM_OPEN, cursor->start, 0, stream->block_xid);
+    else if (!stream->in_block && !(rule.place & OUTSIDE))
+        pgr_cursor_fail(cursor, PGR_FAULT_STREAM_CLOSED, cursor->start, 0, 0);
+}
+
+static void enter_or_leave_block(pgr_stream *stream, const pgr_message *message) {
+    if (message->tag == 'S') {
+        stream->in_block = 1;
+        stream->block_xid = message->body.stream_start.xid;
+    } else if (message->tag == 'E') {
+        stream->in_block = 0;
+    }
+}
+
+pgr_status pgr_pgoutput_read(pgr_stream *stream, const uint8_t *bytes, size_t size,
+                             pgr_message *message, pgr_error *error) {
     if (size == 0)
         return pgr_fail(error, PGR_FAULT_LOGICAL_EMPTY, 0, 0, 1, 0);
     message->tag = bytes[0];
     message->start = bytes;
+    rule rule = RULES[message->tag];
     pgr_cursor cursor = pgr_message_cursor(message, (pgr_span){bytes + 1, size - 1});
-    read_body(&cursor, message);
+    check_rule(&cursor, stream, message->tag, rule);
+    message->marked = stream->in_block && rule.place & MARKED;
+    if (message->marked)
+        message->xid = pgr_cursor_u32(&cursor);
+    read_body(&cursor, stream, message);
     size_t left = pgr_cursor_left(&cursor);
     if (left > 0)
         pgr_cursor_fail(&cursor, PGR_FAULT_TRAILING, cursor.at, 0, (int64_t)left);
-    if (cursor.status != PGR_OK)
+    if (cursor.status == PGR_OK)
+        enter_or_leave_block(stream, message);
+    else
         *error = cursor.error;
     return cursor.status;
 }

@@ -159,9 +159,22 @@ class WalBatch(Protocol):
 
 
 class Decoder(Protocol):
-    """Decodes pgoutput payloads, keeping the relations that they refer to."""
+    """Decodes the pgoutput payloads of one stream, keeping the relations that they refer to.
 
-    def __init__(self, proto_version: int = 1) -> None: ...
+    `proto_version` (1 to 4) and `streaming` (``off``, ``on`` or ``parallel``) are what the server
+    was asked for by the options of these names. A version has the messages of the earlier ones:
+    from 2 on those of streamed transactions, from 3 on those of prepared ones. Of `streaming`,
+    ``parallel`` alone makes a difference: then a StreamAbort tells its position and time.
+
+    Inside of a stream block the server adds an xid to its messages and describes relations to that
+    transaction alone, so that payloads must come in their order and from the stream's beginning; a
+    stream that begins again, on a new connection or by another call of the SQL function, takes a
+    new decoder. Whether transactions begin and end as they should is not looked at.
+
+    Raises `ValueError` for a version or mode that there is not, or that do not go together.
+    """
+
+    def __init__(self, proto_version: int = 1, streaming: str = "off") -> None: ...
 
     def feed(self, payload: Any, lsn: int | None = None) -> LogicalMessage:
         """Decode one message from any bytes-like object or an `XLogData`.

@@ -38,6 +38,8 @@ class Fault(IntEnum):
     COUNT = 24
     FLAGS = 25
     IDENTITY = 26
+    STREAM_OPEN = 27
+    STREAM_CLOSED = 28
     RELATION_UNKNOWN = 40
     COLUMN_COUNT = 41
     ENCODING = 42
@@ -52,7 +54,9 @@ _WORDS: Final = {
     Fault.WAL_HEADER: "expected an XLogData message of at least {expected} bytes, got {got}",
     Fault.KEEPALIVE_SIZE: "expected a keepalive of {expected} bytes, got {got}",
     Fault.LOGICAL_EMPTY: "expected a pgoutput message, got no bytes",
-    Fault.LOGICAL_TAG: "expected the tag of a pgoutput message, got {byte}",
+    Fault.LOGICAL_TAG: (
+        "expected the tag of a pgoutput message of protocol version {expected}, got {byte}"
+    ),
     Fault.TRUNCATED: "expected {expected} more bytes in message {tag}, got {got}",
     Fault.UNTERMINATED: "expected a zero byte at the end of a string in message {tag}, got none",
     Fault.TRAILING: "expected the end of message {tag}, got {got} more bytes",
@@ -62,6 +66,13 @@ _WORDS: Final = {
     Fault.COUNT: "expected a count of 0 or more that fits message {tag}, got {got}",
     Fault.FLAGS: "expected known flags in message {tag}, got {got}",
     Fault.IDENTITY: "expected replica identity 'd', 'n', 'f' or 'i' in message {tag}, got {byte}",
+    Fault.STREAM_OPEN: (
+        "expected the stream block of transaction {got} to end before message {tag}, "
+        "which cannot be inside of one"
+    ),
+    Fault.STREAM_CLOSED: (
+        "expected a stream block to begin before message {tag}, which cannot be outside of one"
+    ),
     Fault.RELATION_UNKNOWN: (
         "expected a relation that was described before message {tag}, got OID {got}"
     ),

@@ -11,7 +11,8 @@ import random
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -25,24 +26,35 @@ from pgrepl.lsn import Lsn
 from pgrepl.messages import (
     UNCHANGED,
     Begin,
+    BeginPrepare,
     Column,
     Commit,
+    CommitPrepared,
     Delete,
     Insert,
     LogicalMessage,
     Message,
     Origin,
+    Prepare,
     Relation,
+    RollbackPrepared,
     Row,
+    StreamAbort,
+    StreamCommit,
+    StreamPrepare,
+    StreamStart,
+    StreamStop,
     Truncate,
     Type,
     Update,
 )
 from tests.support.pgoutput_encoder import encode
-from tests.support.pgoutput_strategies import conversations
+from tests.support.pgoutput_server import Server
+from tests.support.pgoutput_strategies import DIALECTS, Conversation, Dialect, conversations
 
 MUTATIONS = int(os.environ.get("PGREPL_MUTATIONS", "20000"))
 LSN = Lsn("1/F73E0220")
+TAGS = b"BCORYIUDTMSEcAbPKrp"
 
 ITEM = Relation(
     16389,
@@ -61,10 +73,9 @@ DESCRIBED = (ITEM, LOG, BARE)
 ROW = Row(ITEM, ("1", "a note é \U0001f418", "1.50"))
 KEY = Row(ITEM, ("1", "1.50"), key_only=True)
 
-MESSAGES: tuple[LogicalMessage, ...] = (
-    Begin(LSN, 848653377652022, 732),
-    Commit(LSN, Lsn(LSN + 0x30), -1),
-    Origin(Lsn(2**64 - 1), "elsewhere"),
+XID, TIME = 740, 848653377652022
+
+MARKED: tuple[LogicalMessage, ...] = (
     *DESCRIBED,
     Type(16385, "public", "mood"),
     Insert(ITEM, ROW),
@@ -80,7 +91,60 @@ MESSAGES: tuple[LogicalMessage, ...] = (
     Message(True, LSN, "prefix", b"content"),
     Message(False, LSN, "", b""),
 )
-PAYLOADS = tuple(encode(message) for message in MESSAGES)
+ORIGIN = Origin(Lsn(2**64 - 1), "elsewhere")
+START = StreamStart(XID, True)
+PREPARED = (LSN, Lsn(LSN + 0x30), -1, 2**32 - 1, "gid é")
+
+V1: tuple[LogicalMessage, ...] = (
+    Begin(LSN, TIME, 732),
+    Commit(LSN, Lsn(LSN + 0x30), -1),
+    ORIGIN,
+    *MARKED,
+)
+OUTSIDE: tuple[LogicalMessage, ...] = (
+    *V1,
+    START,
+    StreamStart(0, False),
+    StreamCommit(XID, LSN, Lsn(LSN + 0x30), TIME),
+    BeginPrepare(*PREPARED),
+    Prepare(*PREPARED),
+    CommitPrepared(*PREPARED),
+    RollbackPrepared(LSN, Lsn(0), -1, TIME, 0, ""),
+    StreamPrepare(*PREPARED),
+)
+SHORT, LONG = StreamAbort(XID, XID + 1), StreamAbort(XID, XID, LSN, TIME)
+INSIDE: tuple[LogicalMessage, ...] = (
+    *(replace(message, xid=XID + i % 2) for i, message in enumerate(MARKED)),  # type: ignore[call-arg]
+    ORIGIN,
+    StreamStop(),
+)
+
+
+class Place(NamedTuple):
+    """Where a payload comes: what the decoder was asked for, and what it was fed before."""
+
+    dialect: Dialect
+    before: tuple[LogicalMessage, ...]
+    messages: tuple[LogicalMessage, ...]
+
+
+PLACES = (
+    Place(Dialect(1, "off"), DESCRIBED, V1),
+    Place(Dialect(3, "on"), DESCRIBED, (*OUTSIDE, SHORT)),
+    Place(Dialect(4, "parallel"), DESCRIBED, (*OUTSIDE, LONG)),
+    Place(Dialect(2, "on"), (*DESCRIBED, START), INSIDE),
+)
+
+
+class Sample(NamedTuple):
+    """A payload and its place."""
+
+    place: Place
+    payload: bytes
+
+
+MESSAGES = tuple(message for place in PLACES for message in place.messages)
+SAMPLES = tuple(Sample(place, encode(message)) for place in PLACES for message in place.messages)
 
 
 class Outcome(NamedTuple):
@@ -105,47 +169,61 @@ def outcome(decoder: Any, payload: bytes) -> Outcome:
     try:
         message = decoder.feed(payload, lsn=LSN)
     except DecodeError as error:
-        assert error.offset is not None
-        assert 0 <= error.offset <= len(payload)
         return Outcome(None, str(error), (type(error), error.tag, error.offset, error.lsn))
     # Equality does not tell an Lsn from an int, or True from 1; the text does.
     return Outcome(message, repr(message), None)
 
 
-def outcomes(native: ModuleType, payloads: Iterator[bytes]) -> Iterator[Outcome]:
-    """Feed each payload to a fresh decoder of both twins, and give what they agree on."""
+def agreed(native: ModuleType, dialect: Dialect, payloads: Iterable[bytes]) -> Iterator[Outcome]:
+    """Feed the same to a decoder of both twins, up to the first fault, and give what comes out."""
+    one, other = native.Decoder(*dialect), _pure.Decoder(*dialect)
     for payload in payloads:
-        results = []
-        for twin in (native, _pure):
-            decoder = twin.Decoder()
-            for relation in DESCRIBED:
-                decoder.feed(encode(relation))
-            results.append(outcome(decoder, payload))
-        assert results[0] == results[1], payload.hex(" ")
-        yield results[0]
+        result = outcome(one, payload)
+        assert result == outcome(other, payload), (dialect, payload.hex(" "))
+        yield result
+        if result.error:
+            _, _, offset, _ = result.error
+            assert 0 <= offset <= len(payload)
+            break
+
+
+def outcomes(native: ModuleType, samples: Iterable[Sample]) -> Iterator[Outcome]:
+    """Feed each payload to fresh decoders at its place, and give what they agree on."""
+    # What comes next tells whether both are in a stream block now, or both are not.
+    probes = encode(Insert(ITEM, ROW)), encode(StreamStop())
+    for place, payload in samples:
+        payloads = [*map(encode, place.before), payload, *probes]
+        yield [*agreed(native, place.dialect, payloads)][len(place.before)]
 
 
 def test_every_message(native: ModuleType) -> None:
-    results = list(outcomes(native, iter(PAYLOADS)))
+    results = list(outcomes(native, SAMPLES))
     assert [result.message for result in results] == list(MESSAGES)
 
 
 def test_every_message_cut_short_anywhere(native: ModuleType) -> None:
-    cuts = (payload[:size] for payload in PAYLOADS for size in range(len(payload)))
+    cuts = [
+        Sample(place, payload[:size]) for place, payload in SAMPLES for size in range(len(payload))
+    ]
     results = list(outcomes(native, cuts))
-    assert len(results) == sum(map(len, PAYLOADS))
+    assert len(results) == sum(len(payload) for _, payload in SAMPLES)
     assert all(result.error for result in results)
 
 
 def test_every_message_with_any_one_bit_flipped(native: ModuleType) -> None:
-    def flips() -> Iterator[bytes]:
-        for payload in PAYLOADS:
+    def flips() -> Iterator[Sample]:
+        for place, payload in SAMPLES:
             for bit in range(len(payload) * 8):
                 mutant = bytearray(payload)
                 mutant[bit // 8] ^= 1 << bit % 8
-                yield bytes(mutant)
+                yield Sample(place, bytes(mutant))
 
     results = list(outcomes(native, flips()))
+    assert {result.error is None for result in results} == {True, False}
+
+
+def test_every_message_at_every_place(native: ModuleType) -> None:
+    results = list(outcomes(native, (Sample(p, s.payload) for p in PLACES for s in SAMPLES)))
     assert {result.error is None for result in results} == {True, False}
 
 
@@ -159,17 +237,20 @@ def test_random_mutations(native: ModuleType) -> None:
     assert MUTATIONS // 20 < broken < MUTATIONS
 
 
-def mutant(chance: random.Random) -> bytes:
-    """Return a payload with a few things wrong with it."""
-    data = bytearray(chance.choice(PAYLOADS))
+def mutant(chance: random.Random) -> Sample:
+    """Return a payload with a few things wrong with it, its place perhaps among them."""
+    place, payload = chance.choice(SAMPLES)
+    data = bytearray(payload)
     for _ in range(chance.randint(1, 4)):
         chance.choice(MUTATORS)(data, chance)
-    return bytes(data)
+    return Sample(chance.choice((place, place, *PLACES)), bytes(data))
 
 
 def set_byte(data: bytearray, chance: random.Random) -> None:
     if data:
-        data[chance.randrange(len(data))] = chance.choice((0, 1, 0x7F, 0x80, 0xFF, *b"NKOnutbIUD"))
+        data[chance.randrange(len(data))] = chance.choice(
+            (0, 1, 0x7F, 0x80, 0xFF, *b"NKOnutb", *TAGS)
+        )
 
 
 def set_number(data: bytearray, chance: random.Random) -> None:
@@ -196,31 +277,47 @@ def insert(data: bytearray, chance: random.Random) -> None:
 
 
 def splice(data: bytearray, chance: random.Random) -> None:
-    other = chance.choice(PAYLOADS)
+    other = chance.choice(SAMPLES).payload
     data[chance.randint(0, len(data)) :] = other[chance.randint(0, len(other)) :]
 
 
 MUTATORS = (set_byte, set_number, cut, remove, insert, splice)
 
 
-@given(st.lists(conversations(), max_size=6), st.binary(max_size=40), st.integers(0, 6))
+@given(
+    st.sampled_from(DIALECTS).flatmap(
+        lambda dialect: st.tuples(st.just(dialect), st.lists(conversations(dialect), max_size=6))
+    ),
+    st.binary(max_size=40),
+    st.integers(0, 6),
+)
 def test_a_stream_with_a_fault_in_it(
     native: ModuleType,
-    stream: list[tuple[tuple[Relation, ...], LogicalMessage]],
+    stream: tuple[Dialect, list[Conversation]],
     garbage: bytes,
     position: int,
 ) -> None:
     # Relations come again and again with other columns, so what a decoder remembers counts here.
-    payloads = [encode(m) for relations, message in stream for m in (*relations, message)]
+    dialect, parts = stream
+    payloads = [encode(m) for part in parts for m in (*part.before, part.message, *part.after)]
     payloads.insert(position, garbage)
-    one, other = native.Decoder(), _pure.Decoder()
-    for payload in payloads:
-        assert outcome(one, payload) == outcome(other, payload)
+    list(agreed(native, dialect, payloads))
 
 
-@given(payload=st.binary(max_size=60), tag=st.sampled_from(b"BCORYIUDTM"))
+@given(seed=st.integers(0, 2**64 - 1), chance=st.randoms(use_true_random=False))
+def test_transactions_in_any_order(native: ModuleType, seed: int, chance: random.Random) -> None:
+    # What a server sends, and now and then something left out, moved or with another xid.
+    payloads = [encode(message) for message in Server(seed).messages(40)]
+    for _ in range(chance.randint(0, 3)):
+        payloads.insert(chance.randint(0, len(payloads)), chance.choice(payloads))
+        del payloads[chance.randrange(len(payloads))]
+    list(agreed(native, Dialect(3, "on"), payloads))
+
+
+@given(payload=st.binary(max_size=60), tag=st.sampled_from(TAGS))
 def test_any_bytes_behind_any_tag(native: ModuleType, payload: bytes, tag: int) -> None:
-    list(outcomes(native, iter((payload, bytes((tag,)) + payload))))
+    payloads = payload, bytes((tag,)) + payload
+    list(outcomes(native, (Sample(place, each) for place in PLACES for each in payloads)))
 
 
 NO_SLOTS = """
@@ -229,7 +326,7 @@ for name in ("Begin", "Commit", "Insert", "Update", "Delete", "Message", "Row"):
     # A subclass keeps its fields where its base does, but has no slots of its own to be looked up.
     setattr(messages, name, type(name, (getattr(messages, name),), {}))
 from pgrepl.codec._native import Decoder
-decoder = Decoder()
+decoder = Decoder(4, "parallel")
 for line in open(0):
     message = decoder.feed(bytes.fromhex(line))
     print(ascii(message), type(message) is getattr(messages, type(message).__name__))
@@ -237,7 +334,9 @@ for line in open(0):
 
 
 def test_native_sets_fields_that_are_not_plain_slots(native: ModuleType) -> None:
-    payloads = [encode(message) for message in (*DESCRIBED, *MESSAGES)]
+    # Not what INSIDE begins with: rows would then have relations with an xid, which a text shows.
+    messages = (*DESCRIBED, *V1, START, *INSIDE[len(DESCRIBED) :])
+    payloads = [encode(message) for message in messages]
     run = subprocess.run(
         [sys.executable, "-c", NO_SLOTS],
         input="\n".join(payload.hex() for payload in payloads),
@@ -247,4 +346,4 @@ def test_native_sets_fields_that_are_not_plain_slots(native: ModuleType) -> None
         check=False,
     )
     assert run.stderr == ""
-    assert run.stdout.splitlines() == [f"{message!a} True" for message in (*DESCRIBED, *MESSAGES)]
+    assert run.stdout.splitlines() == [f"{message!a} True" for message in messages]

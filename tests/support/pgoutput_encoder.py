@@ -1,4 +1,7 @@
-"""pgoutput the other way round: what a server with protocol version 1 sends for each message.
+"""pgoutput the other way round: what a server sends for each message.
+
+Messages say themselves which form they have: one with an `xid` that can be None is of a stream
+block where it is not, and a StreamAbort with a position is of ``streaming 'parallel'``.
 
 A second opinion on the layouts, written from the documentation and sharing nothing with the two
 decoders but the classes that they make.
@@ -15,15 +18,24 @@ from typing import Any
 from pgrepl.messages import (
     UNCHANGED,
     Begin,
+    BeginPrepare,
     Column,
     Commit,
+    CommitPrepared,
     Delete,
     Insert,
     LogicalMessage,
     Message,
     Origin,
+    Prepare,
     Relation,
+    RollbackPrepared,
     Row,
+    StreamAbort,
+    StreamCommit,
+    StreamPrepare,
+    StreamStart,
+    StreamStop,
     Truncate,
     Type,
     Update,
@@ -41,18 +53,56 @@ def encode(message: LogicalMessage) -> bytes:
             return b"C" + struct.pack("!BQQq", 0, commit_lsn, end_lsn, commit_time)
         case Origin(commit_lsn, name):
             return b"O" + struct.pack("!Q", commit_lsn) + _string(name)
+        case StreamStart(xid, first_segment):
+            return b"S" + struct.pack("!IB", xid, first_segment)
+        case StreamStop():
+            return b"E"
+        case StreamCommit(xid, commit_lsn, end_lsn, commit_time):
+            return b"c" + struct.pack("!IBQQq", xid, 0, commit_lsn, end_lsn, commit_time)
+        case StreamAbort(xid, subxid, None, None):
+            return b"A" + struct.pack("!II", xid, subxid)
+        case StreamAbort(xid, subxid, abort_lsn, abort_time):
+            return b"A" + struct.pack("!IIQq", xid, subxid, abort_lsn, abort_time)
+        case BeginPrepare() | Prepare() | CommitPrepared() | RollbackPrepared() | StreamPrepare():
+            return _prepared(message)
+        case _:
+            return _streamable(message)
+
+
+def _prepared(
+    message: BeginPrepare | Prepare | CommitPrepared | RollbackPrepared | StreamPrepare,
+) -> bytes:
+    match message:
+        case BeginPrepare(lsn, end_lsn, time, xid, gid):
+            return b"b" + struct.pack("!QQqI", lsn, end_lsn, time, xid) + _string(gid)
+        case Prepare(lsn, end_lsn, time, xid, gid):
+            return b"P" + struct.pack("!BQQqI", 0, lsn, end_lsn, time, xid) + _string(gid)
+        case CommitPrepared(lsn, end_lsn, time, xid, gid):
+            return b"K" + struct.pack("!BQQqI", 0, lsn, end_lsn, time, xid) + _string(gid)
+        case StreamPrepare(lsn, end_lsn, time, xid, gid):
+            return b"p" + struct.pack("!BQQqI", 0, lsn, end_lsn, time, xid) + _string(gid)
+        case RollbackPrepared(prepare_end, end_lsn, prepare_time, time, xid, gid):
+            ends = struct.pack("!BQQ", 0, prepare_end, end_lsn)
+            return b"r" + ends + struct.pack("!qqI", prepare_time, time, xid) + _string(gid)
+
+
+def _streamable(
+    message: Relation | Type | Insert | Update | Delete | Truncate | Message,
+) -> bytes:
+    xid = b"" if message.xid is None else struct.pack("!I", message.xid)
+    match message:
         case Relation():
-            return b"R" + _relation(message)
+            return b"R" + xid + _relation(message)
         case Type(oid, schema, name):
-            return b"Y" + struct.pack("!I", oid) + _namespace(schema) + _string(name)
+            return b"Y" + xid + struct.pack("!I", oid) + _namespace(schema) + _string(name)
         case Truncate(relations, cascade, restart_identity):
             head = struct.pack("!iB", len(relations), cascade | restart_identity << 1)
-            return b"T" + head + b"".join(struct.pack("!I", r.oid) for r in relations)
+            return b"T" + xid + head + b"".join(struct.pack("!I", r.oid) for r in relations)
         case Message(transactional, lsn, prefix, content):
             head = struct.pack("!BQ", transactional, lsn) + _string(prefix)
-            return b"M" + head + struct.pack("!i", len(content)) + content
+            return b"M" + xid + head + struct.pack("!i", len(content)) + content
         case Insert() | Update() | Delete():
-            return _change(message)
+            return _change(message, xid)
 
 
 def encode_row(relation: Relation, row: Row) -> bytes:
@@ -63,9 +113,9 @@ def encode_row(relation: Relation, row: Row) -> bytes:
     return struct.pack("!h", len(whole)) + b"".join(_value(value) for value in whole)
 
 
-def _change(change: Insert | Update | Delete) -> bytes:
+def _change(change: Insert | Update | Delete, xid: bytes) -> bytes:
     letter = {Insert: b"I", Update: b"U", Delete: b"D"}[type(change)]
-    parts = [letter, struct.pack("!I", change.relation.oid)]
+    parts = [letter, xid, struct.pack("!I", change.relation.oid)]
     for mark, row in _tuples(change):
         if row is not None:
             parts += [mark, encode_row(change.relation, row)]

@@ -16,22 +16,31 @@ from pgrepl.lsn import Lsn
 from pgrepl.messages import (
     UNCHANGED,
     Begin,
+    BeginPrepare,
     Column,
     Commit,
+    CommitPrepared,
     Delete,
     Insert,
     LogicalMessage,
     Message,
     Origin,
+    Prepare,
     Relation,
+    RollbackPrepared,
     Row,
+    StreamAbort,
+    StreamCommit,
+    StreamPrepare,
+    StreamStart,
+    StreamStop,
     Truncate,
     Type,
     Unchanged,
     Update,
     to_datetime,
 )
-from tests.support.pgoutput_strategies import conversations
+from tests.support.pgoutput_strategies import Conversation, conversations
 
 ID, NOTE, AREA = (
     Column("id", 23, -1, True),
@@ -43,7 +52,10 @@ ROW = Row(ITEM, ("1", None, "2.50"))
 KEY = Row(ITEM, ("1", "2.50"), key_only=True)
 
 BEGIN = Begin(Lsn("1/F73E0220"), 848653377652022, 732)
-COMMIT = Commit(Lsn("1/F73E0220"), Lsn("1/F73E0250"), 848653377652022)
+TIME = 848653377652022
+COMMIT = Commit(Lsn("1/F73E0220"), Lsn("1/F73E0250"), TIME)
+PREPARED = (Lsn("1/F73E0220"), Lsn("1/F73E0250"), TIME, 732, "gid")
+STREAM_ABORT = StreamAbort(732, 734, Lsn("1/F73E0220"), TIME)
 UPDATE = Update(ITEM, KEY, None, Row(ITEM, ("2", UNCHANGED, b"\0\1")))
 MESSAGES: dict[str, LogicalMessage] = {
     "begin": BEGIN,
@@ -56,6 +68,17 @@ MESSAGES: dict[str, LogicalMessage] = {
     "delete": Delete(ITEM, None, ROW),
     "truncate": Truncate((ITEM,), cascade=True, restart_identity=False),
     "message": Message(False, Lsn(1), "prefix", b"content"),
+    "streamed insert": Insert(ITEM, ROW, 733),
+    "stream start": StreamStart(732, first_segment=True),
+    "stream stop": StreamStop(),
+    "stream commit": StreamCommit(732, Lsn("1/F73E0220"), Lsn("1/F73E0250"), TIME),
+    "stream abort": StreamAbort(732, 733),
+    "stream abort with details": STREAM_ABORT,
+    "begin prepare": BeginPrepare(*PREPARED),
+    "prepare": Prepare(*PREPARED),
+    "commit prepared": CommitPrepared(*PREPARED),
+    "rollback prepared": RollbackPrepared(Lsn(1), Lsn(2), TIME, TIME, 732, "gid"),
+    "stream prepare": StreamPrepare(*PREPARED),
 }
 every_message = pytest.mark.parametrize("message", MESSAGES.values(), ids=list(MESSAGES))
 
@@ -202,8 +225,9 @@ class TestMessages:
             # A frozen class with slots says TypeError for a name that it does not have.
             with pytest.raises((dataclasses.FrozenInstanceError, TypeError)):
                 setattr(message, name, None)
-        with pytest.raises(dataclasses.FrozenInstanceError):
-            delattr(message, message.__match_args__[0])
+        for name in message.__match_args__:
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                delattr(message, name)
         assert not hasattr(message, "__dict__")
 
     @every_message
@@ -224,11 +248,10 @@ class TestMessages:
         assert type(duplicate(BEGIN).final_lsn) is Lsn
 
     @given(conversations())
-    def test_any_message_survives_pickling(
-        self, conversation: tuple[tuple[Relation, ...], LogicalMessage]
-    ) -> None:
-        for message in (*conversation[0], conversation[1]):
-            assert pickle.loads(pickle.dumps(message)) == message
+    def test_any_message_survives_pickling(self, conversation: Conversation) -> None:
+        for message in (*conversation.before, conversation.message):
+            again = pickle.loads(pickle.dumps(message))
+            assert (again, repr(again)) == (message, repr(message))
 
     @every_message
     def test_compares_by_value(self, message: LogicalMessage) -> None:
@@ -241,18 +264,48 @@ class TestMessages:
     @every_message
     def test_differs_by_each_field(self, message: LogicalMessage) -> None:
         for name in message.__match_args__:
+            if name == "xid" and isinstance(message, Relation | Type):
+                continue
             other: Any = (ID,) if name == "columns" else object()
             assert dataclasses.replace(message, **{name: other}) != message, name
+
+    @pytest.mark.parametrize("message", [ITEM, MESSAGES["type"]])
+    def test_a_description_is_what_it_says_wherever_it_comes_from(
+        self, message: LogicalMessage
+    ) -> None:
+        streamed = dataclasses.replace(message, xid=733)
+        assert (streamed, hash(streamed)) == (message, hash(message))
+        assert "xid=733" in repr(streamed)
+        assert repr(streamed) != repr(message)
+
+    @pytest.mark.parametrize("cls", [Insert, Update, Delete, Truncate, Message, Relation, Type])
+    def test_the_xid_comes_last_and_is_none_outside_of_streams(self, cls: Any) -> None:
+        assert cls.__match_args__[-1] == "xid"
+        [message, *_] = [each for each in MESSAGES.values() if type(each) is cls]
+        assert message.xid is None
 
     def test_a_replaced_relation_derives_anew(self) -> None:
         narrow = dataclasses.replace(ITEM, columns=(NOTE, AREA))
         assert narrow.key_columns == (AREA,)
         assert Row(narrow, ("x", "1"))["area"] == "1"
 
-    @pytest.mark.parametrize("message", [BEGIN, COMMIT])
-    def test_commit_time_is_an_aware_datetime_too(self, message: Begin | Commit) -> None:
-        assert message.commit_datetime == datetime(2026, 11, 22, 9, 2, 57, 652022, tzinfo=UTC)
-        assert message.commit_datetime.tzinfo is UTC
+    @every_message
+    def test_every_time_is_an_aware_datetime_too(self, message: LogicalMessage) -> None:
+        moment = datetime(2026, 11, 22, 9, 2, 57, 652022, tzinfo=UTC)
+        times = [name for name in message.__match_args__ if name.endswith("_time")]
+        for name in times:
+            expected = None if getattr(message, name) is None else moment
+            found = getattr(message, name.removesuffix("time") + "datetime")
+            assert found == expected
+            assert expected is None or found.tzinfo is UTC
+        assert len(times) == sum(name.endswith("_datetime") for name in dir(message))
+
+    def test_what_prepares_is_not_mistaken_for_one_another(self) -> None:
+        # They share a base, which no pattern must be able to tell.
+        for message in (BeginPrepare(*PREPARED), Prepare(*PREPARED), StreamPrepare(*PREPARED)):
+            assert [isinstance(message, cls) for cls in (BeginPrepare, Prepare, StreamPrepare)] == [
+                type(message) is cls for cls in (BeginPrepare, Prepare, StreamPrepare)
+            ]
 
     def test_all_fit_one_match_statement(self) -> None:
         assert [describe(message) for message in MESSAGES.values()] == [
@@ -266,6 +319,17 @@ class TestMessages:
             "delete 1 from item",
             "truncate item, cascade",
             "message prefix: content",
+            "insert 1 into item by 733",
+            "stream 732 first",
+            "stream stop",
+            "stream 732 committed up to 1/F73E0250",
+            "stream 732 without 733",
+            "stream 732 without 734 at 1/F73E0220",
+            "gid begins at 1/F73E0220",
+            "gid prepared up to 1/F73E0250",
+            "gid committed up to 1/F73E0250",
+            "gid prepared up to 0/1 rolled back up to 0/2",
+            "gid of stream 732 prepared up to 1/F73E0250",
         ]
 
 
@@ -282,8 +346,10 @@ def describe(message: LogicalMessage) -> str:
             return f"relation {name} of {len(columns)} columns, {first} first"
         case Type(_, "public", name):
             return f"type {name}"
-        case Insert(Relation(name=name), new):
+        case Insert(Relation(name=name), new, None):
             return f"insert {new['id']} into {name}"
+        case Insert(Relation(name=name), new, xid):
+            return f"insert {new['id']} into {name} by {xid}"
         case Update(relation, Row() as key, None, new):
             return f"key {key['id']} of {relation.name} became {new['id']}"
         case Delete(relation, None, Row() as old):
@@ -292,6 +358,32 @@ def describe(message: LogicalMessage) -> str:
             return f"truncate {relation.name}, cascade"
         case Message(transactional=False, prefix=prefix, content=content):
             return f"message {prefix}: {content.decode()}"
+        case _:
+            return describe_transaction(message)
+
+
+def describe_transaction(message: LogicalMessage) -> str:
+    match message:
+        case StreamStart(xid, first_segment=True):
+            return f"stream {xid} first"
+        case StreamStop():
+            return "stream stop"
+        case StreamCommit(xid, _, end_lsn, _):
+            return f"stream {xid} committed up to {end_lsn}"
+        case StreamAbort(xid, subxid, None, None):
+            return f"stream {xid} without {subxid}"
+        case StreamAbort(xid, subxid, abort_lsn, _):
+            return f"stream {xid} without {subxid} at {abort_lsn}"
+        case BeginPrepare(prepare_lsn, _, _, _, gid):
+            return f"{gid} begins at {prepare_lsn}"
+        case Prepare(_, end_lsn, _, _, gid):
+            return f"{gid} prepared up to {end_lsn}"
+        case CommitPrepared(_, end_lsn, _, _, gid):
+            return f"{gid} committed up to {end_lsn}"
+        case RollbackPrepared(prepare_end_lsn, rollback_end_lsn, _, _, _, gid):
+            return f"{gid} prepared up to {prepare_end_lsn} rolled back up to {rollback_end_lsn}"
+        case StreamPrepare(_, end_lsn, _, xid, gid):
+            return f"{gid} of stream {xid} prepared up to {end_lsn}"
     raise AssertionError(f"nothing matched {message!r}")
 
 

@@ -36,7 +36,7 @@ from pgrepl.messages import (
 )
 from tests.support.pgoutput_captured import CAPTURED, K
 from tests.support.pgoutput_encoder import encode
-from tests.support.pgoutput_strategies import conversations
+from tests.support.pgoutput_strategies import Conversation, conversations
 
 ITEM = Relation(
     16389, "public", "item", "d", (Column("id", 23, -1, True), Column("note", 25, -1, False))
@@ -89,17 +89,13 @@ def test_what_a_real_server_sent(codec: Any) -> None:
 
 
 @given(conversations())
-def test_every_message_round_trips(
-    codec: Any, conversation: tuple[tuple[Relation, ...], LogicalMessage]
-) -> None:
-    relations, message = conversation
-    decoder = codec.Decoder()
-    for relation in relations:
-        decoder.feed(encode(relation))
-    decoded = decoder.feed(encode(message))
-    assert decoded == message
-    # Equality does not tell an Lsn from an int, or True from 1; the text does.
-    assert repr(decoded) == repr(message)
+def test_every_message_round_trips(codec: Any, conversation: Conversation) -> None:
+    decoder = codec.Decoder(*conversation.dialect)
+    for message in (*conversation.before, conversation.message):
+        decoded = decoder.feed(encode(message))
+        # Equality does not tell an Lsn from an int, or True from 1; the text does.
+        assert repr(decoded) == repr(message)
+        assert decoded == message
 
 
 @every_sample
@@ -190,8 +186,8 @@ def test_truncate_lists_relations_in_order(codec: Any, relation_count: int) -> N
 # What the bytes are at fault for: payload, tag, offset of the field, and the words.
 FAULTS: tuple[tuple[str, bytes, bytes | None, int, str], ...] = (
     ("empty", b"", None, 0, "expected a pgoutput message, got no bytes"),
-    ("tag", b"Z", b"Z", 0, "expected the tag of a pgoutput message, got 'Z'"),
-    ("tag of a later version", b"S\0\0\0\1\1", b"S", 0, "got 'S'"),
+    ("tag", b"Z", b"Z", 0, "tag of a pgoutput message of protocol version 1, got 'Z'"),
+    ("tag of a later version", b"S\0\0\0\1\1", b"S", 0, "of protocol version 1, got 'S'"),
     ("tag without a glyph", b"\x07", b"\x07", 0, "got 0x07"),
     ("begin, no field", b"B", b"B", 1, "expected 8 more bytes in message 'B', got 0"),
     ("begin, half a time", b"B" + b"\0" * 12, b"B", 9, "expected 8 more bytes .* got 4"),
@@ -411,12 +407,35 @@ def test_messages_let_go_of_what_they_share(codec: Any) -> None:
     assert [sys.getrefcount(thing) for thing in shared] == before
 
 
-@pytest.mark.parametrize("version", [0, 2, 4, -1, 2**40, "1", None])
+@pytest.mark.parametrize("version", [0, 5, -1, 2**40, 1.5, "1", None, []])
 def test_other_protocol_versions_are_refused(codec: Any, version: Any) -> None:
-    with pytest.raises(ValueError, match=rf"protocol version 1, .* got {version!r}"):
+    words = re.escape(f"expected a pgoutput protocol version from 1 to 4, got {version!r}")
+    with pytest.raises(ValueError, match=words):
         codec.Decoder(version)
-    with pytest.raises(ValueError, match="protocol version 1"):
+    with pytest.raises(ValueError, match=words):
         codec.Decoder(proto_version=version)
+
+
+@pytest.mark.parametrize("streaming", ["", "ON", "true", True, None, []])
+def test_other_modes_of_streaming_are_refused(codec: Any, streaming: Any) -> None:
+    words = re.escape(f"expected streaming 'off', 'on' or 'parallel', got {streaming!r}")
+    with pytest.raises(ValueError, match=words):
+        codec.Decoder(4, streaming)
+    with pytest.raises(ValueError, match=words):
+        codec.Decoder(proto_version=4, streaming=streaming)
+
+
+@pytest.mark.parametrize(
+    ("streaming", "since"), [("off", 1), ("on", 2), ("parallel", 4)], ids=["off", "on", "parallel"]
+)
+def test_streaming_needs_a_version(codec: Any, streaming: str, since: int) -> None:
+    for version in range(1, since):
+        words = f"version {since} or later for streaming '{streaming}', got {version}"
+        with pytest.raises(ValueError, match=words):
+            codec.Decoder(version, streaming)
+    for version in range(since, 5):
+        begin = SAMPLES["begin"]
+        assert codec.Decoder(version, streaming).feed(encode(begin)) == begin
 
 
 def test_a_change_can_be_matched(codec: Any) -> None:

@@ -22,6 +22,11 @@ cdef extern from "pgr_cursor.h":
 
 
 cdef extern from "pgr_pgoutput.h":
+    ctypedef struct pgr_stream:
+        uint8_t proto_version
+        uint8_t parallel
+        uint8_t in_block
+        uint32_t block_xid
     ctypedef struct pgr_begin:
         uint64_t final_lsn
         int64_t commit_time
@@ -70,6 +75,31 @@ cdef extern from "pgr_pgoutput.h":
         uint64_t lsn
         pgr_span prefix
         pgr_span content
+    ctypedef struct pgr_stream_start:
+        uint32_t xid
+        uint8_t first_segment
+    ctypedef struct pgr_stream_commit:
+        uint32_t xid
+        pgr_commit commit
+    ctypedef struct pgr_stream_abort:
+        uint32_t xid
+        uint32_t subxid
+        uint8_t detailed
+        uint64_t abort_lsn
+        int64_t abort_time
+    ctypedef struct pgr_prepared:
+        uint64_t lsn
+        uint64_t end_lsn
+        int64_t time
+        uint32_t xid
+        pgr_span gid
+    ctypedef struct pgr_rollback_prepared:
+        uint64_t prepare_end_lsn
+        uint64_t rollback_end_lsn
+        int64_t prepare_time
+        int64_t rollback_time
+        uint32_t xid
+        pgr_span gid
     ctypedef union pgr_body:
         pgr_begin begin
         pgr_commit commit
@@ -79,13 +109,22 @@ cdef extern from "pgr_pgoutput.h":
         pgr_change change
         pgr_truncate truncate
         pgr_logical logical
+        pgr_stream_start stream_start
+        pgr_stream_commit stream_commit
+        pgr_stream_abort stream_abort
+        pgr_prepared prepared
+        pgr_rollback_prepared rollback_prepared
     ctypedef struct pgr_message:
         uint8_t tag
+        uint8_t marked
+        uint32_t xid
         const uint8_t *start
         pgr_body body
     pgr_status pgr_pgoutput_read(
-        const uint8_t *bytes, size_t size, pgr_message *message, pgr_error *error
+        pgr_stream *stream, const uint8_t *bytes, size_t size, pgr_message *message,
+        pgr_error *error
     ) nogil
+    const uint8_t *pgr_message_body(const pgr_message *message) nogil
     pgr_cursor pgr_message_cursor(const pgr_message *message, pgr_span part) nogil
     pgr_status pgr_column_next(pgr_cursor *cursor, pgr_column *column) nogil
     pgr_status pgr_attribute_next(pgr_cursor *cursor, pgr_attribute *attribute) nogil

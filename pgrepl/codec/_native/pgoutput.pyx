@@ -23,19 +23,30 @@ from ...lsn import Lsn
 from ...messages import (
     UNCHANGED,
     Begin,
+    BeginPrepare,
     Column,
     Commit,
+    CommitPrepared,
     Delete,
     Insert,
     Message,
     Origin,
+    Prepare,
     Relation,
+    RollbackPrepared,
     Row,
+    StreamAbort,
+    StreamCommit,
+    StreamPrepare,
+    StreamStart,
+    StreamStop,
     Truncate,
     Type,
     Update,
 )
+from ..dialect import Dialect
 from ..faults import Fault, column_of, fault_error
+from ..relations import Relations
 
 
 cdef int RELATION_UNKNOWN = Fault.RELATION_UNKNOWN
@@ -45,10 +56,10 @@ cdef int ENCODING = Fault.ENCODING
 # The messages that come by the million; all others are made the ordinary way.
 cdef Slots BEGIN = slots_of(Begin, ("final_lsn", "commit_time", "xid"))
 cdef Slots COMMIT = slots_of(Commit, ("commit_lsn", "end_lsn", "commit_time"))
-cdef Slots INSERT = slots_of(Insert, ("relation", "new"))
-cdef Slots UPDATE = slots_of(Update, ("relation", "key", "old", "new"))
-cdef Slots DELETE = slots_of(Delete, ("relation", "key", "old"))
-cdef Slots MESSAGE = slots_of(Message, ("transactional", "lsn", "prefix", "content"))
+cdef Slots INSERT = slots_of(Insert, ("relation", "new", "xid"))
+cdef Slots UPDATE = slots_of(Update, ("relation", "key", "old", "new", "xid"))
+cdef Slots DELETE = slots_of(Delete, ("relation", "key", "old", "xid"))
+cdef Slots MESSAGE = slots_of(Message, ("transactional", "lsn", "prefix", "content", "xid"))
 cdef Slots ROW = slots_of(Row, ("_columns", "_positions", "_values"))
 
 cdef object unchanged = UNCHANGED
@@ -86,16 +97,18 @@ cdef class Layout:
 cdef class Decoder:
     """Decodes pgoutput payloads; see `pgrepl.codec.abc.Decoder`."""
 
-    cdef dict layouts           # by OID
-    cdef Layout recent          # the last one used: rows of one table come in runs
+    cdef pgr_stream stream
+    cdef object relations       # Relations of layouts
+    cdef dict layouts           # those of them that hold outside of stream blocks, by OID
+    cdef Layout recent          # the last one used here: rows of one table come in runs
     cdef object failed          # makes the error that a fault has led to, or None
 
-    def __cinit__(self, proto_version=1):
-        if proto_version != 1:
-            raise ValueError(
-                f"expected pgoutput protocol version 1, the one supported, got {proto_version!r}"
-            )
-        self.layouts = {}
+    def __cinit__(self, proto_version=1, streaming="off"):
+        dialect = Dialect.of(proto_version, streaming)
+        self.stream.proto_version = dialect.proto_version
+        self.stream.parallel = dialect.parallel
+        self.relations = Relations()
+        self.layouts = self.relations.described
 
     def feed(self, payload, lsn=None):
         """Decode one message from any bytes-like object or an `XLogData`.
@@ -120,7 +133,7 @@ cdef class Decoder:
     cdef object decode(self, const uint8_t *bytes, size_t size):
         cdef pgr_message message
         cdef pgr_error error
-        if pgr_pgoutput_read(bytes, size, &message, &error) != PGR_OK:
+        if pgr_pgoutput_read(&self.stream, bytes, size, &message, &error) != PGR_OK:
             raise flaw_of(&error)
         if message.tag == c"I":
             return self.insert(&message)
@@ -132,51 +145,82 @@ cdef class Decoder:
             return make_begin(&message.body.begin)
         elif message.tag == c"C":
             return make_commit(&message.body.commit)
+        elif message.tag == c"M":
+            return make_message(&message)
+        elif message.tag == c"T":
+            return self.truncate(&message)
         elif message.tag == c"R":
             return self.describe(&message)
         elif message.tag == c"Y":
             return make_type(&message)
         elif message.tag == c"O":
             return make_origin(&message)
-        elif message.tag == c"T":
-            return self.truncate(&message)
-        else:
-            return make_message(&message)
+        elif message.tag in (c"S", c"E", c"c", c"A", c"p"):
+            return self.turn(&message)
+        elif message.tag == c"r":
+            return make_rollback_prepared(&message)
+        return make_prepared(&message)
+
+    cdef object turn(self, const pgr_message *message):
+        """Make what begins, ends or settles a stream, and with it what relations mean."""
+        cdef const pgr_body *body = &message.body
+        self.recent = None
+        if message.tag == c"S":
+            if body.stream_start.first_segment:
+                self.relations.abort(body.stream_start.xid, body.stream_start.xid)
+            return StreamStart(body.stream_start.xid, body.stream_start.first_segment != 0)
+        elif message.tag == c"E":
+            return StreamStop()
+        elif message.tag == c"A":
+            self.relations.abort(body.stream_abort.xid, body.stream_abort.subxid)
+            return make_stream_abort(&body.stream_abort)
+        elif message.tag == c"c":
+            self.relations.settle(body.stream_commit.xid)
+            return make_stream_commit(&body.stream_commit)
+        prepare = make_prepared(message)
+        self.relations.settle(body.prepared.xid)
+        return prepare
 
     cdef Layout described(self, const pgr_message *message, const uint8_t *field):
         """Return the layout of the relation whose OID stands at `field`."""
         cdef uint32_t oid = pgr_load32(field)
         if self.recent is None or self.recent.oid != oid:
-            layout = self.layouts.get(oid)
+            if self.stream.in_block:
+                layout = self.relations.find_streamed(self.stream.block_xid, oid)
+            else:
+                layout = self.layouts.get(oid)
             if layout is None:
                 raise flaw_at(message, RELATION_UNKNOWN, field, 0, oid)
             self.recent = <Layout>layout
         return self.recent
 
     cdef object insert(self, const pgr_message *message):
-        cdef Layout layout = self.described(message, message.start + 1)
+        cdef Layout layout = self.described(message, pgr_message_body(message))
         insert = new_instance(&INSERT)
         put(insert, &INSERT, 0, layout.relation)
         put(insert, &INSERT, 1, make_row(message, &message.body.change.new_tuple, layout))
+        put(insert, &INSERT, 2, xid_of(message))
         return insert
 
     cdef object update(self, const pgr_message *message):
-        cdef Layout layout = self.described(message, message.start + 1)
+        cdef Layout layout = self.described(message, pgr_message_body(message))
         cdef const pgr_tuple *old = &message.body.change.old_tuple
         update = new_instance(&UPDATE)
         put(update, &UPDATE, 0, layout.relation)
         put(update, &UPDATE, 1, make_row(message, old, layout) if old.mark == c"K" else None)
         put(update, &UPDATE, 2, make_row(message, old, layout) if old.mark == c"O" else None)
         put(update, &UPDATE, 3, make_row(message, &message.body.change.new_tuple, layout))
+        put(update, &UPDATE, 4, xid_of(message))
         return update
 
     cdef object delete(self, const pgr_message *message):
-        cdef Layout layout = self.described(message, message.start + 1)
+        cdef Layout layout = self.described(message, pgr_message_body(message))
         cdef const pgr_tuple *old = &message.body.change.old_tuple
         delete = new_instance(&DELETE)
         put(delete, &DELETE, 0, layout.relation)
         put(delete, &DELETE, 1, make_row(message, old, layout) if old.mark == c"K" else None)
         put(delete, &DELETE, 2, make_row(message, old, layout) if old.mark == c"O" else None)
+        put(delete, &DELETE, 3, xid_of(message))
         return delete
 
     cdef object truncate(self, const pgr_message *message):
@@ -186,10 +230,12 @@ cdef class Decoder:
             self.described(message, body.relations.bytes + 4 * <size_t>i).relation
             for i in range(body.relation_count)
         ]
-        return Truncate(tuple(relations), body.cascade != 0, body.restart_identity != 0)
+        return Truncate(
+            tuple(relations), body.cascade != 0, body.restart_identity != 0, xid_of(message)
+        )
 
     cdef object describe(self, const pgr_message *message):
-        """Make a Relation, and keep it in the place of one with the same OID."""
+        """Make a Relation, and keep it for those whom it is told."""
         cdef const pgr_relation *body = &message.body.relation
         cdef pgr_cursor cursor = pgr_message_cursor(message, body.attributes)
         cdef pgr_attribute attribute
@@ -206,8 +252,16 @@ cdef class Decoder:
                 make_text(message, attribute.name, where), attribute.type_oid,
                 attribute.type_modifier, attribute.is_key != 0,
             ))
-        relation = Relation(body.oid, schema, name, chr(body.replica_identity), tuple(columns))
-        self.recent = self.layouts[body.oid] = Layout(relation)
+        relation = Relation(
+            body.oid, schema, name, chr(body.replica_identity), tuple(columns), xid_of(message)
+        )
+        self.recent = Layout(relation)
+        if message.marked:
+            self.relations.describe_streamed(
+                self.stream.block_xid, body.oid, self.recent, message.xid
+            )
+        else:
+            self.relations.describe(body.oid, self.recent)
         return relation
 
 
@@ -232,6 +286,13 @@ cdef object flaw_at(
     where=""
 ):
     return Flaw(fault, message.tag, field - message.start, expected, got, where)
+
+
+cdef inline object xid_of(const pgr_message *message):
+    """Return the xid of a message in a stream block, None of any other."""
+    if message.marked:
+        return message.xid
+    return None
 
 
 cdef object make_lsn(uint64_t position):
@@ -271,7 +332,8 @@ cdef object make_origin(const pgr_message *message):
 cdef object make_type(const pgr_message *message):
     cdef const pgr_type *body = &message.body.type
     schema = make_text(message, body.schema, f"the schema of type {body.oid}") or "pg_catalog"
-    return Type(body.oid, schema, make_text(message, body.name, f"the name of type {body.oid}"))
+    name = make_text(message, body.name, f"the name of type {body.oid}")
+    return Type(body.oid, schema, name, xid_of(message))
 
 
 cdef object make_message(const pgr_message *source):
@@ -284,7 +346,44 @@ cdef object make_message(const pgr_message *source):
     put(message, &MESSAGE, 1, make_lsn(body.lsn))
     put(message, &MESSAGE, 2, make_text(source, body.prefix, "the prefix"))
     put(message, &MESSAGE, 3, content)
+    put(message, &MESSAGE, 4, xid_of(source))
     return message
+
+
+cdef object make_stream_commit(const pgr_stream_commit *body):
+    cdef const pgr_commit *commit = &body.commit
+    return StreamCommit(
+        body.xid, make_lsn(commit.commit_lsn), make_lsn(commit.end_lsn), commit.commit_time
+    )
+
+
+cdef object make_stream_abort(const pgr_stream_abort *body):
+    if not body.detailed:
+        return StreamAbort(body.xid, body.subxid)
+    return StreamAbort(body.xid, body.subxid, make_lsn(body.abort_lsn), body.abort_time)
+
+
+cdef object make_prepared(const pgr_message *message):
+    cdef const pgr_prepared *body = &message.body.prepared
+    if message.tag == c"b":
+        cls = BeginPrepare
+    elif message.tag == c"P":
+        cls = Prepare
+    elif message.tag == c"K":
+        cls = CommitPrepared
+    else:
+        cls = StreamPrepare
+    gid = make_text(message, body.gid, "the gid")
+    return cls(make_lsn(body.lsn), make_lsn(body.end_lsn), body.time, body.xid, gid)
+
+
+cdef object make_rollback_prepared(const pgr_message *message):
+    cdef const pgr_rollback_prepared *body = &message.body.rollback_prepared
+    return RollbackPrepared(
+        make_lsn(body.prepare_end_lsn), make_lsn(body.rollback_end_lsn),
+        body.prepare_time, body.rollback_time, body.xid,
+        make_text(message, body.gid, "the gid"),
+    )
 
 
 cdef object make_row(const pgr_message *message, const pgr_tuple *source, Layout layout):

@@ -30,7 +30,7 @@ cdef extern from "Python.h":
 
 
 cdef enum:
-    MAX_FIELDS = 4
+    MAX_FIELDS = 5
 
 
 cdef struct Slots:

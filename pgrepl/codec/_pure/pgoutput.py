@@ -18,20 +18,31 @@ from ...lsn import Lsn
 from ...messages import (
     UNCHANGED,
     Begin,
+    BeginPrepare,
     Column,
     Commit,
+    CommitPrepared,
     Delete,
     Insert,
     LogicalMessage,
     Message,
     Origin,
+    Prepare,
     Relation,
+    RollbackPrepared,
     Row,
+    StreamAbort,
+    StreamCommit,
+    StreamPrepare,
+    StreamStart,
+    StreamStop,
     Truncate,
     Type,
     Update,
 )
+from ..dialect import Dialect
 from ..faults import Fault, column_of, fault_error
+from ..relations import Relations
 
 __all__ = ["Decoder"]
 
@@ -42,6 +53,10 @@ _U32: Final = struct.Struct(">I")
 _U64: Final = struct.Struct(">Q")
 _BEGIN: Final = struct.Struct(">QqI")
 _COMMIT: Final = struct.Struct(">QQq")
+_ABORT: Final = struct.Struct(">II")
+_ABORT_DETAILS: Final = struct.Struct(">Qq")
+_PREPARED: Final = struct.Struct(">QQqI")
+_ROLLBACK_PREPARED: Final = struct.Struct(">QQqqI")
 _ATTRIBUTE_TYPE: Final = struct.Struct(">Ii")
 
 _NULL, _UNCHANGED, _TEXT, _BINARY = b"nutb"
@@ -66,12 +81,13 @@ class _Tuple(NamedTuple):
 class _Cursor:
     """Reads fields one after the other; the first one that is not there raises."""
 
-    __slots__ = ("at", "data", "end")
+    __slots__ = ("at", "data", "end", "xid")
 
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.at = 1  # behind the tag
         self.end = len(data)
+        self.xid: int | None = None  # of a message that has one
 
     def flaw(
         self, fault: Fault, offset: int, expected: int = 0, got: int = 0, where: str = ""
@@ -166,14 +182,12 @@ class _Cursor:
 class Decoder:
     """Decodes pgoutput payloads; see `pgrepl.codec.abc.Decoder`."""
 
-    __slots__ = ("_failed", "_relations")
+    __slots__ = ("_block", "_dialect", "_failed", "_relations")
 
-    def __init__(self, proto_version: int = 1) -> None:
-        if proto_version != 1:
-            raise ValueError(
-                f"expected pgoutput protocol version 1, the one supported, got {proto_version!r}"
-            )
-        self._relations: dict[int, Relation] = {}
+    def __init__(self, proto_version: int = 1, streaming: str = "off") -> None:
+        self._dialect = Dialect.of(proto_version, streaming)
+        self._relations: Relations[Relation] = Relations()
+        self._block: int | None = None  # the transaction whose stream block is open
         self._failed: Callable[[], ProtocolError] | None = None
 
     def feed(self, payload: Any, lsn: int | None = None) -> LogicalMessage:
@@ -196,10 +210,19 @@ class Decoder:
     def _message(self, data: bytes) -> LogicalMessage:
         if not data:
             raise _Flaw(Fault.LOGICAL_EMPTY, 0, 0, 1, 0, "")
-        read = _READERS.get(data[0])
-        if read is None:
-            raise _Flaw(Fault.LOGICAL_TAG, data[0], 0, 0, data[0], "")
-        return read(self, _Cursor(data))
+        rule = _RULES.get(data[0])
+        version = self._dialect.proto_version
+        if rule is None or version < rule.since:
+            raise _Flaw(Fault.LOGICAL_TAG, data[0], 0, version, data[0], "")
+        cursor = _Cursor(data)
+        if self._block is None:
+            if not rule.outside:
+                raise cursor.flaw(Fault.STREAM_CLOSED, 0)
+        elif not rule.inside:
+            raise cursor.flaw(Fault.STREAM_OPEN, 0, 0, self._block)
+        elif rule.marked:
+            cursor.xid = cursor.one(_U32)
+        return rule.read(self, cursor)
 
     def _begin(self, cursor: _Cursor) -> Begin:
         final_lsn, commit_time, xid = cursor.take(_BEGIN)
@@ -237,8 +260,13 @@ class Decoder:
         for number, (is_key, name, (type_oid, type_modifier)) in enumerate(attributes, 1):
             column_name = cursor.text(name, f"the name of column {number} of {owner}")
             columns.append(Column(column_name, type_oid, type_modifier, is_key))
-        relation = Relation(oid, schema_name, relation_name, chr(identity), tuple(columns))
-        self._relations[oid] = relation
+        relation = Relation(
+            oid, schema_name, relation_name, chr(identity), tuple(columns), cursor.xid
+        )
+        if self._block is None or cursor.xid is None:
+            self._relations.describe(oid, relation)
+        else:
+            self._relations.describe_streamed(self._block, oid, relation, cursor.xid)
         return relation
 
     def _type(self, cursor: _Cursor) -> Type:
@@ -249,32 +277,33 @@ class Decoder:
             oid,
             cursor.text(schema, f"the schema of type {oid}") or "pg_catalog",
             cursor.text(name, f"the name of type {oid}"),
+            cursor.xid,
         )
 
     def _insert(self, cursor: _Cursor) -> Insert:
-        oid = cursor.one(_U32)
+        offset, oid = cursor.at, cursor.one(_U32)
         new = _marked_tuple(cursor, _NEW)
         cursor.finish()
-        relation = self._described(cursor, oid, 1)
-        return Insert(relation, _row(cursor, relation, new))
+        relation = self._described(cursor, oid, offset)
+        return Insert(relation, _row(cursor, relation, new), cursor.xid)
 
     def _update(self, cursor: _Cursor) -> Update:
-        oid = cursor.one(_U32)
+        offset, oid = cursor.at, cursor.one(_U32)
         old = None
         new = _marked_tuple(cursor, _NEW, _KEY, _OLD)
         if new.mark != _NEW:
             old, new = new, _marked_tuple(cursor, _NEW)
         cursor.finish()
-        relation = self._described(cursor, oid, 1)
+        relation = self._described(cursor, oid, offset)
         key_row, old_row = _old_rows(cursor, relation, old) if old else (None, None)
-        return Update(relation, key_row, old_row, _row(cursor, relation, new))
+        return Update(relation, key_row, old_row, _row(cursor, relation, new), cursor.xid)
 
     def _delete(self, cursor: _Cursor) -> Delete:
-        oid = cursor.one(_U32)
+        offset, oid = cursor.at, cursor.one(_U32)
         old = _marked_tuple(cursor, _KEY, _OLD)
         cursor.finish()
-        relation = self._described(cursor, oid, 1)
-        return Delete(relation, *_old_rows(cursor, relation, old))
+        relation = self._described(cursor, oid, offset)
+        return Delete(relation, *_old_rows(cursor, relation, old), cursor.xid)
 
     def _truncate(self, cursor: _Cursor) -> Truncate:
         count = cursor.count(_I32)
@@ -285,7 +314,7 @@ class Decoder:
             self._described(cursor, _U32.unpack_from(cursor.data, offset)[0], offset)
             for offset in range(start, stop, 4)
         )
-        return Truncate(tuple(relations), cascade=flags & 1 != 0, restart_identity=flags & 2 != 0)
+        return Truncate(tuple(relations), flags & 1 != 0, flags & 2 != 0, cursor.xid)
 
     def _logical(self, cursor: _Cursor) -> Message:
         transactional = bool(cursor.flags(known=1))
@@ -294,26 +323,103 @@ class Decoder:
         start, stop = cursor.span(cursor.count(_I32))
         cursor.finish()
         content = cursor.data[start:stop]
-        return Message(transactional, Lsn(lsn), cursor.text(prefix, "the prefix"), content)
+        text = cursor.text(prefix, "the prefix")
+        return Message(transactional, Lsn(lsn), text, content, cursor.xid)
+
+    def _stream_start(self, cursor: _Cursor) -> StreamStart:
+        xid = cursor.one(_U32)
+        first_segment = bool(cursor.flags(known=1))
+        cursor.finish()
+        if first_segment:
+            self._relations.abort(xid, xid)
+        self._block = xid
+        return StreamStart(xid, first_segment)
+
+    def _stream_stop(self, cursor: _Cursor) -> StreamStop:
+        cursor.finish()
+        self._block = None
+        return StreamStop()
+
+    def _stream_commit(self, cursor: _Cursor) -> StreamCommit:
+        xid = cursor.one(_U32)
+        commit = self._commit(cursor)
+        self._relations.settle(xid)
+        return StreamCommit(xid, commit.commit_lsn, commit.end_lsn, commit.commit_time)
+
+    def _stream_abort(self, cursor: _Cursor) -> StreamAbort:
+        xid, subxid = cursor.take(_ABORT)
+        abort_lsn = abort_time = None
+        if self._dialect.parallel:
+            position, abort_time = cursor.take(_ABORT_DETAILS)
+            abort_lsn = Lsn(position)
+        cursor.finish()
+        self._relations.abort(xid, subxid)
+        return StreamAbort(xid, subxid, abort_lsn, abort_time)
+
+    def _begin_prepare(self, cursor: _Cursor) -> BeginPrepare:
+        return BeginPrepare(*_prepared(cursor))
+
+    def _prepare(self, cursor: _Cursor) -> Prepare:
+        cursor.flags(known=0)
+        return Prepare(*_prepared(cursor))
+
+    def _commit_prepared(self, cursor: _Cursor) -> CommitPrepared:
+        cursor.flags(known=0)
+        return CommitPrepared(*_prepared(cursor))
+
+    def _rollback_prepared(self, cursor: _Cursor) -> RollbackPrepared:
+        cursor.flags(known=0)
+        prepare_end, end, prepare_time, time, xid = cursor.take(_ROLLBACK_PREPARED)
+        gid = _gid(cursor)
+        return RollbackPrepared(Lsn(prepare_end), Lsn(end), prepare_time, time, xid, gid)
+
+    def _stream_prepare(self, cursor: _Cursor) -> StreamPrepare:
+        cursor.flags(known=0)
+        prepare = StreamPrepare(*_prepared(cursor))
+        self._relations.settle(prepare.xid)
+        return prepare
 
     def _described(self, cursor: _Cursor, oid: int, offset: int) -> Relation:
-        relation = self._relations.get(oid)
+        relations = self._relations
+        if self._block is None:
+            relation = relations.described.get(oid)
+        else:
+            relation = relations.find_streamed(self._block, oid)
         if relation is None:
             raise cursor.flaw(Fault.RELATION_UNKNOWN, offset, 0, oid)
         return relation
 
 
-_READERS: Final[dict[int, Callable[[Decoder, _Cursor], LogicalMessage]]] = {
-    ord("B"): Decoder._begin,
-    ord("C"): Decoder._commit,
-    ord("O"): Decoder._origin,
-    ord("R"): Decoder._relation,
-    ord("Y"): Decoder._type,
-    ord("I"): Decoder._insert,
-    ord("U"): Decoder._update,
-    ord("D"): Decoder._delete,
-    ord("T"): Decoder._truncate,
-    ord("M"): Decoder._logical,
+class _Rule(NamedTuple):
+    """Since which version, where, and whether with an xid inside of a stream block."""
+
+    read: Callable[[Decoder, _Cursor], LogicalMessage]
+    since: int = 1
+    outside: bool = True
+    inside: bool = False
+    marked: bool = False
+
+
+_RULES: Final = {
+    ord("B"): _Rule(Decoder._begin),
+    ord("C"): _Rule(Decoder._commit),
+    ord("O"): _Rule(Decoder._origin, inside=True),
+    ord("R"): _Rule(Decoder._relation, inside=True, marked=True),
+    ord("Y"): _Rule(Decoder._type, inside=True, marked=True),
+    ord("I"): _Rule(Decoder._insert, inside=True, marked=True),
+    ord("U"): _Rule(Decoder._update, inside=True, marked=True),
+    ord("D"): _Rule(Decoder._delete, inside=True, marked=True),
+    ord("T"): _Rule(Decoder._truncate, inside=True, marked=True),
+    ord("M"): _Rule(Decoder._logical, inside=True, marked=True),
+    ord("S"): _Rule(Decoder._stream_start, since=2),
+    ord("E"): _Rule(Decoder._stream_stop, since=2, outside=False, inside=True),
+    ord("c"): _Rule(Decoder._stream_commit, since=2),
+    ord("A"): _Rule(Decoder._stream_abort, since=2),
+    ord("b"): _Rule(Decoder._begin_prepare, since=3),
+    ord("P"): _Rule(Decoder._prepare, since=3),
+    ord("K"): _Rule(Decoder._commit_prepared, since=3),
+    ord("r"): _Rule(Decoder._rollback_prepared, since=3),
+    ord("p"): _Rule(Decoder._stream_prepare, since=3),
 }
 
 
@@ -334,6 +440,19 @@ def _contents(payload: Any) -> bytes:
     if not view.c_contiguous:
         raise BufferError("expected a payload whose bytes stand side by side")
     return view.tobytes()
+
+
+def _prepared(cursor: _Cursor) -> tuple[Lsn, Lsn, int, int, str]:
+    """Read the rest of a message of a prepared transaction: two positions, a time, xid and gid."""
+    lsn, end_lsn, time, xid = cursor.take(_PREPARED)
+    return Lsn(lsn), Lsn(end_lsn), time, xid, _gid(cursor)
+
+
+def _gid(cursor: _Cursor) -> str:
+    """Read the gid, which ends the message."""
+    gid = cursor.cstr()
+    cursor.finish()
+    return cursor.text(gid, "the gid")
 
 
 def _marked_tuple(cursor: _Cursor, *allowed: int) -> _Tuple:
