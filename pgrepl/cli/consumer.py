@@ -66,7 +66,7 @@ class Consumer:
         self.acknowledged = Lsn(0)
         self._connection = connection
         self._ask = ask_for_keepalives
-        self._decoder = Decoder(1)
+        self._decoder = Decoder(1, typed=False)
         self._in_transaction = False
         self._last_end = 0  # of the last commit that was received
         self._reported = 0

@@ -15,7 +15,7 @@ from ..errors import DecodeError, ProtocolError
 from ..lsn import Lsn, encode_lsn
 from ..messages import Relation
 
-__all__ = ["Fault", "column_of", "fault_error"]
+__all__ = ["Fault", "column_of", "fault_error", "value_of"]
 
 
 class Fault(IntEnum):
@@ -43,6 +43,7 @@ class Fault(IntEnum):
     RELATION_UNKNOWN = 40
     COLUMN_COUNT = 41
     ENCODING = 42
+    VALUE = 43
 
 
 # {tag}: of the message, readable; {expected}, {got}: numbers; {byte}: `got` as a readable byte.
@@ -79,6 +80,7 @@ _WORDS: Final = {
     Fault.COLUMN_COUNT: (
         "expected {expected} columns as the relation has in message {tag}, got {got}"
     ),
+    Fault.VALUE: "expected a value that can be decoded in message {tag}, got another",
     Fault.ENCODING: "expected UTF-8 text in message {tag}, got a byte sequence that is not",
 }
 
@@ -118,6 +120,13 @@ def column_of(relation: Relation, position: int) -> str:
     """Return the words for a column of a relation, counted from 0, as `where` for an error."""
     name = _name(relation.columns[position].name)
     return f'column "{name}" of {_name(relation.schema)}.{_name(relation.name)}'
+
+
+def value_of(relation: Relation, position: int, error: ValueError) -> str:
+    """Return the words for a column whose value made its decoder fail, as `where` for an error."""
+    reason = str(error)
+    shown = reason if len(reason) <= 200 and reason.isprintable() else type(error).__name__
+    return f"{column_of(relation, position)}: {shown}"
 
 
 def _name(name: str) -> str:

@@ -16,6 +16,7 @@ from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 
 from .slots cimport Slots, new_instance, put, slots_of
+from .values cimport Types, ValueType
 
 from functools import partial
 
@@ -45,13 +46,14 @@ from ...messages import (
     Update,
 )
 from ..dialect import Dialect
-from ..faults import Fault, column_of, fault_error
+from ..faults import Fault, column_of, fault_error, value_of
 from ..relations import Relations
 
 
 cdef int RELATION_UNKNOWN = Fault.RELATION_UNKNOWN
 cdef int COLUMN_COUNT = Fault.COLUMN_COUNT
 cdef int ENCODING = Fault.ENCODING
+cdef int VALUE = Fault.VALUE
 
 # The messages that come by the million; all others are made the ordinary way.
 cdef Slots BEGIN = slots_of(Begin, ("final_lsn", "commit_time", "xid"))
@@ -82,8 +84,9 @@ cdef class Layout:
     cdef tuple key_columns
     cdef dict key_positions
     cdef bytes is_key           # a byte for each column
+    cdef list types             # a ValueType for each column
 
-    def __cinit__(self, relation):
+    def __cinit__(self, relation, Types types):
         self.relation = relation
         self.oid = relation.oid
         self.columns = relation.columns
@@ -91,6 +94,7 @@ cdef class Layout:
         self.key_columns = relation._key_columns
         self.key_positions = relation._key_positions
         self.is_key = bytes([column.is_key for column in relation.columns])
+        self.types = [types.get(column.type_oid) for column in relation.columns]
 
 
 @cython.final
@@ -101,14 +105,16 @@ cdef class Decoder:
     cdef object relations       # Relations of layouts
     cdef dict layouts           # those of them that hold outside of stream blocks, by OID
     cdef Layout recent          # the last one used here: rows of one table come in runs
+    cdef Types types
     cdef object failed          # makes the error that a fault has led to, or None
 
-    def __cinit__(self, proto_version=1, streaming="off"):
+    def __cinit__(self, proto_version=1, streaming="off", types=None, typed=True):
         dialect = Dialect.of(proto_version, streaming)
         self.stream.proto_version = dialect.proto_version
         self.stream.parallel = dialect.parallel
         self.relations = Relations()
         self.layouts = self.relations.described
+        self.types = Types(types, typed)
 
     def feed(self, payload, lsn=None):
         """Decode one message from any bytes-like object or an `XLogData`.
@@ -152,7 +158,7 @@ cdef class Decoder:
         elif message.tag == c"R":
             return self.describe(&message)
         elif message.tag == c"Y":
-            return make_type(&message)
+            return self.describe_type(&message)
         elif message.tag == c"O":
             return make_origin(&message)
         elif message.tag in (c"S", c"E", c"c", c"A", c"p"):
@@ -234,6 +240,14 @@ cdef class Decoder:
             tuple(relations), body.cascade != 0, body.restart_identity != 0, xid_of(message)
         )
 
+    cdef object describe_type(self, const pgr_message *message):
+        """Make a Type, and take it in for the relations that come after it."""
+        cdef const pgr_type *body = &message.body.type
+        schema = make_text(message, body.schema, f"the schema of type {body.oid}") or "pg_catalog"
+        name = make_text(message, body.name, f"the name of type {body.oid}")
+        self.types.describe(body.oid, schema, name)
+        return Type(body.oid, schema, name, xid_of(message))
+
     cdef object describe(self, const pgr_message *message):
         """Make a Relation, and keep it for those whom it is told."""
         cdef const pgr_relation *body = &message.body.relation
@@ -255,7 +269,7 @@ cdef class Decoder:
         relation = Relation(
             body.oid, schema, name, chr(body.replica_identity), tuple(columns), xid_of(message)
         )
-        self.recent = Layout(relation)
+        self.recent = Layout(relation, self.types)
         if message.marked:
             self.relations.describe_streamed(
                 self.stream.block_xid, body.oid, self.recent, message.xid
@@ -329,13 +343,6 @@ cdef object make_origin(const pgr_message *message):
     return Origin(make_lsn(body.commit_lsn), make_text(message, body.name, "the origin's name"))
 
 
-cdef object make_type(const pgr_message *message):
-    cdef const pgr_type *body = &message.body.type
-    schema = make_text(message, body.schema, f"the schema of type {body.oid}") or "pg_catalog"
-    name = make_text(message, body.name, f"the name of type {body.oid}")
-    return Type(body.oid, schema, name, xid_of(message))
-
-
 cdef object make_message(const pgr_message *source):
     cdef const pgr_logical *body = &source.body.logical
     content = PyBytes_FromStringAndSize(
@@ -407,7 +414,7 @@ cdef object make_row(const pgr_message *message, const pgr_tuple *source, Layout
             # A key tuple has all columns on the wire; those outside the key mean nothing.
             if key_only and not is_key[i]:
                 continue
-            value = make_value(&column)
+            value = make_value(&column, <ValueType>layout.types[i])
             # The tuple takes the reference over, which Cython does not know.
             Py_INCREF(value)
             PyTuple_SET_ITEM(values, filled, value)
@@ -415,6 +422,9 @@ cdef object make_row(const pgr_message *message, const pgr_tuple *source, Layout
     except UnicodeDecodeError:
         where = column_of(layout.relation, i)
         raise flaw_at(message, ENCODING, column.value.bytes, 0, 0, where)
+    except ValueError as error:
+        where = value_of(layout.relation, i, error)
+        raise flaw_at(message, VALUE, column.value.bytes, 0, 0, where)
     row = new_instance(&ROW)
     put(row, &ROW, 0, columns)
     put(row, &ROW, 1, layout.key_positions if key_only else layout.positions)
@@ -422,13 +432,11 @@ cdef object make_row(const pgr_message *message, const pgr_tuple *source, Layout
     return row
 
 
-cdef inline object make_value(const pgr_column *column):
-    cdef const char *bytes = <const char *>column.value.bytes
-    cdef Py_ssize_t size = <Py_ssize_t>column.value.size
+cdef inline object make_value(const pgr_column *column, ValueType type):
     if column.kind == c"t":
-        return PyUnicode_DecodeUTF8(bytes, size, NULL)
+        return type.from_text(column.value.bytes, <Py_ssize_t>column.value.size)
     elif column.kind == c"b":
-        return PyBytes_FromStringAndSize(bytes, size)
+        return type.from_binary(column.value.bytes, <Py_ssize_t>column.value.size)
     elif column.kind == c"u":
         return unchanged
     return None

@@ -2,12 +2,14 @@
 
 from .frames import FrameReader
 from .pgoutput import Decoder
+from .values import Types
 from .wal import PrimaryKeepalive, WalBatch, XLogData, next_batch, standby_status
 
 __all__ = [
     "Decoder",
     "FrameReader",
     "PrimaryKeepalive",
+    "Types",
     "WalBatch",
     "XLogData",
     "next_batch",

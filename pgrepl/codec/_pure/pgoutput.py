@@ -9,7 +9,7 @@ Source: PostgreSQL documentation, "Logical Replication Message Formats".
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple, final
 
@@ -41,8 +41,9 @@ from ...messages import (
     Update,
 )
 from ..dialect import Dialect
-from ..faults import Fault, column_of, fault_error
+from ..faults import Fault, column_of, fault_error, value_of
 from ..relations import Relations
+from .values import Override, Types, ValueType
 
 __all__ = ["Decoder"]
 
@@ -70,6 +71,11 @@ class _Flaw(Exception):
 class _Span(NamedTuple):
     start: int
     stop: int
+
+
+class _Layout(NamedTuple):
+    relation: Relation
+    types: list[ValueType]  # of its columns
 
 
 class _Tuple(NamedTuple):
@@ -182,11 +188,18 @@ class _Cursor:
 class Decoder:
     """Decodes pgoutput payloads; see `pgrepl.codec.abc.Decoder`."""
 
-    __slots__ = ("_block", "_dialect", "_failed", "_relations")
+    __slots__ = ("_block", "_dialect", "_failed", "_relations", "_types")
 
-    def __init__(self, proto_version: int = 1, streaming: str = "off") -> None:
+    def __init__(
+        self,
+        proto_version: int = 1,
+        streaming: str = "off",
+        types: Mapping[int | str, Override] | None = None,
+        typed: bool = True,
+    ) -> None:
         self._dialect = Dialect.of(proto_version, streaming)
-        self._relations: Relations[Relation] = Relations()
+        self._types = Types(types, typed)
+        self._relations: Relations[_Layout] = Relations()
         self._block: int | None = None  # the transaction whose stream block is open
         self._failed: Callable[[], ProtocolError] | None = None
 
@@ -263,29 +276,28 @@ class Decoder:
         relation = Relation(
             oid, schema_name, relation_name, chr(identity), tuple(columns), cursor.xid
         )
+        layout = _Layout(relation, [self._types.lookup(c.type_oid) for c in columns])
         if self._block is None or cursor.xid is None:
-            self._relations.describe(oid, relation)
+            self._relations.describe(oid, layout)
         else:
-            self._relations.describe_streamed(self._block, oid, relation, cursor.xid)
+            self._relations.describe_streamed(self._block, oid, layout, cursor.xid)
         return relation
 
     def _type(self, cursor: _Cursor) -> Type:
         oid = cursor.one(_U32)
         schema, name = cursor.cstr(), cursor.cstr()
         cursor.finish()
-        return Type(
-            oid,
-            cursor.text(schema, f"the schema of type {oid}") or "pg_catalog",
-            cursor.text(name, f"the name of type {oid}"),
-            cursor.xid,
-        )
+        schema_name = cursor.text(schema, f"the schema of type {oid}") or "pg_catalog"
+        type_name = cursor.text(name, f"the name of type {oid}")
+        self._types.describe(oid, schema_name, type_name)
+        return Type(oid, schema_name, type_name, cursor.xid)
 
     def _insert(self, cursor: _Cursor) -> Insert:
         offset, oid = cursor.at, cursor.one(_U32)
         new = _marked_tuple(cursor, _NEW)
         cursor.finish()
-        relation = self._described(cursor, oid, offset)
-        return Insert(relation, _row(cursor, relation, new), cursor.xid)
+        layout = self._described(cursor, oid, offset)
+        return Insert(layout.relation, _row(cursor, layout, new), cursor.xid)
 
     def _update(self, cursor: _Cursor) -> Update:
         offset, oid = cursor.at, cursor.one(_U32)
@@ -294,16 +306,17 @@ class Decoder:
         if new.mark != _NEW:
             old, new = new, _marked_tuple(cursor, _NEW)
         cursor.finish()
-        relation = self._described(cursor, oid, offset)
-        key_row, old_row = _old_rows(cursor, relation, old) if old else (None, None)
-        return Update(relation, key_row, old_row, _row(cursor, relation, new), cursor.xid)
+        layout = self._described(cursor, oid, offset)
+        key_row, old_row = _old_rows(cursor, layout, old) if old else (None, None)
+        new_row = _row(cursor, layout, new)
+        return Update(layout.relation, key_row, old_row, new_row, cursor.xid)
 
     def _delete(self, cursor: _Cursor) -> Delete:
         offset, oid = cursor.at, cursor.one(_U32)
         old = _marked_tuple(cursor, _KEY, _OLD)
         cursor.finish()
-        relation = self._described(cursor, oid, offset)
-        return Delete(relation, *_old_rows(cursor, relation, old), cursor.xid)
+        layout = self._described(cursor, oid, offset)
+        return Delete(layout.relation, *_old_rows(cursor, layout, old), cursor.xid)
 
     def _truncate(self, cursor: _Cursor) -> Truncate:
         count = cursor.count(_I32)
@@ -311,7 +324,7 @@ class Decoder:
         start, stop = cursor.span(count * 4)
         cursor.finish()
         relations = (
-            self._described(cursor, _U32.unpack_from(cursor.data, offset)[0], offset)
+            self._described(cursor, _U32.unpack_from(cursor.data, offset)[0], offset).relation
             for offset in range(start, stop, 4)
         )
         return Truncate(tuple(relations), flags & 1 != 0, flags & 2 != 0, cursor.xid)
@@ -379,15 +392,15 @@ class Decoder:
         self._relations.settle(prepare.xid)
         return prepare
 
-    def _described(self, cursor: _Cursor, oid: int, offset: int) -> Relation:
+    def _described(self, cursor: _Cursor, oid: int, offset: int) -> _Layout:
         relations = self._relations
         if self._block is None:
-            relation = relations.described.get(oid)
+            layout = relations.described.get(oid)
         else:
-            relation = relations.find_streamed(self._block, oid)
-        if relation is None:
+            layout = relations.find_streamed(self._block, oid)
+        if layout is None:
             raise cursor.flaw(Fault.RELATION_UNKNOWN, offset, 0, oid)
-        return relation
+        return layout
 
 
 class _Rule(NamedTuple):
@@ -462,32 +475,36 @@ def _marked_tuple(cursor: _Cursor, *allowed: int) -> _Tuple:
     return cursor.row(mark)
 
 
-def _old_rows(cursor: _Cursor, relation: Relation, old: _Tuple) -> tuple[Row | None, Row | None]:
+def _old_rows(cursor: _Cursor, layout: _Layout, old: _Tuple) -> tuple[Row | None, Row | None]:
     """Return (key, old) of an Update or Delete: one of them is there, as the mark says."""
     if old.mark == _KEY:
-        return _row(cursor, relation, old, key_only=True), None
-    return None, _row(cursor, relation, old)
+        return _row(cursor, layout, old, key_only=True), None
+    return None, _row(cursor, layout, old)
 
 
-def _row(cursor: _Cursor, relation: Relation, source: _Tuple, key_only: bool = False) -> Row:
+def _row(cursor: _Cursor, layout: _Layout, source: _Tuple, key_only: bool = False) -> Row:
+    relation, types = layout
     columns = relation.columns
     if len(source.columns) != len(columns):
         counts = len(columns), len(source.columns)
         raise cursor.flaw(Fault.COLUMN_COUNT, source.offset, *counts)
     data = cursor.data
-    values: list[str | bytes | object] = []
+    values: list[Any] = []
     for position, (kind, start, stop) in enumerate(source.columns):
         # A key tuple has all columns on the wire; those outside the key mean nothing.
         if key_only and not columns[position].is_key:
             continue
-        if kind == _TEXT:
-            try:
-                values.append(data[start:stop].decode())
-            except UnicodeDecodeError:
-                where = column_of(relation, position)
-                raise cursor.flaw(Fault.ENCODING, start, where=where) from None
-        elif kind == _BINARY:
-            values.append(data[start:stop])
-        else:
-            values.append(None if kind == _NULL else UNCHANGED)
+        try:
+            if kind == _TEXT:
+                values.append(types[position].text(data[start:stop]))
+            elif kind == _BINARY:
+                values.append(types[position].binary(data[start:stop]))
+            else:
+                values.append(None if kind == _NULL else UNCHANGED)
+        except UnicodeDecodeError:
+            where = column_of(relation, position)
+            raise cursor.flaw(Fault.ENCODING, start, where=where) from None
+        except ValueError as error:
+            where = value_of(relation, position, error)
+            raise cursor.flaw(Fault.VALUE, start, where=where) from None
     return Row(relation, tuple(values), key_only)

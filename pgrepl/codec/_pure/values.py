@@ -202,6 +202,9 @@ _BOX_OID = 603  # the only type whose array has another delimiter than a comma
 _VERSIONED: Final = frozenset({3802, 4072})
 
 
+_SENT: Final = ValueType(0, "", _TEXT, scalars.identity)
+
+
 class Types:
     """The types of a server's values: PostgreSQL's own, and those that the server describes.
 
@@ -209,13 +212,17 @@ class Types:
     (``"public.mood"``) how to decode a type instead; the OID counts before the full name, and that
     before the name alone. A function gets the `str` of a text value and the `bytes` of a binary one
     (of jsonb and jsonpath without the version byte, hence ``{"jsonb": json.loads}`` does for both).
-    A type's override counts inside of arrays, ranges and records too. Raises `TypeError` and
+    A type's override counts inside of arrays, ranges and records too. Without `typed` all values are
+    the server's text, or the bytes of a binary column. Raises `TypeError` and
     `ValueError` for overrides that are none.
     """
 
     _scalars: ClassVar[Mapping[int, Scalar]] = SCALARS
 
-    def __init__(self, overrides: Mapping[int | str, Override] | None = None) -> None:
+    def __init__(
+        self, overrides: Mapping[int | str, Override] | None = None, typed: bool = True
+    ) -> None:
+        self._typed = typed
         self._overrides = dict(overrides or {})
         self._known: dict[int, ValueType] = {}
         self._described: dict[int, tuple[str, str]] = {}
@@ -226,6 +233,8 @@ class Types:
     def lookup(self, oid: int) -> ValueType:
         """Return the type with an OID; one that is not known gives `str` from text, and `bytes`
         from binary."""
+        if not self._typed:
+            return _SENT
         known = self._known.get(oid)
         if known is not None:
             return known

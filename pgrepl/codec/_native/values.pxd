@@ -1,0 +1,18 @@
+from libc.stdint cimport uint8_t
+
+
+cdef class ValueType:
+    cdef readonly object oid
+    cdef readonly object name
+    cdef object pure            # the pure twin's type of the same OID
+    cdef object from_text(self, const uint8_t *bytes, Py_ssize_t size)
+    cdef object from_binary(self, const uint8_t *bytes, Py_ssize_t size)
+
+
+cdef class Types:
+    cdef object pure            # the pure twin's registry
+    cdef object overrides
+    cdef dict known             # by OID
+    cdef ValueType as_sent      # the type of all columns where values are not wanted, or None
+    cdef bint is_plain(self, object oid)
+    cdef ValueType get(self, object oid)

@@ -1,0 +1,2 @@
+from .._pure.values import Types as Types
+from .._pure.values import ValueType as ValueType
