@@ -125,7 +125,7 @@ CASES: Final[dict[str, Case]] = {
     "circle": Case(TEXT, ["<(0,0),0>"]),
     "tsvector": Case(TEXT, ["", "'a':1A,2B,3C,4 'b'", "''''", "'\\\\'"]),
     "tsquery": Case(
-        TEXT, ["", "a", "!a", "!!a", "a & b | c", "!(a|b)", "a <-> (b <-> c)", "a:*AB"]
+        TEXT, ["", "a", "!a", "!!a", "!!!!!a", "a & b | c", "!(a|b)", "a <-> (b <-> c)", "a:*AB"]
     ),
     "tid": Case(TEXT, ["(0,1)", "(4294967295,65535)"]),
     "pg_snapshot": Case(TEXT, ["10:20:10,14,15", "1:1:"], since=13),
