@@ -58,7 +58,7 @@ class _Item:
 
 def tsquery_binary(data: bytes) -> str:
     fields = Fields("tsquery", data)
-    items = [_read_item(fields) for _ in range(fields.count(3, "items"))]
+    items = [_read_item(fields) for _ in range(fields.count(2, "items"))]
     fields.finish()
     if not items:
         return ""
