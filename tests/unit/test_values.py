@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import decimal
 import importlib
 import importlib.util
 import json
-import pickle
 import struct
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -481,59 +479,3 @@ def test_names_of_arrays_of_arrays_end(types: Any) -> None:
     for length in range(1, 3000):
         types.describe(20000 + length, "public", "_" * length + "x")
     assert types.lookup(22999).text(b"{a}") == ["a"]
-
-
-INTERVALS = {
-    "1 year 2 mons 3 days 04:05:06.789": Interval(14, 3, 14706789000),
-    "-1 years -2 mons +3 days": Interval(-14, 3, 0),
-    "-1 days +00:00:00.5": Interval(0, -1, 500000),
-    "1 mon -1 days": Interval(1, -1, 0),
-    "-00:00:01": Interval(0, 0, -1000000),
-    "00:00:00": Interval(),
-    "-2562047788:00:54.775808": Interval(0, 0, -(2**63)),
-}
-
-
-@pytest.mark.parametrize("text", INTERVALS)
-def test_interval_text(text: str) -> None:
-    assert str(INTERVALS[text]) == text
-
-
-def test_interval() -> None:
-    interval = Interval(0, 2, 3)
-    assert interval.timedelta() == timedelta(days=2, microseconds=3)
-    assert Interval(days=1) != Interval(microseconds=86_400_000_000)
-    assert pickle.loads(pickle.dumps(interval)) == interval == copy.copy(interval)
-    with pytest.raises(ValueError, match="without months, got '1 mon'"):
-        Interval(1).timedelta()
-    with pytest.raises(ValueError, match="expected days between"):
-        Interval(days=2**31)
-    with pytest.raises(TypeError):
-        interval < interval  # type: ignore[operator]  # noqa: B015
-
-
-def test_range() -> None:
-    assert Range(1, 5).bounds == "[)"
-    assert (Range(1, 5).lower_inc, Range(1, 5).upper_inc) == (True, False)
-    assert Range(None, None, "[]").bounds == "()"
-    assert Range(empty=True, bounds="[]") == Range(empty=True) != Range()
-    assert hash(Range(1, 5)) == hash(Range(1, 5, "[)"))
-    assert repr(Range(1, 5, "(]")) == "Range(1, 5, '(]')"
-    assert eval(repr(Range(empty=True))) == Range(empty=True)
-    with pytest.raises(ValueError, match=r"expected bounds .* got '\[\['"):
-        Range(1, 5, "[[")
-    with pytest.raises(ValueError, match="expected no lower"):
-        Range(1, 5, empty=True)
-    with pytest.raises(AttributeError):
-        Range(1, 5).lower = 2  # type: ignore[misc]
-
-
-def test_array() -> None:
-    shifted = Array([5, 6], (2,))
-    assert shifted == [5, 6]
-    assert isinstance(shifted, list)
-    assert repr(shifted) == "Array([5, 6], lower_bounds=(2,))"
-    assert repr(Array([5])) == "Array([5])"
-    assert (Array().lower_bounds, Array([1]).lower_bounds) == ((), (1,))
-    for same in (pickle.loads(pickle.dumps(shifted)), copy.copy(shifted), copy.deepcopy(shifted)):
-        assert (same, same.lower_bounds, type(same)) == ([5, 6], (2,), Array)
