@@ -74,7 +74,7 @@ def payload(batches: Iterable[WalBatch]) -> None:
 def decode(path: Path, messages: int) -> None:
     """Decode the payloads of one cycle of the workload, over and over; no frames are read."""
     payloads = load(path).payloads(CYCLE_MESSAGES)
-    feed = Decoder().feed
+    feed = Decoder(typed=False).feed
     for data in islice(chain.from_iterable(repeat(payloads)), messages):
         feed(data)
 

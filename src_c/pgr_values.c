@@ -73,6 +73,8 @@ static pgr_parse read_date(const uint8_t *text, size_t size, pgr_date *date, siz
         year_digits++;
     if (year_digits < 4 || year_digits > 7 || size < year_digits + 6)
         return PGR_MALFORMED;
+    if (year_digits > 4 && text[0] == '0')
+        return PGR_MALFORMED;
     const uint8_t *rest = text + year_digits;
     int32_t month = digits(rest + 1, 2), day = digits(rest + 4, 2);
     if (rest[0] != '-' || rest[3] != '-' || month < 0 || day < 0)

@@ -68,11 +68,11 @@ _WORDS: Final = {
     Fault.FLAGS: "expected known flags in message {tag}, got {got}",
     Fault.IDENTITY: "expected replica identity 'd', 'n', 'f' or 'i' in message {tag}, got {byte}",
     Fault.STREAM_OPEN: (
-        "expected the stream block of transaction {got} to end before message {tag}, "
-        "which cannot be inside of one"
+        "expected a message that can be inside of a stream block, got message {tag} in the one "
+        "of transaction {got}"
     ),
     Fault.STREAM_CLOSED: (
-        "expected a stream block to begin before message {tag}, which cannot be outside of one"
+        "expected a stream block to begin first, got message {tag}, which must be inside of one"
     ),
     Fault.RELATION_UNKNOWN: (
         "expected a relation that was described before message {tag}, got OID {got}"

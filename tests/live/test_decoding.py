@@ -45,7 +45,7 @@ class Changes:
 
     def __init__(self, connection: pgrepl.Connection, codec: ModuleType) -> None:
         self._connection = connection
-        self._decoder = codec.Decoder()
+        self._decoder = codec.Decoder(typed=False)
 
     def transaction(self) -> list[Any]:
         """The next transaction's messages, Begin and Commit included."""
@@ -366,7 +366,7 @@ def test_payloads_that_came_by_sql(database: Database, codec: ModuleType) -> Non
     database.execute(TABLE)
     slot = create_slot(database)
     database.execute("INSERT INTO item VALUES (1, 'a'); DELETE FROM item")
-    decoder = codec.Decoder()
+    decoder = codec.Decoder(typed=False)
     kinds = [type(decoder.feed(payload)) for payload in peek(database, slot)]
     assert kinds == [Begin, Relation, Insert, Delete, Commit]
 
@@ -377,7 +377,7 @@ def test_error_tells_the_position(database: Database, connect: Connect, codec: M
     with streaming(connect, database, slot) as connection:
         database.execute("INSERT INTO item VALUES (1, 'a')")
         begin, _, insert, _ = receive_transactions(connection, 1)
-    decoder = codec.Decoder()
+    decoder = codec.Decoder(typed=False)
     decoder.feed(begin)
     # The relation was left out.
     with pytest.raises(pgrepl.DecodeError) as caught:

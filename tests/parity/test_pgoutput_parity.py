@@ -176,7 +176,7 @@ def outcome(decoder: Any, payload: bytes) -> Outcome:
 
 def agreed(native: ModuleType, dialect: Dialect, payloads: Iterable[bytes]) -> Iterator[Outcome]:
     """Feed the same to a decoder of both twins, up to the first fault, and give what comes out."""
-    one, other = native.Decoder(*dialect), _pure.Decoder(*dialect)
+    one, other = native.Decoder(*dialect, typed=False), _pure.Decoder(*dialect, typed=False)
     for payload in payloads:
         result = outcome(one, payload)
         assert result == outcome(other, payload), (dialect, payload.hex(" "))
@@ -326,7 +326,7 @@ for name in ("Begin", "Commit", "Insert", "Update", "Delete", "Message", "Row"):
     # A subclass keeps its fields where its base does, but has no slots of its own to be looked up.
     setattr(messages, name, type(name, (getattr(messages, name),), {}))
 from pgrepl.codec._native import Decoder
-decoder = Decoder(4, "parallel")
+decoder = Decoder(4, "parallel", typed=False)
 for line in open(0):
     message = decoder.feed(bytes.fromhex(line))
     print(ascii(message), type(message) is getattr(messages, type(message).__name__))

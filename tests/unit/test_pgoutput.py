@@ -65,7 +65,7 @@ every_sample = pytest.mark.parametrize("sample", SAMPLES.values(), ids=list(SAMP
 
 def ready(codec: Any, *relations: Relation) -> Any:
     """Return a decoder that has the relations described to it, `ITEM` if there are none."""
-    decoder = codec.Decoder()
+    decoder = codec.Decoder(typed=False)
     for relation in relations or (ITEM,):
         decoder.feed(encode(relation))
     return decoder
@@ -78,7 +78,7 @@ def fault(decoder: Any, payload: Any, **keywords: Any) -> DecodeError:
 
 
 def test_what_a_real_server_sent(codec: Any) -> None:
-    decoder = codec.Decoder()
+    decoder = codec.Decoder(typed=False)
     for text, expected in CAPTURED:
         payload = bytes.fromhex(text)
         message = decoder.feed(payload)
@@ -90,7 +90,7 @@ def test_what_a_real_server_sent(codec: Any) -> None:
 
 @given(conversations())
 def test_every_message_round_trips(codec: Any, conversation: Conversation) -> None:
-    decoder = codec.Decoder(*conversation.dialect)
+    decoder = codec.Decoder(*conversation.dialect, typed=False)
     for message in (*conversation.before, conversation.message):
         decoded = decoder.feed(encode(message))
         # Equality does not tell an Lsn from an int, or True from 1; the text does.
@@ -106,14 +106,14 @@ def test_positions_are_lsns_and_flags_are_booleans(codec: Any, sample: LogicalMe
 
 
 def test_empty_schema_means_pg_catalog(codec: Any) -> None:
-    decoder = codec.Decoder()
+    decoder = codec.Decoder(typed=False)
     assert decoder.feed(b"R\0\0\0\1\0pg_class\0n\0\0").schema == "pg_catalog"
     assert decoder.feed(b"Y\0\0\0\x17\0int4\0") == Type(23, "pg_catalog", "int4")
 
 
 def test_numbers_are_unsigned_where_postgresql_has_them_unsigned(codec: Any) -> None:
     high = b"\xff" * 4
-    decoder = codec.Decoder()
+    decoder = codec.Decoder(typed=False)
     relation = decoder.feed(b"R" + high + b"s\0t\0d\0\1\1c\0" + high + b"\x80\0\0\0")
     assert relation.oid == 2**32 - 1
     assert relation.columns == (Column("c", 2**32 - 1, -(2**31), True),)
@@ -138,7 +138,7 @@ def test_a_key_row_of_a_relation_without_key_is_empty(codec: Any) -> None:
 
 
 def test_rows_share_the_columns_of_their_relation(codec: Any) -> None:
-    decoder = codec.Decoder()
+    decoder = codec.Decoder(typed=False)
     relation = decoder.feed(encode(ITEM))
     change = decoder.feed(encode(SAMPLES["update with key"]))
     assert change.relation is relation
@@ -162,7 +162,7 @@ def test_as_many_columns_as_the_protocol_can_count(codec: Any) -> None:
     columns = tuple(Column(f"c{i}", 23, -1, i % 2 == 0) for i in range(2**15 - 1))
     relation = Relation(1, "s", "wide", "d", columns)
     values = tuple(str(i) if i % 3 else None for i in range(len(columns)))
-    decoder = codec.Decoder()
+    decoder = codec.Decoder(typed=False)
     assert decoder.feed(encode(relation)) == relation
     insert = Insert(relation, Row(relation, values))
     assert decoder.feed(encode(insert)) == insert
@@ -328,12 +328,12 @@ def test_errors_survive_pickling_and_copying(codec: Any) -> None:
 
 def test_the_position_is_that_of_the_message(codec: Any) -> None:
     message = codec.XLogData(0x1_0000_0002, 0, 0, b"B")
-    assert fault(codec.Decoder(), message).lsn == 0x1_0000_0002
-    assert str(fault(codec.Decoder(), message)).endswith("(offset 1, LSN 1/2)")
-    assert fault(codec.Decoder(), message, lsn=7).lsn == 7
-    assert fault(codec.Decoder(), message, lsn=0).lsn == 0
-    assert fault(codec.Decoder(), b"B", lsn=7).lsn == 7
-    assert fault(codec.Decoder(), b"B").lsn is None
+    assert fault(codec.Decoder(typed=False), message).lsn == 0x1_0000_0002
+    assert str(fault(codec.Decoder(typed=False), message)).endswith("(offset 1, LSN 1/2)")
+    assert fault(codec.Decoder(typed=False), message, lsn=7).lsn == 7
+    assert fault(codec.Decoder(typed=False), message, lsn=0).lsn == 0
+    assert fault(codec.Decoder(typed=False), b"B", lsn=7).lsn == 7
+    assert fault(codec.Decoder(typed=False), b"B").lsn is None
 
 
 BYTES_LIKE: dict[str, Callable[[bytes], Any]] = {
@@ -353,8 +353,8 @@ def test_payloads_of_every_kind(codec: Any, wrap: Any) -> None:
     message = Message(False, Lsn(5), "p", b"12345678")
     payload = encode(message)
     assert len(payload) % 6 == 0
-    assert codec.Decoder().feed(wrap(payload)) == message
-    assert codec.Decoder().feed(codec.XLogData(1, 1, 0, payload)) == message
+    assert codec.Decoder(typed=False).feed(wrap(payload)) == message
+    assert codec.Decoder(typed=False).feed(codec.XLogData(1, 1, 0, payload)) == message
 
 
 @pytest.mark.parametrize("payload", ["B", 21, None, [66], object()])
@@ -394,7 +394,7 @@ def test_the_payload_is_let_go(codec: Any) -> None:
 
 
 def test_messages_let_go_of_what_they_share(codec: Any) -> None:
-    decoder = codec.Decoder()
+    decoder = codec.Decoder(typed=False)
     relation = decoder.feed(encode(ITEM))
     shared = (relation, relation.columns, relation.key_columns, UNCHANGED, Insert, Row)
     payloads = [encode(sample) for sample in SAMPLES.values() if sample is not ITEM]
@@ -411,18 +411,18 @@ def test_messages_let_go_of_what_they_share(codec: Any) -> None:
 def test_other_protocol_versions_are_refused(codec: Any, version: Any) -> None:
     words = re.escape(f"expected a pgoutput protocol version from 1 to 4, got {version!r}")
     with pytest.raises(ValueError, match=words):
-        codec.Decoder(version)
+        codec.Decoder(version, typed=False)
     with pytest.raises(ValueError, match=words):
-        codec.Decoder(proto_version=version)
+        codec.Decoder(proto_version=version, typed=False)
 
 
 @pytest.mark.parametrize("streaming", ["", "ON", "true", True, None, []])
 def test_other_modes_of_streaming_are_refused(codec: Any, streaming: Any) -> None:
     words = re.escape(f"expected streaming 'off', 'on' or 'parallel', got {streaming!r}")
     with pytest.raises(ValueError, match=words):
-        codec.Decoder(4, streaming)
+        codec.Decoder(4, streaming, typed=False)
     with pytest.raises(ValueError, match=words):
-        codec.Decoder(proto_version=4, streaming=streaming)
+        codec.Decoder(proto_version=4, streaming=streaming, typed=False)
 
 
 @pytest.mark.parametrize(
@@ -432,10 +432,10 @@ def test_streaming_needs_a_version(codec: Any, streaming: str, since: int) -> No
     for version in range(1, since):
         words = f"version {since} or later for streaming '{streaming}', got {version}"
         with pytest.raises(ValueError, match=words):
-            codec.Decoder(version, streaming)
+            codec.Decoder(version, streaming, typed=False)
     for version in range(since, 5):
         begin = SAMPLES["begin"]
-        assert codec.Decoder(version, streaming).feed(encode(begin)) == begin
+        assert codec.Decoder(version, streaming, typed=False).feed(encode(begin)) == begin
 
 
 def test_a_change_can_be_matched(codec: Any) -> None:
@@ -449,4 +449,4 @@ def test_a_change_can_be_matched(codec: Any) -> None:
 
 def test_decoders_do_not_know_each_others_relations(codec: Any) -> None:
     ready(codec)
-    assert "described before" in str(fault(codec.Decoder(), b"I" + OID + b"N" + ONE_ROW))
+    assert "described before" in str(fault(codec.Decoder(typed=False), b"I" + OID + b"N" + ONE_ROW))

@@ -107,7 +107,7 @@ class TestVersions:
     def test_has_the_messages_of_the_earlier_ones(self, codec: Any, version: int) -> None:
         for since, messages in OUTSIDE.items():
             for message in messages:
-                decoder = codec.Decoder(version)
+                decoder = codec.Decoder(version, typed=False)
                 if since <= version:
                     feed(decoder, message)
                     continue
@@ -121,7 +121,7 @@ class TestVersions:
     @pytest.mark.parametrize("tag", sorted(set(range(256)) - set(b"BCORYIUDTMSEcAbPKrp")))
     def test_the_last_one_has_no_other_tags(self, codec: Any, tag: int) -> None:
         for before in ((), (START,)):
-            decoder = codec.Decoder(4, "parallel")
+            decoder = codec.Decoder(4, "parallel", typed=False)
             feed(decoder, *before)
             assert "of protocol version 4, got" in str(fault(decoder, bytes((tag, 0, 0))))
 
@@ -129,11 +129,11 @@ class TestVersions:
         short, long = StreamAbort(XID, SUBXID), StreamAbort(XID, SUBXID, LSN, TIME)
         assert len(encode(long)) == len(encode(short)) + 16
         for version, streaming in ((2, "on"), (3, "on"), (4, "on"), (2, "off"), (4, "off")):
-            feed(codec.Decoder(version, streaming), short)
-            error = fault(codec.Decoder(version, streaming), encode(long))
+            feed(codec.Decoder(version, streaming, typed=False), short)
+            error = fault(codec.Decoder(version, streaming, typed=False), encode(long))
             assert (error.offset, "got 16 more bytes" in str(error)) == (9, True)
-        feed(codec.Decoder(4, "parallel"), long)
-        error = fault(codec.Decoder(4, "parallel"), encode(short))
+        feed(codec.Decoder(4, "parallel", typed=False), long)
+        error = fault(codec.Decoder(4, "parallel", typed=False), encode(short))
         assert (error.offset, "expected 8 more bytes" in str(error)) == (9, True)
 
 
@@ -144,52 +144,64 @@ class TestBlocks:
     ) -> None:
         inside = replace(message, xid=2**32 - 1)  # type: ignore[call-arg]
         assert len(encode(inside)) == len(encode(message)) + 4
-        decoder = codec.Decoder(2, "on")
+        decoder = codec.Decoder(2, "on", typed=False)
         feed(decoder, ITEM, message, START, inside, inside, STOP, message)
         # At the wrong place the xid is taken for what stands behind it, and the other way round.
         with contextlib.suppress(DecodeError):
             assert decoder.feed(encode(inside)) != message
-        decoder = codec.Decoder(2, "on")
+        decoder = codec.Decoder(2, "on", typed=False)
         feed(decoder, ITEM, START)
         with contextlib.suppress(DecodeError):
             assert decoder.feed(encode(message)) != message
 
     def test_an_origin_has_no_xid(self, codec: Any) -> None:
         origin = Origin(Lsn(0), "elsewhere")
-        feed(codec.Decoder(2, "on"), origin, START, origin, STOP, origin)
+        feed(codec.Decoder(2, "on", typed=False), origin, START, origin, STOP, origin)
 
     @pytest.mark.parametrize("message", sum(OUTSIDE.values(), ()), ids=name_of)
     def test_cannot_hold_what_ends_or_begins(self, codec: Any, message: LogicalMessage) -> None:
-        decoder = codec.Decoder(4)
+        decoder = codec.Decoder(4, typed=False)
         feed(decoder, START)
         payload = encode(message)
         error = fault(decoder, payload)
         assert str(error) == (
-            f"expected the stream block of transaction {XID} to end before message "
-            f"'{chr(payload[0])}', which cannot be inside of one (offset 0)"
+            f"expected a message that can be inside of a stream block, got message "
+            f"'{chr(payload[0])}' in the one of transaction {XID} (offset 0)"
         )
 
     def test_cannot_end_before_it_begins(self, codec: Any) -> None:
         for before in ((), (ITEM, Begin(LSN, TIME, XID)), (START, STOP)):
-            decoder = codec.Decoder(2, "on")
+            decoder = codec.Decoder(2, "on", typed=False)
             feed(decoder, *before)
             error = fault(decoder, encode(STOP))
             assert str(error) == (
-                "expected a stream block to begin before message 'E', which cannot be outside of "
+                "expected a stream block to begin first, got message 'E', which must be inside of "
                 "one (offset 0)"
             )
 
     def test_the_place_comes_before_the_contents(self, codec: Any) -> None:
-        decoder = codec.Decoder(3, "on")
+        decoder = codec.Decoder(3, "on", typed=False)
         feed(decoder, START)
-        assert "to end before message 'C'" in str(fault(decoder, b"C\xff"))
-        assert "to begin before message 'E'" in str(fault(codec.Decoder(2, "on"), b"E!"))
-        assert "of protocol version 2, got 'b'" in str(fault(codec.Decoder(2, "on"), b"b"))
+        assert "got message 'C' in the one" in str(fault(decoder, b"C\xff"))
+        assert "to begin first, got message 'E'" in str(
+            fault(codec.Decoder(2, "on", typed=False), b"E!")
+        )
+        assert "of protocol version 2, got 'b'" in str(
+            fault(codec.Decoder(2, "on", typed=False), b"b")
+        )
 
     def test_belongs_to_any_transaction(self, codec: Any) -> None:
-        feed(codec.Decoder(2, "on"), START, STOP, StreamStart(OTHER, True), STOP, AGAIN, STOP)
+        feed(
+            codec.Decoder(2, "on", typed=False),
+            START,
+            STOP,
+            StreamStart(OTHER, True),
+            STOP,
+            AGAIN,
+            STOP,
+        )
         # The outcome may be that of a transaction which nobody saw begin.
-        feed(codec.Decoder(3, "on"), COMMIT, StreamAbort(OTHER, OTHER), AGAIN, STOP)
+        feed(codec.Decoder(3, "on", typed=False), COMMIT, StreamAbort(OTHER, OTHER), AGAIN, STOP)
 
 
 # Offsets behind a mark: fault, payload, offset and words, in a block of XID with ITEM described.
@@ -240,7 +252,7 @@ FAULTS = [
 def test_fault(
     codec: Any, before: tuple[LogicalMessage, ...], payload: bytes, offset: int, words: str
 ) -> None:
-    decoder = codec.Decoder(4, "parallel")
+    decoder = codec.Decoder(4, "parallel", typed=False)
     feed(decoder, ITEM, *before)
     error = fault(decoder, payload)
     assert error.offset == offset
@@ -251,7 +263,7 @@ class TestDescriptions:
     """Whom a relation was described to; `ITEM` has one column, `WIDE` two."""
 
     def test_in_a_block_is_for_its_transaction(self, codec: Any) -> None:
-        decoder = codec.Decoder(2, "on")
+        decoder = codec.Decoder(2, "on", typed=False)
         wide = replace(WIDE, xid=SUBXID)
         feed(decoder, ITEM, START, wide, insert(wide, XID), STOP, insert(ITEM))
         # Not for another transaction, but for all later blocks of this one.
@@ -259,34 +271,34 @@ class TestDescriptions:
         feed(decoder, AGAIN, insert(wide, SUBXID), STOP, insert(ITEM))
 
     def test_in_a_block_is_unknown_elsewhere(self, codec: Any) -> None:
-        decoder = codec.Decoder(2, "on")
+        decoder = codec.Decoder(2, "on", typed=False)
         feed(decoder, START, replace(ITEM, xid=XID), STOP)
         assert "got OID 16389" in str(fault(decoder, encode(insert(ITEM))))
-        decoder = codec.Decoder(2, "on")
+        decoder = codec.Decoder(2, "on", typed=False)
         feed(decoder, START, replace(ITEM, xid=XID), STOP, StreamStart(OTHER, True))
         assert "got OID 16389" in str(fault(decoder, encode(insert(ITEM, OTHER))))
 
     def test_for_all_counts_in_blocks_too(self, codec: Any) -> None:
-        feed(codec.Decoder(2, "on"), ITEM, START, insert(ITEM, XID), STOP)
+        feed(codec.Decoder(2, "on", typed=False), ITEM, START, insert(ITEM, XID), STOP)
 
     @pytest.mark.parametrize("outcome", [COMMIT, StreamPrepare(LSN, END, TIME, XID, "gid")])
     def test_is_for_all_once_the_transaction_is_settled(
         self, codec: Any, outcome: LogicalMessage
     ) -> None:
-        decoder = codec.Decoder(3, "on")
+        decoder = codec.Decoder(3, "on", typed=False)
         wide = replace(WIDE, xid=SUBXID)
         feed(decoder, ITEM, insert(ITEM), START, wide, STOP, outcome, insert(wide))
         feed(decoder, StreamStart(OTHER, True), insert(wide, OTHER), STOP)
 
     def test_is_gone_when_the_transaction_is_aborted(self, codec: Any) -> None:
-        decoder = codec.Decoder(2, "on")
+        decoder = codec.Decoder(2, "on", typed=False)
         wide = replace(WIDE, xid=SUBXID)
         feed(decoder, ITEM, START, wide, STOP, StreamAbort(XID, XID), insert(ITEM))
         # What is not there any more cannot come back with a commit of the same xid either.
         feed(decoder, AGAIN, insert(ITEM, XID), STOP, COMMIT, insert(ITEM))
 
     def test_of_a_subtransaction_is_gone_when_that_is_aborted(self, codec: Any) -> None:
-        decoder = codec.Decoder(2, "on")
+        decoder = codec.Decoder(2, "on", typed=False)
         other = Relation(7, "s", "other", "n", (), XID)
         feed(decoder, ITEM, START, other, replace(WIDE, xid=SUBXID), STOP)
         feed(decoder, StreamAbort(XID, SUBXID), AGAIN, insert(ITEM, XID), insert(other, XID), STOP)
@@ -296,17 +308,17 @@ class TestDescriptions:
         feed(decoder, COMMIT, insert(again), insert(other))
 
     def test_is_not_touched_by_the_abort_of_another_part(self, codec: Any) -> None:
-        decoder = codec.Decoder(2, "on")
+        decoder = codec.Decoder(2, "on", typed=False)
         item = replace(ITEM, xid=SUBXID)
         feed(decoder, START, item, STOP, StreamAbort(XID, SUBXID + 1), StreamAbort(OTHER, OTHER))
         feed(decoder, StreamAbort(OTHER, SUBXID), AGAIN, insert(item, XID), STOP)
 
     def test_begins_anew_with_a_first_segment(self, codec: Any) -> None:
-        decoder = codec.Decoder(2, "on")
+        decoder = codec.Decoder(2, "on", typed=False)
         feed(decoder, ITEM, START, replace(WIDE, xid=XID), STOP, START, insert(ITEM, XID))
 
     def test_is_let_go_with_its_transaction(self, codec: Any) -> None:
-        decoder = codec.Decoder(2, "on")
+        decoder = codec.Decoder(2, "on", typed=False)
         feed(decoder, START)
         relation = decoder.feed(encode(replace(ITEM, xid=SUBXID)))
         feed(decoder, insert(ITEM, SUBXID), STOP)
@@ -317,11 +329,11 @@ class TestDescriptions:
 
     def test_that_came_later_stands(self, codec: Any) -> None:
         # The table changed while the stream was open, and all were told after it was.
-        decoder = codec.Decoder(2, "on")
+        decoder = codec.Decoder(2, "on", typed=False)
         feed(decoder, START, replace(ITEM, xid=XID), STOP, WIDE, COMMIT, insert(WIDE))
         # Of two streams the one that was told last, whichever is committed last.
         for first, last in ((XID, OTHER), (OTHER, XID)):
-            decoder = codec.Decoder(2, "on")
+            decoder = codec.Decoder(2, "on", typed=False)
             feed(decoder, START, replace(ITEM, xid=XID), STOP)
             feed(decoder, StreamStart(OTHER, True), replace(WIDE, xid=OTHER), STOP)
             feed(decoder, replace(COMMIT, xid=first), replace(COMMIT, xid=last), insert(WIDE))
@@ -329,7 +341,7 @@ class TestDescriptions:
     def test_a_relation_of_the_row_before_is_looked_up_again_where_it_may_differ(
         self, codec: Any
     ) -> None:
-        decoder = codec.Decoder(3, "on")
+        decoder = codec.Decoder(3, "on", typed=False)
         wide = replace(WIDE, xid=XID)
         feed(decoder, ITEM, insert(ITEM), START, wide, insert(wide, XID), STOP, insert(ITEM))
         feed(decoder, AGAIN, insert(wide, XID), STOP, insert(ITEM), COMMIT, insert(wide))
@@ -337,6 +349,6 @@ class TestDescriptions:
     @settings(max_examples=200)
     @given(seed=st.integers(0, 2**64 - 1), steps=st.integers(1, 120))
     def test_is_what_the_server_thinks_it_told(self, codec: Any, seed: int, steps: int) -> None:
-        decoder = codec.Decoder(3, "on")
+        decoder = codec.Decoder(3, "on", typed=False)
         for message in Server(seed).messages(steps):
             feed(decoder, message)

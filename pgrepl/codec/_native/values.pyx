@@ -15,7 +15,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, strlen
 
 from .slots cimport Slots, new_instance, put, slots_of
 
@@ -114,17 +114,44 @@ cdef object text_str(const uint8_t *bytes, Py_ssize_t size):
 cdef object text_float(const uint8_t *bytes, Py_ssize_t size):
     # The conversion wants a zero byte at the end; no server writes a float longer than this.
     cdef char[32] text
-    if size == 0 or size >= <Py_ssize_t>sizeof(text):
+    cdef Py_ssize_t sign = size > 0 and bytes[0] == c"-"
+    if size == sign or size >= <Py_ssize_t>sizeof(text):
         return NOT_READ
+    if not c"0" <= bytes[sign] <= c"9":
+        return NOT_READ     # NaN or Infinity, which C spells in more ways than the server
     memcpy(text, bytes, <size_t>size)
     text[size] = 0
+    if strlen(text) != <size_t>size:
+        return NOT_READ
     try:
         return PyFloat_FromDouble(PyOS_string_to_double(text, NULL, NULL))
     except ValueError:
         return NOT_READ
 
 
+cdef bint is_plain_decimal(const uint8_t *bytes, Py_ssize_t size):
+    # Whether this is what numeric's output function writes for a number: Decimal takes more.
+    cdef Py_ssize_t i = 0, whole, fraction
+    if i < size and bytes[i] == c"-":
+        i += 1
+    whole = i
+    while i < size and c"0" <= bytes[i] <= c"9":
+        i += 1
+    if i == whole:
+        return False
+    if i < size and bytes[i] == c".":
+        i += 1
+        fraction = i
+        while i < size and c"0" <= bytes[i] <= c"9":
+            i += 1
+        if i == fraction:
+            return False
+    return i == size
+
+
 cdef object text_numeric(const uint8_t *bytes, Py_ssize_t size):
+    if not is_plain_decimal(bytes, size):
+        return NOT_READ
     text = PyUnicode_DecodeUTF8(<const char *>bytes, size, NULL)
     try:
         return new_decimal(text)

@@ -212,9 +212,10 @@ class Types:
     (``"public.mood"``) how to decode a type instead; the OID counts before the full name, and that
     before the name alone. A function gets the `str` of a text value and the `bytes` of a binary one
     (of jsonb and jsonpath without the version byte, hence ``{"jsonb": json.loads}`` does for both).
-    A type's override counts inside of arrays, ranges and records too. Without `typed` all values are
-    the server's text, or the bytes of a binary column. Raises `TypeError` and
-    `ValueError` for overrides that are none.
+    A type's override counts inside of arrays, ranges and records too. Without `typed` all values
+    are the server's text, or the bytes of a binary column.
+
+    Raises `TypeError` and `ValueError` for overrides that are none.
     """
 
     _scalars: ClassVar[Mapping[int, Scalar]] = SCALARS
