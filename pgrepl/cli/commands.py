@@ -132,7 +132,7 @@ def stream_command(
 
     The position is reported as soon as the stream pauses, at the latest after --status-interval or
     a third of the server's wal_sender_timeout, and when the server asks. That holds while the
-    output is blocked too: whoever reads it may be as slow as he likes (not on Windows, where a
+    output is blocked too: its reader may be as slow as it likes (not on Windows, where a
     write that blocks holds up the reports).
 
     Ctrl-C and SIGTERM end the stream in order, with a last report; the status is then 130 or 143.

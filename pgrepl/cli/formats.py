@@ -8,6 +8,7 @@ PostgreSQL's ``E'...'`` strings, JSON its own.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -39,6 +40,8 @@ _NUMBERS: Final = frozenset({26, 20, 21, 23, 700, 701, 1700})
 _NUMBER: Final = re.compile(r"[-+.0-9eE]+|NaN|-?Infinity", re.ASCII)
 _NAMED_ESCAPES: Final = {"\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t"}
 _OMISSION: Final = "…"
+
+_encode: Final = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class Format(Protocol):
@@ -137,7 +140,7 @@ class JsonFormat:
         """Return the line."""
         if isinstance(message, Begin):
             self._xid = message.xid
-        text = json.dumps(dict(self._members(message, Lsn(lsn))), ensure_ascii=False)
+        text = _encode(dict(self._members(message, Lsn(lsn))))
         if isinstance(message, Commit):
             self._xid = None
         return text if text.isprintable() else "".join(map(_json_escape, text))
@@ -245,6 +248,7 @@ def timestamp(microseconds: int) -> str:
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+@functools.lru_cache(maxsize=4096)  # the same few names come in every row
 def _identifier(name: str) -> str:
     if name.isidentifier() and name == name.lower():
         return name

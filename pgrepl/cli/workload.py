@@ -16,12 +16,12 @@ from ..connection import Connection, connect
 from ..lsn import Lsn
 from .ledger import Changes, Ledger
 
-__all__ = ["KINDS", "LARGE", "PUBLICATION", "SCHEMA", "TABLES", "Workload"]
+__all__ = ["KINDS", "PUBLICATION", "SCHEMA", "TABLES", "Workload"]
 
 PUBLICATION: Final = "shop"
 TABLES: Final = ("customers", "orders", "carts")
 KINDS: Final = ("insert", "update", "delete", "truncate")
-LARGE: Final = 5000
+_LARGE: Final = 5000
 """Rows of a large transaction."""
 
 # The confirmation is too long to stay in its row, so that an update of the status leaves it out.
@@ -119,17 +119,17 @@ _EVERYDAY: Final[dict[tuple[_Statement, ...], int]] = {
     (_Statement("carts", _ROTATE_TOKENS),): 2,
     (_Statement("carts", _ABANDON_CARTS),): 2,
 }
-_IMPORT: Final = (_message("import", f"{LARGE} customers"), _Statement("customers", _REGISTER))
+_IMPORT: Final = (_message("import", f"{_LARGE} customers"), _Statement("customers", _REGISTER))
 _INTEREST: Final = (_Statement("customers", _RAISE_BALANCES),)
 _CLEARANCE: Final = (_Statement("carts", "TRUNCATE carts"),)
 # When, as a part of the whole time, and with how many rows.
 _APPOINTMENTS: Final = (
-    (0.15, _IMPORT, LARGE),
+    (0.15, _IMPORT, _LARGE),
     (0.30, _CLEARANCE, 0),
-    (0.45, _INTEREST, LARGE),
-    (0.60, _IMPORT, LARGE),
+    (0.45, _INTEREST, _LARGE),
+    (0.60, _IMPORT, _LARGE),
     (0.75, _CLEARANCE, 0),
-    (0.90, _INTEREST, LARGE),
+    (0.90, _INTEREST, _LARGE),
 )
 _ROLLED_BACK: Final = 0.05
 

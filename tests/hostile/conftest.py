@@ -15,7 +15,6 @@ _DESCRIPTORS = Path("/proc/self/fd") if Path("/proc/self/fd").exists() else Path
 
 
 def _descriptors() -> int:
-    gc.collect()
     return len(list(_DESCRIPTORS.iterdir())) if _DESCRIPTORS.exists() else 0
 
 
@@ -24,8 +23,10 @@ def nothing_is_left() -> Iterator[None]:
     """No descriptor and no thread may outlive the test."""
     descriptors, threads = _descriptors(), threading.active_count()
     yield
-    assert _descriptors() == descriptors
-    assert threading.active_count() == threads
+    if _descriptors() > descriptors:
+        gc.collect()  # an error that was caught holds its frames; a socket in them warns by itself
+    assert _descriptors() <= descriptors
+    assert threading.active_count() <= threads
 
 
 @pytest.fixture(autouse=True)

@@ -1,14 +1,31 @@
-"""Fixtures of the live tests alone."""
+"""Fixtures of the live tests alone. They use a database by turns: to make one takes longer than
+most of them do."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
+import psycopg
 import pytest
 
-from tests.support.clusters import Cluster
+from tests.live.streams import eventually
+from tests.support.clusters import Cluster, Database
 
-_VARIABLES = ("HOST", "PORT", "USER", "PASSWORD", "DATABASE", "SSLMODE")
+_VARIABLES: Final = ("HOST", "PORT", "USER", "PASSWORD", "DATABASE", "SSLMODE")
+
+# Statements that remove what a test may leave in a database, one a row, in an order that works.
+_REMOVE: Final = """
+    SELECT format('ROLLBACK PREPARED %L', gid) FROM pg_prepared_xacts
+        WHERE database = current_database()
+    UNION ALL SELECT format('DROP PUBLICATION %I', pubname) FROM pg_publication
+    UNION ALL SELECT format('DROP SCHEMA %I CASCADE', nspname) FROM pg_namespace
+        WHERE nspname !~ '^pg_|^information_schema$'
+    UNION ALL SELECT 'CREATE SCHEMA public'
+    UNION ALL SELECT format('ALTER DATABASE %I RESET ALL', current_database())
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -32,3 +49,69 @@ def tls_cluster(own_cluster: Cluster) -> Cluster:
     if not own_cluster.has_tls:
         pytest.skip(f"this build of PostgreSQL {own_cluster.version} has no TLS")
     return own_cluster
+
+
+class Turns:
+    """The database that the tests of a module use by turns."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._resources = contextlib.ExitStack()
+        self._database: Database | None = None
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[Database]:
+        """An empty database; a new one if the last could not be cleaned."""
+        database = self._database or self._resources.enter_context(self._cluster.new_database())
+        self._database = None
+        yield database
+        clean(database)
+        self._database = database
+
+    def close(self) -> None:
+        """Drop what was made."""
+        self._resources.close()
+
+
+@pytest.fixture(scope="module")
+def turns(cluster: Cluster) -> Iterator[Turns]:
+    """The module's database on `cluster`."""
+    made = Turns(cluster)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def database(turns: Turns) -> Iterator[Database]:
+    """An empty database on `cluster`; what is in it afterwards goes, with its slots."""
+    with turns.turn() as empty:
+        yield empty
+
+
+def clean(database: Database) -> None:
+    """End all sessions of a database, and remove its slots, its contents and its settings."""
+    with database.connect() as connection:
+        eventually(lambda: without_slots(connection, database), "the slots can be dropped")
+        for (statement,) in connection.execute(_REMOVE).fetchall():
+            connection.execute(statement)
+
+
+def without_slots(connection: psycopg.Connection[tuple[object, ...]], database: Database) -> bool:
+    """Drop the slots that can be dropped; whether there are none any more."""
+    connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    slots = connection.execute(
+        "SELECT slot_name, active_pid FROM pg_replication_slots"
+        " WHERE database = current_database() OR starts_with(slot_name, %s)",
+        [f"{database.name}_"],
+    ).fetchall()
+    for name, pid in slots:
+        if pid is not None:
+            connection.execute("SELECT pg_terminate_backend(%s)", [pid])
+        else:
+            # A temporary one may be gone by now.
+            with contextlib.suppress(psycopg.errors.UndefinedObject, psycopg.errors.ObjectInUse):
+                connection.execute("SELECT pg_drop_replication_slot(%s)", [name])
+    return not slots

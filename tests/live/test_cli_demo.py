@@ -73,7 +73,7 @@ def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 def is_full(process: subprocess.Popen[str]) -> bool:
     """Whether much of the output waits to be read, and nothing is added to it."""
     assert process.stdout is not None
-    sizes = []
+    sizes: list[int] = []
     for _ in range(2):
         sizes += struct.unpack("i", fcntl.ioctl(process.stdout, termios.FIONREAD, b"\0" * 4))
         time.sleep(0.2)

@@ -158,7 +158,7 @@ def test_interruption_of_a_query(cluster: Cluster, connect: Connect) -> None:
 def test_interruption_of_receiving(database: Database, connect: Connect, call: str) -> None:
     database.execute(TABLE)
     slot = create_slot(database)
-    for number in range(4):
+    for number in range(3):
         database.execute("INSERT INTO item VALUES (%s, repeat('x', 50000))", [number])
     expected = peek(database, slot)
     place, survived, going = 0, 0, True
@@ -174,8 +174,9 @@ def test_interruption_of_receiving(database: Database, connect: Connect, call: s
                 survived += 1
                 reading.read()
                 assert reading.payloads() == expected
-    assert place > 30
-    assert 5 < survived < place
+    # The last one was not interrupted.
+    assert place > 15
+    assert 1 <= survived < place
 
 
 class Reading:

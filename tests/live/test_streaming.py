@@ -155,7 +155,7 @@ def test_every_way_to_cut_it(
 ) -> None:
     database.execute(TABLE)
     slot = create_slot(database)
-    load(database, 20)
+    load(database, 12)
     expected = peek(database, slot)
     cluster = database.cluster
     with (

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.parity.streams import cut, damaged, stream
@@ -68,6 +68,7 @@ def test_damaged_streams_in_any_pieces() -> None:
     ),
     cuts=st.lists(st.integers(0, 400), max_size=10),
 )
+@settings(deadline=None)
 def test_any_bytes(data: bytes, cuts: list[int]) -> None:
     parts = list(pieces(data, cuts))
     native, pure = (list(trace(twin.FrameReader(64), parts, True)) for twin in (NATIVE, PURE))

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.parity.streams import cut, damaged, stream
@@ -103,6 +103,7 @@ def verdict(make: Any, *arguments: Any) -> Any:
     data=st.one_of(st.binary(max_size=3), VALUES),
     flag=VALUES,
 )
+@settings(deadline=None)
 def test_the_constructors_agree_on_what_they_take(
     positions: tuple[Any, Any, Any], time: Any, data: Any, flag: Any
 ) -> None:

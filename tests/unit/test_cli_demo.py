@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 import pgrepl
-from pgrepl.cli.ledger import Changes, Ledger
+from pgrepl.cli.ledger import Changes, Ledger, Verdict
 from pgrepl.cli.replica import Replica
+from pgrepl.cli.summary import Summary
 from pgrepl.cli.tally import Tally
 from pgrepl.cli.transcript import Transcript
 from pgrepl.messages import (
@@ -81,7 +86,7 @@ def test_replica() -> None:
     replica = Replica()
     for message in (
         T,
-        insert(1),
+        insert(9),
         Truncate((T,), False, False),
         insert(1),
         insert(2),
@@ -157,3 +162,48 @@ def test_transcript_cuts_large_transactions() -> None:
     assert entries[3].line == "… and 1,000 more"
     assert entries[4].line == "COMMIT 742 0/7 (1,002 changes)"
     assert entries[6].line == "COMMIT 9 0/5 (0 changes)"
+
+
+CLEAN = Verdict(missing=0, repeated=0, never_committed=0, different=0)
+
+
+def summary(**different: Any) -> Summary:
+    tally = Tally(Ledger(), now=0.0)
+    for message in (begin(1), insert(1), commit(9)):
+        tally.count(message, TIME + 2000)
+    found: dict[str, Any] = {
+        "title": "PostgreSQL",
+        "seconds": 2.0,
+        "tally": tally,
+        "verdict": CLEAN,
+        "replica_rows": 1,
+        "replica_differences": 0,
+        "rollbacks": 3,
+        "acknowledged": pgrepl.Lsn(9),
+        "confirmed": pgrepl.Lsn(9),
+    }
+    return Summary(**found | different)
+
+
+def test_summary_of_a_clean_run() -> None:
+    assert summary().is_clean
+    told = "\n".join(summary().lines())
+    for words in ("0/9, and the slot says the same", "yes: 1 transactions, 1 changes", "2.0 ms at"):
+        assert words in told
+    assert "NO" not in told
+
+
+@pytest.mark.parametrize(
+    ("different", "words"),
+    [
+        (
+            {"verdict": Verdict(1, 2, 3, 4)},
+            "NO: of the transactions 1 never delivered, 2 ",
+        ),
+        ({"replica_differences": 5}, "NO: 5 rows differ"),
+        ({"confirmed": pgrepl.Lsn(8)}, "0/9, BUT the slot says 0/8"),
+    ],
+)
+def test_summary_of_a_run_that_was_not(different: dict[str, Any], words: str) -> None:
+    assert not summary(**different).is_clean
+    assert words in "\n".join(summary(**different).lines())

@@ -6,6 +6,7 @@ import copy
 import logging
 import pickle
 import socket
+import ssl
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -339,28 +340,31 @@ def _begin(peer: Peer) -> None:
 _GO_ON = threading.Event()
 
 
-@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+@pytest.fixture(params=["plain", "TLS"])
+def encryption(request: pytest.FixtureRequest) -> ssl.SSLContext | None:
+    """What the server presents, if it has TLS."""
+    if request.param == "plain":
+        return None
+    certificates: CertificateSet = request.getfixturevalue("certificates")
+    return certificates.server.server_context()
+
+
 def test_the_password_is_being_sent(
+    encryption: ssl.SSLContext | None,
     connect: Callable[..., Any],
     watch: Callable[[BaseException, str], None],
-    request: pytest.FixtureRequest,
-    tls: bool,
 ) -> None:
-    context = None
-    if tls:
-        certificates: CertificateSet = request.getfixturevalue("certificates")
-        context = certificates.server.server_context()
     long = {
         "user": USER,
         "password": CANARY * 2_000_000,
-        "sslmode": "require" if tls else "disable",
+        "sslmode": "require" if encryption else "disable",
     }
-    with ScriptedServer(resets_while_it_is_sent, tls=context) as server:
+    with ScriptedServer(resets_while_it_is_sent, tls=encryption) as server:
         with pytest.raises(pgrepl.ConnectionFailed, match="while sending") as caught:
             connect(host=server.host, port=server.port, connect_timeout=20, **long)
         watch(caught.value, CANARY)
     _GO_ON.clear()
-    with ScriptedServer(never_reads, tls=context) as server:
+    with ScriptedServer(never_reads, tls=encryption) as server:
         with pytest.raises(pgrepl.ConnectionFailed, match="within connect_timeout") as caught:
             connect(host=server.host, port=server.port, connect_timeout=1, **long)
         _GO_ON.set()
