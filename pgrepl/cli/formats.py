@@ -86,6 +86,8 @@ class TextFormat:
                 return f"ORIGIN {_quoted(name)} at {position}"
             case Relation() | Type():
                 return None
+            case _:  # of a later protocol version, which is not asked for
+                return repr(message)
 
     def _old(self, key: Row | None, old: Row | None) -> str:
         if key is not None:

@@ -225,7 +225,7 @@ class Server:
         options = ["proto_version '1'", "publication_names '\"p\"'"]
         options += ["binary 'true'"] * (stream == BINARY)
         slot = self.database.slot(str(STREAMS.index(stream)))
-        decoder = pgrepl.Decoder()
+        decoder = pgrepl.Decoder(typed=False)
         dsn = self.database.dsn(options=f"-c timezone={zone}")
         with pgrepl.connect(dsn) as connection:
             connection.start_streaming(

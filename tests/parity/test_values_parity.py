@@ -28,7 +28,7 @@ BINARIES = [
     "cdd4930953124b6a94e7ec6469c57c65", "017b7d", "000000010000000100000017000000030000000100000004"
     "00000001ffffffff0000000400000003",
 ]  # fmt: skip
-OIDS = [oid for oid in _pure.Types()._scalars] + [1007, 1231, 1185, 3904, 4451, 99999]
+OIDS = [*_pure.Types()._scalars, 1007, 1231, 1185, 3904, 4451, 99999]
 
 
 def outcome(types: Any, oid: int, binary: bool, data: bytes) -> Any:

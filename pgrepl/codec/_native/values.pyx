@@ -1,8 +1,8 @@
 """Values, native: a column's bytes become Python's own values, without a detour through text.
 
 The types that tables are made of are read here, in C. Whatever is not read here - another type, a
-value that is beyond Python's (infinity, BC, 24:00), bytes that make no sense - goes to the pure twin,
-which knows everything: so both twins agree by construction, and this file stays the fast part.
+value that is beyond Python's (infinity, BC, 24:00), bytes that make no sense - goes to the pure
+twin, which knows everything: so both twins agree by construction, and this file is the fast part.
 """
 
 cimport cython
