@@ -46,11 +46,13 @@ from .messages import (
 )
 from .protocol.query import Result
 from .protocol.replication import Slot, SystemIdentity
+from .values import Array, Interval, Range
 
 __version__ = _version("pgrepl")
 
 __all__ = [
     "UNCHANGED",
+    "Array",
     "AuthenticationError",
     "AuthenticationRejected",
     "Begin",
@@ -65,12 +67,14 @@ __all__ = [
     "Delete",
     "Error",
     "Insert",
+    "Interval",
     "Lsn",
     "Message",
     "Origin",
     "Prepare",
     "PrimaryKeepalive",
     "ProtocolError",
+    "Range",
     "Relation",
     "Result",
     "RollbackPrepared",

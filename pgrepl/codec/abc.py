@@ -6,7 +6,7 @@ give the same values, or the same error class with the same message and offset.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeAlias, overload
 
@@ -19,6 +19,8 @@ __all__ = [
     "Decoder",
     "FrameReader",
     "PrimaryKeepalive",
+    "Types",
+    "ValueType",
     "WalBatch",
     "WalMessage",
     "XLogData",
@@ -171,10 +173,20 @@ class Decoder(Protocol):
     stream that begins again, on a new connection or by another call of the SQL function, takes a
     new decoder. Whether transactions begin and end as they should is not looked at.
 
-    Raises `ValueError` for a version or mode that there is not, or that do not go together.
+    Values are Python's own, see docs/types.md; `types` says by OID or name how to make others.
+    Without `typed` they stay what was sent: `str`, or `bytes` of a column in binary.
+
+    Raises `ValueError` for a version or mode that there is not, or that do not go together, and
+    `TypeError` or `ValueError` for `types` that make no sense.
     """
 
-    def __init__(self, proto_version: int = 1, streaming: str = "off") -> None: ...
+    def __init__(
+        self,
+        proto_version: int = 1,
+        streaming: str = "off",
+        types: Mapping[int | str, Callable[[Any], Any] | int] | None = None,
+        typed: bool = True,
+    ) -> None: ...
 
     def feed(self, payload: Any, lsn: int | None = None) -> LogicalMessage:
         """Decode one message from any bytes-like object or an `XLogData`.
@@ -186,6 +198,40 @@ class Decoder(Protocol):
 
 # By another name, since `Codec.WalBatch` hides the class inside of `Codec`.
 _NextBatch: TypeAlias = WalBatch | None
+
+
+class ValueType(Protocol):
+    """How the values of one type are made. NULL never comes here."""
+
+    @property
+    def oid(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+
+    def text(self, data: bytes) -> Any:
+        """Make a value of its text form; the text itself where that is not what the type writes.
+
+        Raises `UnicodeDecodeError` for text that is not UTF-8.
+        """
+
+    def binary(self, data: bytes) -> Any:
+        """Make a value of its binary form. Raises `ValueError` for bytes that are not that."""
+
+
+class Types(Protocol):
+    """The types that a decoder knows: PostgreSQL's own, and those that the server describes."""
+
+    def __init__(
+        self,
+        overrides: Mapping[int | str, Callable[[Any], Any] | int] | None = None,
+        typed: bool = True,
+    ) -> None: ...
+
+    def lookup(self, oid: int) -> Any:
+        """Return the `ValueType` of an OID; of an unknown one text is `str`, binary `bytes`."""
+
+    def describe(self, oid: int, schema: str, name: str) -> None:
+        """Take in what a Type message says: a user's type, or for a domain what it is over."""
 
 
 class Codec(Protocol):
@@ -201,6 +247,8 @@ class Codec(Protocol):
     def WalBatch(self) -> type[WalBatch]: ...
     @property
     def Decoder(self) -> type[Decoder]: ...
+    @property
+    def Types(self) -> type[Types]: ...
 
     def next_batch(self, reader: Any) -> _NextBatch:
         """Take all whole CopyData frames at the front of a reader of the same twin: a `WalBatch`.
