@@ -18,7 +18,7 @@ from ..codec.abc import PrimaryKeepalive, WalBatch
 from ..connection import Connection
 from ..errors import ConnectionFailed, ProtocolError, UsageError
 from ..lsn import Lsn
-from ..messages import Begin, Commit, LogicalMessage
+from ..messages import Begin, Commit, LogicalMessage, StreamAbort
 from ..protocol.replication import publication_list, start_logical_command
 
 __all__ = ["Consumer", "Event", "require_publications"]
@@ -100,7 +100,11 @@ class Consumer:
                 elif isinstance(message, Commit):
                     self._in_transaction = False
                     position = self._last_end = message.end_lsn
-                yield Event(message, item.wal_start, position)
+                if isinstance(message, StreamAbort):
+                    # PostgreSQL 18 sends it of a large transaction that it never sent.
+                    yield Event(None, item.wal_start, 0)
+                else:
+                    yield Event(message, item.wal_start, position)
             else:
                 if cast(PrimaryKeepalive, item).reply_requested:
                     self._due = 0.0

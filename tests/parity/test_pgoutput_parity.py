@@ -129,7 +129,7 @@ class Place(NamedTuple):
 
 
 PLACES = (
-    Place(Dialect(1, "off"), DESCRIBED, V1),
+    Place(Dialect(1, "off"), DESCRIBED, (*V1, SHORT)),
     Place(Dialect(3, "on"), DESCRIBED, (*OUTSIDE, SHORT)),
     Place(Dialect(4, "parallel"), DESCRIBED, (*OUTSIDE, LONG)),
     Place(Dialect(2, "on"), (*DESCRIBED, START), INSIDE),

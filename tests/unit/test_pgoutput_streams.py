@@ -56,8 +56,8 @@ COMMIT = StreamCommit(XID, LSN, END, TIME)
 
 # Those that stand outside of stream blocks alone, by the version that brought them.
 OUTSIDE: dict[int, tuple[LogicalMessage, ...]] = {
-    1: (Begin(LSN, TIME, XID), Commit(LSN, END, TIME)),
-    2: (START, COMMIT, StreamAbort(XID, SUBXID)),
+    1: (Begin(LSN, TIME, XID), Commit(LSN, END, TIME), StreamAbort(XID, SUBXID)),
+    2: (START, COMMIT),
     3: (
         BeginPrepare(LSN, END, TIME, XID, "gid é"),
         Prepare(LSN, END, TIME, XID, ""),
@@ -128,7 +128,7 @@ class TestVersions:
     def test_stream_abort_tells_more_in_parallel_mode(self, codec: Any) -> None:
         short, long = StreamAbort(XID, SUBXID), StreamAbort(XID, SUBXID, LSN, TIME)
         assert len(encode(long)) == len(encode(short)) + 16
-        for version, streaming in ((2, "on"), (3, "on"), (4, "on"), (2, "off"), (4, "off")):
+        for version, streaming in ((1, "off"), (2, "on"), (3, "on"), (4, "on"), (4, "off")):
             feed(codec.Decoder(version, streaming, typed=False), short)
             error = fault(codec.Decoder(version, streaming, typed=False), encode(long))
             assert (error.offset, "got 16 more bytes" in str(error)) == (9, True)
