@@ -203,6 +203,13 @@ def test_time_limit_that_is_too_short_again(database: Database, connect: Connect
     assert database.execute("SELECT a FROM t") == [("first",), ("third",)]
 
 
+def test_time_limit_holds_for_a_server_that_never_pauses(connection: pgrepl.Connection) -> None:
+    # It is ahead of the client all the time, so that the client never has to wait for it.
+    with pytest.raises(TimeoutError):
+        connection.query("SELECT generate_series(1, 200000)", timeout=0.1)
+    assert works(connection)
+
+
 @pytest.mark.parametrize(
     "sql",
     [

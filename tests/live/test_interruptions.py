@@ -233,7 +233,8 @@ def test_interruption_of_reports(database: Database, connect: Connect) -> None:
                 assert len(receive_transactions(connection, 1)) == 4
                 assert len(connection.stop_streaming(timeout=PATIENCE)) == 2
     assert place > 10
-    assert survived > 5
+    # Behind the sending nobody knows any more what has gone out.
+    assert 1 <= survived < place
 
 
 def test_interruption_of_stopping(database: Database, connect: Connect) -> None:

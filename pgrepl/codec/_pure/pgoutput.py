@@ -43,13 +43,11 @@ from ...messages import (
 from ..dialect import Dialect
 from ..faults import Fault, column_of, fault_error, value_of
 from ..relations import Relations
+from .cursor import BINARY, I16, I32, NULL, TEXT, U8, Cursor, Flaw, Tuple
 from .values import Override, Types, ValueType
 
 __all__ = ["Decoder"]
 
-_U8: Final = struct.Struct(">B")
-_I16: Final = struct.Struct(">h")
-_I32: Final = struct.Struct(">i")
 _U32: Final = struct.Struct(">I")
 _U64: Final = struct.Struct(">Q")
 _BEGIN: Final = struct.Struct(">QqI")
@@ -60,128 +58,12 @@ _PREPARED: Final = struct.Struct(">QQqI")
 _ROLLBACK_PREPARED: Final = struct.Struct(">QQqqI")
 _ATTRIBUTE_TYPE: Final = struct.Struct(">Ii")
 
-_NULL, _UNCHANGED, _TEXT, _BINARY = b"nutb"
 _NEW, _KEY, _OLD = b"NKO"
-
-
-class _Flaw(Exception):
-    """A fault as the arguments of `fault_error`, on its way up to `Decoder.feed`."""
-
-
-class _Span(NamedTuple):
-    start: int
-    stop: int
 
 
 class _Layout(NamedTuple):
     relation: Relation
     types: list[ValueType]  # of its columns
-
-
-class _Tuple(NamedTuple):
-    mark: int
-    offset: int  # of the column count
-    columns: list[tuple[int, int, int]]  # kind, and where the value starts and stops
-
-
-class _Cursor:
-    """Reads fields one after the other; the first one that is not there raises."""
-
-    __slots__ = ("at", "data", "end", "xid")
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.at = 1  # behind the tag
-        self.end = len(data)
-        self.xid: int | None = None  # of a message that has one
-
-    def flaw(
-        self, fault: Fault, offset: int, expected: int = 0, got: int = 0, where: str = ""
-    ) -> _Flaw:
-        return _Flaw(fault, self.data[0], offset, expected, got, where)
-
-    def take(self, layout: struct.Struct) -> tuple[Any, ...]:
-        at = self.at
-        if self.end - at < layout.size:
-            raise self._truncated(layout)
-        self.at = at + layout.size
-        return layout.unpack_from(self.data, at)
-
-    def _truncated(self, layout: struct.Struct) -> _Flaw:
-        sizes = (struct.calcsize(f">{code}") for code in layout.format[1:])
-        at = self.at
-        while (left := self.end - at) >= (size := next(sizes)):
-            at += size
-        return self.flaw(Fault.TRUNCATED, at, size, left)
-
-    def one(self, layout: struct.Struct) -> int:
-        value: int = self.take(layout)[0]
-        return value
-
-    def flags(self, known: int) -> int:
-        flags = self.one(_U8)
-        if flags & ~known:
-            raise self.flaw(Fault.FLAGS, self.at - 1, known, flags)
-        return flags
-
-    def count(self, layout: struct.Struct) -> int:
-        count = self.one(layout)
-        if count < 0:
-            raise self.flaw(Fault.COUNT, self.at - layout.size, 0, count)
-        return count
-
-    def span(self, size: int) -> _Span:
-        left = self.end - self.at
-        if left < size:
-            raise self.flaw(Fault.TRUNCATED, self.at, size, left)
-        self.at += size
-        return _Span(self.at - size, self.at)
-
-    def cstr(self) -> _Span:
-        start = self.at
-        stop = self.data.find(0, start)
-        if stop < 0:
-            raise self.flaw(Fault.UNTERMINATED, start, 0, self.end - start)
-        self.at = stop + 1
-        return _Span(start, stop)
-
-    def row(self, mark: int) -> _Tuple:
-        """Read the tuple behind a mark: where the time goes, hence no call for each field."""
-        offset = self.at
-        count = self.count(_I16)
-        data, end, at = self.data, self.end, self.at
-        columns = []
-        for _ in range(count):
-            if at == end:
-                raise self.flaw(Fault.TRUNCATED, at, 1, 0)
-            kind = data[at]
-            at += 1
-            size = 0
-            if kind in (_TEXT, _BINARY):
-                if end - at < 4:
-                    raise self.flaw(Fault.TRUNCATED, at, 4, end - at)
-                size = _I32.unpack_from(data, at)[0]
-                if size < 0:
-                    raise self.flaw(Fault.COLUMN_LENGTH, at, 0, size)
-                at += 4
-                if end - at < size:
-                    raise self.flaw(Fault.TRUNCATED, at, size, end - at)
-            elif kind != _NULL and kind != _UNCHANGED:
-                raise self.flaw(Fault.COLUMN_KIND, at - 1, 0, kind)
-            columns.append((kind, at, at + size))
-            at += size
-        self.at = at
-        return _Tuple(mark, offset, columns)
-
-    def finish(self) -> None:
-        if self.at < self.end:
-            raise self.flaw(Fault.TRAILING, self.at, 0, self.end - self.at)
-
-    def text(self, span: _Span, where: str) -> str:
-        try:
-            return self.data[span.start : span.stop].decode()
-        except UnicodeDecodeError:
-            raise self.flaw(Fault.ENCODING, span.start, where=where) from None
 
 
 @final
@@ -213,7 +95,7 @@ class Decoder:
         data = _contents(payload)
         try:
             return self._message(data)
-        except _Flaw as flaw:
+        except Flaw as flaw:
             *numbers, where = flaw.args
         # Not the error is kept but how to make it: its traceback would hold on to the payload.
         position = getattr(payload, "wal_start", None) if lsn is None else lsn
@@ -222,12 +104,12 @@ class Decoder:
 
     def _message(self, data: bytes) -> LogicalMessage:
         if not data:
-            raise _Flaw(Fault.LOGICAL_EMPTY, 0, 0, 1, 0, "")
+            raise Flaw(Fault.LOGICAL_EMPTY, 0, 0, 1, 0, "")
         rule = _RULES.get(data[0])
         version = self._dialect.proto_version
         if rule is None or version < rule.since:
-            raise _Flaw(Fault.LOGICAL_TAG, data[0], 0, version, data[0], "")
-        cursor = _Cursor(data)
+            raise Flaw(Fault.LOGICAL_TAG, data[0], 0, version, data[0], "")
+        cursor = Cursor(data)
         if self._block is None:
             if not rule.outside:
                 raise cursor.flaw(Fault.STREAM_CLOSED, 0)
@@ -237,31 +119,31 @@ class Decoder:
             cursor.xid = cursor.one(_U32)
         return rule.read(self, cursor)
 
-    def _begin(self, cursor: _Cursor) -> Begin:
+    def _begin(self, cursor: Cursor) -> Begin:
         final_lsn, commit_time, xid = cursor.take(_BEGIN)
         cursor.finish()
         return Begin(Lsn(final_lsn), commit_time, xid)
 
-    def _commit(self, cursor: _Cursor) -> Commit:
+    def _commit(self, cursor: Cursor) -> Commit:
         cursor.flags(known=0)
         commit_lsn, end_lsn, commit_time = cursor.take(_COMMIT)
         cursor.finish()
         return Commit(Lsn(commit_lsn), Lsn(end_lsn), commit_time)
 
-    def _origin(self, cursor: _Cursor) -> Origin:
+    def _origin(self, cursor: Cursor) -> Origin:
         commit_lsn = cursor.one(_U64)
         name = cursor.cstr()
         cursor.finish()
         return Origin(Lsn(commit_lsn), cursor.text(name, "the origin's name"))
 
-    def _relation(self, cursor: _Cursor) -> Relation:
+    def _relation(self, cursor: Cursor) -> Relation:
         oid = cursor.one(_U32)
         schema, name = cursor.cstr(), cursor.cstr()
-        identity = cursor.one(_U8)
+        identity = cursor.one(U8)
         if identity not in b"dnfi":
             raise cursor.flaw(Fault.IDENTITY, cursor.at - 1, 0, identity)
         attributes = []
-        for _ in range(cursor.count(_I16)):
+        for _ in range(cursor.count(I16)):
             is_key = bool(cursor.flags(known=1))
             attributes.append((is_key, cursor.cstr(), cursor.take(_ATTRIBUTE_TYPE)))
         cursor.finish()
@@ -283,7 +165,7 @@ class Decoder:
             self._relations.describe_streamed(self._block, oid, layout, cursor.xid)
         return relation
 
-    def _type(self, cursor: _Cursor) -> Type:
+    def _type(self, cursor: Cursor) -> Type:
         oid = cursor.one(_U32)
         schema, name = cursor.cstr(), cursor.cstr()
         cursor.finish()
@@ -292,14 +174,14 @@ class Decoder:
         self._types.describe(oid, schema_name, type_name)
         return Type(oid, schema_name, type_name, cursor.xid)
 
-    def _insert(self, cursor: _Cursor) -> Insert:
+    def _insert(self, cursor: Cursor) -> Insert:
         offset, oid = cursor.at, cursor.one(_U32)
         new = _marked_tuple(cursor, _NEW)
         cursor.finish()
         layout = self._described(cursor, oid, offset)
         return Insert(layout.relation, _row(cursor, layout, new), cursor.xid)
 
-    def _update(self, cursor: _Cursor) -> Update:
+    def _update(self, cursor: Cursor) -> Update:
         offset, oid = cursor.at, cursor.one(_U32)
         old = None
         new = _marked_tuple(cursor, _NEW, _KEY, _OLD)
@@ -311,15 +193,15 @@ class Decoder:
         new_row = _row(cursor, layout, new)
         return Update(layout.relation, key_row, old_row, new_row, cursor.xid)
 
-    def _delete(self, cursor: _Cursor) -> Delete:
+    def _delete(self, cursor: Cursor) -> Delete:
         offset, oid = cursor.at, cursor.one(_U32)
         old = _marked_tuple(cursor, _KEY, _OLD)
         cursor.finish()
         layout = self._described(cursor, oid, offset)
         return Delete(layout.relation, *_old_rows(cursor, layout, old), cursor.xid)
 
-    def _truncate(self, cursor: _Cursor) -> Truncate:
-        count = cursor.count(_I32)
+    def _truncate(self, cursor: Cursor) -> Truncate:
+        count = cursor.count(I32)
         flags = cursor.flags(known=3)
         start, stop = cursor.span(count * 4)
         cursor.finish()
@@ -329,17 +211,17 @@ class Decoder:
         )
         return Truncate(tuple(relations), flags & 1 != 0, flags & 2 != 0, cursor.xid)
 
-    def _logical(self, cursor: _Cursor) -> Message:
+    def _logical(self, cursor: Cursor) -> Message:
         transactional = bool(cursor.flags(known=1))
         lsn = cursor.one(_U64)
         prefix = cursor.cstr()
-        start, stop = cursor.span(cursor.count(_I32))
+        start, stop = cursor.span(cursor.count(I32))
         cursor.finish()
         content = cursor.data[start:stop]
         text = cursor.text(prefix, "the prefix")
         return Message(transactional, Lsn(lsn), text, content, cursor.xid)
 
-    def _stream_start(self, cursor: _Cursor) -> StreamStart:
+    def _stream_start(self, cursor: Cursor) -> StreamStart:
         xid = cursor.one(_U32)
         first_segment = bool(cursor.flags(known=1))
         cursor.finish()
@@ -348,18 +230,18 @@ class Decoder:
         self._block = xid
         return StreamStart(xid, first_segment)
 
-    def _stream_stop(self, cursor: _Cursor) -> StreamStop:
+    def _stream_stop(self, cursor: Cursor) -> StreamStop:
         cursor.finish()
         self._block = None
         return StreamStop()
 
-    def _stream_commit(self, cursor: _Cursor) -> StreamCommit:
+    def _stream_commit(self, cursor: Cursor) -> StreamCommit:
         xid = cursor.one(_U32)
         commit = self._commit(cursor)
         self._relations.settle(xid)
         return StreamCommit(xid, commit.commit_lsn, commit.end_lsn, commit.commit_time)
 
-    def _stream_abort(self, cursor: _Cursor) -> StreamAbort:
+    def _stream_abort(self, cursor: Cursor) -> StreamAbort:
         xid, subxid = cursor.take(_ABORT)
         abort_lsn = abort_time = None
         if self._dialect.parallel:
@@ -369,30 +251,30 @@ class Decoder:
         self._relations.abort(xid, subxid)
         return StreamAbort(xid, subxid, abort_lsn, abort_time)
 
-    def _begin_prepare(self, cursor: _Cursor) -> BeginPrepare:
+    def _begin_prepare(self, cursor: Cursor) -> BeginPrepare:
         return BeginPrepare(*_prepared(cursor))
 
-    def _prepare(self, cursor: _Cursor) -> Prepare:
+    def _prepare(self, cursor: Cursor) -> Prepare:
         cursor.flags(known=0)
         return Prepare(*_prepared(cursor))
 
-    def _commit_prepared(self, cursor: _Cursor) -> CommitPrepared:
+    def _commit_prepared(self, cursor: Cursor) -> CommitPrepared:
         cursor.flags(known=0)
         return CommitPrepared(*_prepared(cursor))
 
-    def _rollback_prepared(self, cursor: _Cursor) -> RollbackPrepared:
+    def _rollback_prepared(self, cursor: Cursor) -> RollbackPrepared:
         cursor.flags(known=0)
         prepare_end, end, prepare_time, time, xid = cursor.take(_ROLLBACK_PREPARED)
         gid = _gid(cursor)
         return RollbackPrepared(Lsn(prepare_end), Lsn(end), prepare_time, time, xid, gid)
 
-    def _stream_prepare(self, cursor: _Cursor) -> StreamPrepare:
+    def _stream_prepare(self, cursor: Cursor) -> StreamPrepare:
         cursor.flags(known=0)
         prepare = StreamPrepare(*_prepared(cursor))
         self._relations.settle(prepare.xid)
         return prepare
 
-    def _described(self, cursor: _Cursor, oid: int, offset: int) -> _Layout:
+    def _described(self, cursor: Cursor, oid: int, offset: int) -> _Layout:
         relations = self._relations
         if self._block is None:
             layout = relations.described.get(oid)
@@ -406,7 +288,7 @@ class Decoder:
 class _Rule(NamedTuple):
     """Since which version, where, and whether with an xid inside of a stream block."""
 
-    read: Callable[[Decoder, _Cursor], LogicalMessage]
+    read: Callable[[Decoder, Cursor], LogicalMessage]
     since: int = 1
     outside: bool = True
     inside: bool = False
@@ -455,34 +337,34 @@ def _contents(payload: Any) -> bytes:
     return view.tobytes()
 
 
-def _prepared(cursor: _Cursor) -> tuple[Lsn, Lsn, int, int, str]:
+def _prepared(cursor: Cursor) -> tuple[Lsn, Lsn, int, int, str]:
     """Read the rest of a message of a prepared transaction: two positions, a time, xid and gid."""
     lsn, end_lsn, time, xid = cursor.take(_PREPARED)
     return Lsn(lsn), Lsn(end_lsn), time, xid, _gid(cursor)
 
 
-def _gid(cursor: _Cursor) -> str:
+def _gid(cursor: Cursor) -> str:
     """Read the gid, which ends the message."""
     gid = cursor.cstr()
     cursor.finish()
     return cursor.text(gid, "the gid")
 
 
-def _marked_tuple(cursor: _Cursor, *allowed: int) -> _Tuple:
-    mark = cursor.one(_U8)
+def _marked_tuple(cursor: Cursor, *allowed: int) -> Tuple:
+    mark = cursor.one(U8)
     if mark not in allowed:
         raise cursor.flaw(Fault.TUPLE_MARK, cursor.at - 1, 0, mark)
     return cursor.row(mark)
 
 
-def _old_rows(cursor: _Cursor, layout: _Layout, old: _Tuple) -> tuple[Row | None, Row | None]:
+def _old_rows(cursor: Cursor, layout: _Layout, old: Tuple) -> tuple[Row | None, Row | None]:
     """Return (key, old) of an Update or Delete: one of them is there, as the mark says."""
     if old.mark == _KEY:
         return _row(cursor, layout, old, key_only=True), None
     return None, _row(cursor, layout, old)
 
 
-def _row(cursor: _Cursor, layout: _Layout, source: _Tuple, key_only: bool = False) -> Row:
+def _row(cursor: Cursor, layout: _Layout, source: Tuple, key_only: bool = False) -> Row:
     relation, types = layout
     columns = relation.columns
     if len(source.columns) != len(columns):
@@ -495,12 +377,12 @@ def _row(cursor: _Cursor, layout: _Layout, source: _Tuple, key_only: bool = Fals
         if key_only and not columns[position].is_key:
             continue
         try:
-            if kind == _TEXT:
+            if kind == TEXT:
                 values.append(types[position].text(data[start:stop]))
-            elif kind == _BINARY:
+            elif kind == BINARY:
                 values.append(types[position].binary(data[start:stop]))
             else:
-                values.append(None if kind == _NULL else UNCHANGED)
+                values.append(None if kind == NULL else UNCHANGED)
         except UnicodeDecodeError:
             where = column_of(relation, position)
             raise cursor.flaw(Fault.ENCODING, start, where=where) from None
