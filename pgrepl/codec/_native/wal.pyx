@@ -29,6 +29,7 @@ from .frames cimport (
 )
 
 from .integers cimport refill
+from .members cimport PyMemberDef, expose
 
 from collections.abc import Sequence
 from operator import index as as_int
@@ -74,26 +75,7 @@ cdef extern from "pgr_wal.h":
 
 
 cdef extern from "Python.h":
-    ctypedef struct PyMemberDef:
-        const char *name
-        int type
-        Py_ssize_t offset
-        int flags
-        const char *doc
-    int T_OBJECT_EX
-    int READONLY
     Py_ssize_t Py_REFCNT(PyObject *)
-    object PyDescr_NewMember(PyTypeObject *type, PyMemberDef *member)
-    void PyType_Modified(PyTypeObject *type)
-
-cdef extern from *:
-    """
-    #include "structmember.h"
-    #define TYPE_DICT(type) ((type)->tp_dict)
-    #define TYPE_SIZE(type) ((type)->tp_basicsize)
-    """
-    PyObject *TYPE_DICT(PyTypeObject *)
-    Py_ssize_t TYPE_SIZE(PyTypeObject *)
 
 
 # No cycle can pass through these: they refer to chunks, bytes and columns only.
@@ -164,45 +146,26 @@ cdef class XLogData:
 
 
 cdef PyMemberDef[3] slots
-
-
-cdef int expose_slot(
-    PyMemberDef *slot, const char *name, const char *doc, XLogData probe, object content
-) except -1:
-    # Where the compiler has put a field is found out by looking for what is in it.
-    cdef PyTypeObject *type = <PyTypeObject *>XLogData
-    cdef Py_ssize_t i
-    for i in range(TYPE_SIZE(type) // <Py_ssize_t>sizeof(void *)):
-        if (<void **><void *>probe)[i] == <void *>content:
-            slot.name = name
-            slot.type = T_OBJECT_EX
-            slot.offset = i * <Py_ssize_t>sizeof(void *)
-            slot.flags = READONLY
-            slot.doc = doc
-            (<dict>TYPE_DICT(type))[name.decode("ascii")] = PyDescr_NewMember(type, slot)
-            PyType_Modified(type)
-            return 0
-    raise SystemError("a field of XLogData is not where it should be")
+cdef PyTypeObject *message_type = <PyTypeObject *>XLogData
 
 
 cdef int expose_slots() except -1:
-    """Let Python read the header fields as slots, as of a class with `__slots__`.
-
-    The interpreter has an instruction for those, which costs a tenth of a property's getter; and
-    the headers are what is read of every message.
-    """
+    # The headers are what is read of every message.
     cdef XLogData probe = XLogData.__new__(XLogData)
+    cdef PyObject *fields = <PyObject *>probe
     probe.wal_start = object()
     probe.wal_end = object()
     probe.server_time = object()
-    expose_slot(&slots[0], b"wal_start", b"Position of the data.", probe, probe.wal_start)
-    expose_slot(
-        &slots[1], b"wal_end", b"The server's position: where its WAL ends, or wal_start again.",
-        probe, probe.wal_end
+    expose(
+        message_type, &slots[0], b"wal_start", b"Position of the data.", fields, probe.wal_start
     )
-    expose_slot(
-        &slots[2], b"server_time", b"When it was sent, in microseconds since 2000-01-01 UTC.",
-        probe, probe.server_time
+    expose(
+        message_type, &slots[1], b"wal_end",
+        b"The server's position: where its WAL ends, or wal_start again.", fields, probe.wal_end
+    )
+    expose(
+        message_type, &slots[2], b"server_time",
+        b"When it was sent, in microseconds since 2000-01-01 UTC.", fields, probe.server_time
     )
     return 0
 
