@@ -361,6 +361,9 @@ class StreamAbort:
     `xid` is that of the transaction. Where `subxid` equals it, nothing remains of the transaction;
     else all that came with `subxid` is void. `abort_lsn` and `abort_time` are sent in protocol
     version 4 with ``streaming 'parallel'`` alone, and are None otherwise.
+
+    PostgreSQL 18 skips a large transaction that it finds aborted already, and then sends this of
+    subtransactions that it has sent nothing of: in any protocol version, streaming or not.
     """
 
     xid: int

@@ -23,7 +23,8 @@
  *   'E'                                                                           StreamStop
  *   'c'  u32 xid  u8 0  u64 commit_lsn  u64 end_lsn  i64 commit_time              StreamCommit
  *   'A'  u32 xid  u32 subxid  [u64 abort_lsn  i64 abort_time]                     StreamAbort
- *        the last two in version 4, and there with streaming = parallel alone
+ *        the last two in version 4, and there with streaming = parallel alone; PostgreSQL 18
+ *        sends the short form in every version, of large transactions that it did not send
  *
  * Version 3, with transactions that are prepared first and committed later:
  *   'b'  u64 prepare_lsn  u64 end_lsn  i64 prepare_time  u32 xid  cstr gid        BeginPrepare

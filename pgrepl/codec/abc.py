@@ -162,8 +162,9 @@ class Decoder(Protocol):
 
     `proto_version` (1 to 4) and `streaming` (``off``, ``on`` or ``parallel``) are what the server
     was asked for by the options of these names. A version has the messages of the earlier ones:
-    from 2 on those of streamed transactions, from 3 on those of prepared ones. Of `streaming`,
-    ``parallel`` alone makes a difference: then a StreamAbort tells its position and time.
+    from 2 on those of streamed transactions, from 3 on those of prepared ones. A StreamAbort can
+    come in all of them. Of `streaming`, ``parallel`` alone makes a difference: then a StreamAbort
+    tells its position and time.
 
     Inside of a stream block the server adds an xid to its messages and describes relations to that
     transaction alone, so that payloads must come in their order and from the stream's beginning; a

@@ -346,7 +346,7 @@ static void test_marks(void) {
 
 /* Each message at each place in each version: where it may not stand, that is the fault. */
 static void test_places(void) {
-    static const char SINCE[][20] = {"BCORYIUDTM", "SEcA", "bPKrp"};
+    static const char SINCE[][20] = {"BCORYIUDTMA", "SEc", "bPKrp"};
     for (uint8_t version = 1; version <= 4; version++)
         for (unsigned tag = 0; tag <= UINT8_MAX; tag++) {
             const uint8_t bytes[] = {(uint8_t)tag};

@@ -137,12 +137,12 @@ def _outside(dialect: Dialect) -> st.SearchStrategy[LogicalMessage]:
         st.builds(Begin, lsns, times, xids),
         st.builds(Commit, lsns, lsns, times),
     ]
+    if dialect.streaming == "parallel":
+        known.append(st.builds(StreamAbort, xids, xids, lsns, times))
+    else:
+        known.append(st.builds(StreamAbort, xids, xids))
     if dialect.proto_version >= 2:
         known += [_starts, st.builds(StreamCommit, xids, lsns, lsns, times)]
-        if dialect.streaming == "parallel":
-            known.append(st.builds(StreamAbort, xids, xids, lsns, times))
-        else:
-            known.append(st.builds(StreamAbort, xids, xids))
     if dialect.proto_version >= 3:
         known += [
             st.builds(each, lsns, lsns, times, xids, names)

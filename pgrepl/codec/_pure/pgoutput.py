@@ -414,7 +414,7 @@ _RULES: Final = {
     ord("S"): _Rule(Decoder._stream_start, since=2),
     ord("E"): _Rule(Decoder._stream_stop, since=2, outside=False, inside=True),
     ord("c"): _Rule(Decoder._stream_commit, since=2),
-    ord("A"): _Rule(Decoder._stream_abort, since=2),
+    ord("A"): _Rule(Decoder._stream_abort),  # in every version, as PostgreSQL 18 sees it
     ord("b"): _Rule(Decoder._begin_prepare, since=3),
     ord("P"): _Rule(Decoder._prepare, since=3),
     ord("K"): _Rule(Decoder._commit_prepared, since=3),
