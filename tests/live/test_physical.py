@@ -74,13 +74,17 @@ def test_reports_of_a_physical_stream(own_cluster: Cluster, connect: Connect) ->
     with connect(own_cluster.dsn(), replication="physical") as connection:
         connection.start_streaming(f"START_REPLICATION PHYSICAL {pgrepl.encode_lsn(start)}")
         for size in (1, 1 << 20):
-            received = start + len(receive_wal(connection, start, start + size))
-            start = received
-            # Whatever is reported: it ends where the bytes end, not where the header says that
-            # the server's WAL does.
-            connection.send_standby_status(2**64 - 1, 2**64 - 1, 2**64 - 1)
-            eventually(lambda: flushed(own_cluster, connection) >= received, "the report is taken")
-            assert flushed(own_cluster, connection) == received
+            start = report_beyond(own_cluster, connection, start, start + size)
+
+
+def report_beyond(cluster: Cluster, connection: pgrepl.Connection, start: int, until: int) -> int:
+    """Read, report more than was read, and see what the server takes from that."""
+    received = start + len(receive_wal(connection, start, until))
+    connection.send_standby_status(2**64 - 1, 2**64 - 1, 2**64 - 1)
+    eventually(lambda: flushed(cluster, connection) >= received, "the report is taken")
+    # It ends where the bytes end, not where the header says that the server's WAL does.
+    assert flushed(cluster, connection) == received
+    return received
 
 
 def flushed(cluster: Cluster, connection: pgrepl.Connection) -> int:

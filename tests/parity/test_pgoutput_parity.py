@@ -75,7 +75,7 @@ KEY = Row(ITEM, ("1", "1.50"), key_only=True)
 
 XID, TIME = 740, 848653377652022
 
-MARKED: tuple[LogicalMessage, ...] = (
+MARKED: tuple[Any, ...] = (
     *DESCRIBED,
     Type(16385, "public", "mood"),
     Insert(ITEM, ROW),
@@ -114,7 +114,7 @@ OUTSIDE: tuple[LogicalMessage, ...] = (
 )
 SHORT, LONG = StreamAbort(XID, XID + 1), StreamAbort(XID, XID, LSN, TIME)
 INSIDE: tuple[LogicalMessage, ...] = (
-    *(replace(message, xid=XID + i % 2) for i, message in enumerate(MARKED)),  # type: ignore[call-arg]
+    *(replace(message, xid=XID + i % 2) for i, message in enumerate(MARKED)),
     ORIGIN,
     StreamStop(),
 )

@@ -270,9 +270,7 @@ class TestMessages:
             assert dataclasses.replace(message, **{name: other}) != message, name
 
     @pytest.mark.parametrize("message", [ITEM, MESSAGES["type"]])
-    def test_a_description_is_what_it_says_wherever_it_comes_from(
-        self, message: LogicalMessage
-    ) -> None:
+    def test_a_description_is_what_it_says_wherever_it_comes_from(self, message: Any) -> None:
         streamed = dataclasses.replace(message, xid=733)
         assert (streamed, hash(streamed)) == (message, hash(message))
         assert "xid=733" in repr(streamed)
@@ -281,8 +279,8 @@ class TestMessages:
     @pytest.mark.parametrize("cls", [Insert, Update, Delete, Truncate, Message, Relation, Type])
     def test_the_xid_comes_last_and_is_none_outside_of_streams(self, cls: Any) -> None:
         assert cls.__match_args__[-1] == "xid"
-        [message, *_] = [each for each in MESSAGES.values() if type(each) is cls]
-        assert message.xid is None
+        messages: list[Any] = [each for each in MESSAGES.values() if type(each) is cls]
+        assert messages[0].xid is None
 
     def test_a_replaced_relation_derives_anew(self) -> None:
         narrow = dataclasses.replace(ITEM, columns=(NOTE, AREA))
