@@ -203,17 +203,17 @@ def test_idle_slot_advances_by_keepalives(database: Database, connect: Connect) 
 
 def test_reply_is_given_when_asked_for(database: Database, connect: Connect) -> None:
     slot = create_slot(database)
-    with streaming(connect, database, slot) as connection:
-        for _ in range(3):
-            # The server has nothing to tell to whoever has confirmed everything, unless asked.
+    with streaming(connect, database, slot, options="-c wal_sender_timeout=20s") as connection:
+        for _ in range(5):
+            # The server has nothing to tell to whoever has confirmed everything...
             with pytest.raises(TimeoutError):
                 while True:
-                    received = receive_within(connection, 0.2).wal_end
+                    received = receive_within(connection, 0.1).wal_end
                     connection.send_standby_status(received, received, received)
             connection.send_standby_status(received, received, received, reply_requested=True)
             message = receive(connection)
             assert not is_data(message)
-            # That would be the server's own question, which it asks when it has waited long.
+            # ... until it has waited so long that it asks itself.
             assert not message.reply_requested
 
 
