@@ -86,7 +86,6 @@ class Connection:
         # A conversation that a time limit cut off.
         self._unfinished: Exchange[Any] | None = None
         self._stopping = False
-        self._was_stopped = False
 
     # What is known of the server and the session
 
@@ -185,7 +184,7 @@ class Connection:
     def _start(self, sql: str) -> Conversation[None]:
         # Inside the conversation, so that a start that was cut off takes effect when it goes on.
         physical = not replication.is_logical(sql)
-        if self._was_stopped and not physical:
+        if self._state.has_stopped_stream and not physical:
             # Only a physical START_REPLICATION resets what the server process remembers of
             # CopyDone.
             raise UsageError(
@@ -193,7 +192,7 @@ class Connection:
                 "stopped; open a new connection for it"
             )
         results = yield from replication.start_streaming(self._state, sql)
-        self._was_stopped = False
+        self._state.has_stopped_stream = False
         self._stream = WalStream(self._codec, self._state, physical, results)
 
     def receive_wal_message(
@@ -294,7 +293,7 @@ class Connection:
             self._unfinished = Exchange(self._streaming().stop())
             self._stopping = True
             # At once: whatever becomes of it, the server has been told.
-            self._was_stopped = True
+            self._state.has_stopped_stream = True
             self._stream = None
             self._forget_batch()
         results: list[Result] = self._finish(deadline, raising=True)

@@ -140,6 +140,8 @@ class ServerState:
         self.pid = 0
         self.cancel_key = b""
         self.transaction_status = b"I"
+        self.has_stopped_stream = False
+        """Whether this side ended the last stream, which the server process remembers."""
 
     @property
     def version(self) -> int:

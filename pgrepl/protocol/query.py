@@ -100,6 +100,7 @@ def simple_query(state: ServerState, sql: str) -> Conversation[list[Result]]:
             yield Send(frontend.copy_fail("pgrepl does not send data in query()"))
         elif tag == b"W":
             refused = "START_REPLICATION; use start_streaming()"
+            state.has_stopped_stream = True
             yield Send(frontend.COPY_DONE)
         elif tag == b"H":
             refused = "COPY TO STDOUT"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 import pgrepl
-from tests.live.streams import PATIENCE, Connect, eventually
+from tests.live.streams import PATIENCE, Connect, create_slot, eventually, start_pgoutput
 from tests.support.clusters import Cluster, Database
 
 
@@ -178,6 +178,21 @@ def test_start_replication_is_refused(cluster: Cluster, connect: Connect, replic
         with pytest.raises(pgrepl.UsageError, match=r"start_streaming\(\)"):
             connection.query(f"START_REPLICATION PHYSICAL {start}", timeout=PATIENCE)
         assert connection.identify_system(timeout=PATIENCE).timeline == 1
+
+
+def test_no_logical_stream_after_one_that_was_refused(database: Database, connect: Connect) -> None:
+    slot = create_slot(database)
+    with connect(database.dsn()) as connection:
+        with pytest.raises(pgrepl.UsageError, match=r"start_streaming\(\)"):
+            connection.query(
+                f"START_REPLICATION SLOT {slot} LOGICAL 0/0"
+                " (proto_version '1', publication_names 'p')",
+                timeout=PATIENCE,
+            )
+        # The server would end it at once.
+        with pytest.raises(pgrepl.UsageError, match="open a new connection"):
+            start_pgoutput(connection, slot)
+        assert works(connection)
 
 
 # Time limits
