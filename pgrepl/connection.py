@@ -192,7 +192,8 @@ class Connection:
                 "stopped; open a new connection for it"
             )
         results = yield from replication.start_streaming(self._state, sql)
-        self._state.has_stopped_stream = False
+        if results is None:
+            self._state.has_stopped_stream = False
         self._stream = WalStream(self._codec, self._state, physical, results)
 
     def receive_wal_message(
