@@ -71,7 +71,9 @@ class Connection:
     Every method that waits takes `timeout` in seconds, None for no limit. When it runs out,
     `TimeoutError` is raised and the connection stays usable: nothing that had arrived is lost. A
     command that was cut off this way goes on at the server; its answer is awaited and dropped
-    before the next command runs.
+    before the next command runs. Ctrl-C, or what else a signal's handler raises, leaves the
+    connection usable as well if it comes while a method waits; anywhere else it closes it, so that
+    nothing is lost unnoticed.
     """
 
     def __init__(self, transport: BlockingTransport, state: ServerState, codec: Codec) -> None:

@@ -1,8 +1,8 @@
 """The blocking driver: one socket, TLS or not, and the conversations and streams over it.
 
 The socket never blocks by itself: an operation is tried, and where it would block the driver waits
-outside of the lock until the socket is ready or the time is up. So a time limit or a Ctrl-C always
-finds things in order: what has arrived is in the reader, what was not sent yet in `_unsent`.
+outside of the lock until the socket is ready or the time is up. So a time limit, or a Ctrl-C in a
+wait, finds things in order: what has arrived is in the reader, what was not sent yet in `_unsent`.
 One thread reads at a time; sending and closing are safe from any other.
 """
 
