@@ -96,6 +96,9 @@ def _connect(parameters: ConnectionParameters, deadline: Deadline) -> socket.soc
         except OSError as error:
             connection.close()
             failures.append(str(error))
+        except BaseException:
+            connection.close()
+            raise
     raise ConnectionFailed(
         f"could not connect to {parameters.where}: {'; '.join(dict.fromkeys(failures))}; is the "
         "server running there and listening?"

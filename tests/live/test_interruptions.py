@@ -151,7 +151,7 @@ def test_interruption_of_a_query(cluster: Cluster, connect: Connect) -> None:
                     assert connection.query("SELECT 'new'", timeout=PATIENCE)[0].rows == [("new",)]
     # Before it is sent and while it is waited for there are some where nothing is the matter.
     assert place > 100
-    assert 5 < survived < place
+    assert 1 < survived < place
 
 
 @pytest.mark.parametrize("call", ["receive_wal_message", "receive_wal_messages"])
@@ -252,7 +252,7 @@ def test_interruption_of_stopping(database: Database, connect: Connect) -> None:
                     connection.stop_streaming(timeout=PATIENCE)
                 assert connection.query("SELECT 'new'", timeout=PATIENCE)[0].rows == [("new",)]
     assert place > 50
-    assert survived > 5
+    assert 1 <= survived < place
 
 
 def connection_streams(connection: pgrepl.Connection) -> bool:
