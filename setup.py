@@ -23,6 +23,7 @@ C_SOURCES = {
     "frames": ["pgr_frames.c"],
     "wal": ["pgr_wal.c", "pgr_frames.c"],
     "pgoutput": ["pgr_pgoutput.c"],
+    "rows": [],
     "values": ["pgr_values.c"],
 }
 """The stages of the codec, and the files of ``src_c`` that each one is compiled with."""

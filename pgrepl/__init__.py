@@ -2,7 +2,7 @@
 
 from importlib.metadata import version as _version
 
-from .codec import Decoder, PrimaryKeepalive, WalBatch, XLogData
+from .codec import Decoder, PrimaryKeepalive, Row, WalBatch, XLogData
 from .codec import implementation as __impl__
 from .connection import Connection, connect
 from .errors import (
@@ -34,7 +34,6 @@ from .messages import (
     Prepare,
     Relation,
     RollbackPrepared,
-    Row,
     StreamAbort,
     StreamCommit,
     StreamPrepare,

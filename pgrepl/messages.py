@@ -1,4 +1,4 @@
-"""What pgoutput says, a class each, and the rows it carries.
+"""What pgoutput says, a class each.
 
 Positions are `Lsn`, times integers in microseconds since 2000-01-01 00:00 UTC with an aware
 `datetime` beside them, identifiers PostgreSQL's own numbers. All of them are immutable, compare by
@@ -14,12 +14,15 @@ Source: PostgreSQL documentation, "Logical Replication Message Formats".
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
 from .lsn import Lsn
+
+if TYPE_CHECKING:
+    # Rows decode themselves, so each twin of the codec has its own: `pgrepl.Row` is the one in use.
+    from .codec import Row
 
 __all__ = [
     "UNCHANGED",
@@ -36,7 +39,6 @@ __all__ = [
     "Prepare",
     "Relation",
     "RollbackPrepared",
-    "Row",
     "StreamAbort",
     "StreamCommit",
     "StreamPrepare",
@@ -46,6 +48,7 @@ __all__ = [
     "Type",
     "Unchanged",
     "Update",
+    "printable",
     "to_datetime",
 ]
 
@@ -126,10 +129,10 @@ class Relation:
         object.__setattr__(self, "_key_positions", _positions(key_columns))
 
     def __repr__(self) -> str:
-        columns = ", ".join(_shown(c.name) + "*" * c.is_key for c in self.columns)
+        columns = ", ".join(printable(c.name) + "*" * c.is_key for c in self.columns)
         xid = "" if self.xid is None else f" xid={self.xid}"
         return (
-            f"<Relation {_shown(self.schema)}.{_shown(self.name)} ({columns}) oid={self.oid} "
+            f"<Relation {printable(self.schema)}.{printable(self.name)} ({columns}) oid={self.oid} "
             f"replica_identity={self.replica_identity}{xid}>"
         )
 
@@ -139,7 +142,7 @@ class Relation:
         return self._key_columns
 
 
-def _shown(name: str) -> str:
+def printable(name: str) -> str:
     """Return a name that came from a server so that it cannot steer a terminal."""
     return name if name.isprintable() else ascii(name)
 
@@ -147,79 +150,6 @@ def _shown(name: str) -> str:
 def _positions(columns: tuple[Column, ...]) -> dict[str, int]:
     # Backwards, so that of two equal names, which only a broken server sends, the first one counts.
     return {columns[i].name: i for i in reversed(range(len(columns)))}
-
-
-class Row:
-    """A row by position and by name: ``row[0]``, ``row["id"]``; iterates over its values.
-
-    A value is a `str` (the server's text), `bytes` (a column sent in binary), None (NULL) or
-    `UNCHANGED`. A key-only row has the columns of the replica identity and no others.
-    """
-
-    __slots__ = ("_columns", "_positions", "_values")
-
-    def __init__(self, relation: Relation, values: tuple[Any, ...], key_only: bool = False):
-        self._columns = relation._key_columns if key_only else relation.columns
-        self._positions = relation._key_positions if key_only else relation._positions
-        self._values = values
-        if len(values) != len(self._columns):
-            raise ValueError(f"expected {len(self._columns)} values, got {len(values)}")
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """The columns that the row has, in order."""
-        return self._columns
-
-    def __getitem__(self, key: int | str | slice) -> Any:
-        if isinstance(key, str):
-            return self._values[self._positions[key]]
-        return self._values[key]
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._values)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._positions
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Return the value of a column, or `default` where the row has no such column."""
-        position = self._positions.get(name)
-        return default if position is None else self._values[position]
-
-    def keys(self) -> tuple[str, ...]:
-        """Return the names of the columns, in order."""
-        return tuple(column.name for column in self._columns)
-
-    def values(self) -> tuple[Any, ...]:
-        """Return the values, in order."""
-        return self._values
-
-    def items(self) -> Iterator[tuple[str, Any]]:
-        """Iterate over pairs of name and value, in order."""
-        return zip(self.keys(), self._values, strict=True)
-
-    def asdict(self) -> dict[str, Any]:
-        """Return a new dictionary from name to value."""
-        return dict(self.items())
-
-    def astuple(self) -> tuple[Any, ...]:
-        """Return the values, in order."""
-        return self._values
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Row):
-            return NotImplemented
-        return self.keys() == other.keys() and self._values == other._values
-
-    def __hash__(self) -> int:
-        return hash((self.keys(), self._values))
-
-    def __repr__(self) -> str:
-        values = " ".join(f"{_shown(name)}={value!r}" for name, value in self.items())
-        return f"<Row {values}>"
 
 
 @dataclass(frozen=True, slots=True)

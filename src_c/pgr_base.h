@@ -21,25 +21,27 @@ typedef enum pgr_status {
 /* What is wrong with the bytes. pgrepl/codec/faults.py holds the same numbers and their words. */
 typedef enum pgr_fault {
     PGR_FAULT_NONE = 0,
-    PGR_FAULT_FRAME_TAG = 1,      /* no backend message has this tag */
-    PGR_FAULT_FRAME_LENGTH = 2,   /* length word out of range: got, expected = upper limit */
-    PGR_FAULT_COPY_EMPTY = 3,     /* CopyData with no body */
-    PGR_FAULT_COPY_TAG = 4,       /* CopyData that is neither 'w' nor 'k' */
-    PGR_FAULT_WAL_HEADER = 5,     /* XLogData shorter than its header: got, expected */
-    PGR_FAULT_KEEPALIVE_SIZE = 6, /* keepalive of another size: got, expected */
-    PGR_FAULT_LOGICAL_EMPTY = 16, /* pgoutput message with no bytes */
-    PGR_FAULT_LOGICAL_TAG = 17,   /* no message of this version has this tag: expected = version */
-    PGR_FAULT_TRUNCATED = 18,     /* expected more bytes for a field, got what is left */
-    PGR_FAULT_UNTERMINATED = 19,  /* a string without its NUL */
-    PGR_FAULT_TRAILING = 20,      /* bytes left after the last field: got how many */
-    PGR_FAULT_COLUMN_LENGTH = 21, /* column length below 0 */
-    PGR_FAULT_COLUMN_KIND = 22,   /* column kind other than n u t b */
-    PGR_FAULT_TUPLE_MARK = 23,    /* something else where N, K or O must stand */
-    PGR_FAULT_COUNT = 24,         /* a negative or impossible count */
-    PGR_FAULT_FLAGS = 25,         /* flag bits that the protocol does not define */
-    PGR_FAULT_IDENTITY = 26,      /* replica identity other than d n f i */
-    PGR_FAULT_STREAM_OPEN = 27,   /* cannot be inside a stream block: got its xid */
-    PGR_FAULT_STREAM_CLOSED = 28  /* cannot be outside of a stream block */
+    PGR_FAULT_FRAME_TAG = 1,          /* no backend message has this tag */
+    PGR_FAULT_FRAME_LENGTH = 2,       /* length word out of range: got, expected = upper limit */
+    PGR_FAULT_COPY_EMPTY = 3,         /* CopyData with no body */
+    PGR_FAULT_COPY_TAG = 4,           /* CopyData that is neither 'w' nor 'k' */
+    PGR_FAULT_WAL_HEADER = 5,         /* XLogData shorter than its header: got, expected */
+    PGR_FAULT_KEEPALIVE_SIZE = 6,     /* keepalive of another size: got, expected */
+    PGR_FAULT_LOGICAL_EMPTY = 16,     /* pgoutput message with no bytes */
+    PGR_FAULT_LOGICAL_TAG = 17,       /* no message of this version has this tag: expected = version */
+    PGR_FAULT_TRUNCATED = 18,         /* expected more bytes for a field, got what is left */
+    PGR_FAULT_UNTERMINATED = 19,      /* a string without its NUL */
+    PGR_FAULT_TRAILING = 20,          /* bytes left after the last field: got how many */
+    PGR_FAULT_COLUMN_LENGTH = 21,     /* column length below 0 */
+    PGR_FAULT_COLUMN_KIND = 22,       /* column kind other than n u t b */
+    PGR_FAULT_TUPLE_MARK = 23,        /* something else where N, K or O must stand */
+    PGR_FAULT_COUNT = 24,             /* a negative or impossible count */
+    PGR_FAULT_FLAGS = 25,             /* flag bits that the protocol does not define */
+    PGR_FAULT_IDENTITY = 26,          /* replica identity other than d n f i */
+    PGR_FAULT_STREAM_OPEN = 27,       /* cannot be inside a stream block: got its xid */
+    PGR_FAULT_STREAM_CLOSED = 28,     /* cannot be outside of a stream block */
+    PGR_FAULT_TRANSACTION_OPEN = 29,  /* cannot be in a transaction: got the tag that began it */
+    PGR_FAULT_TRANSACTION_CLOSED = 30 /* cannot be outside of a transaction */
 } pgr_fault;
 
 typedef struct pgr_error {

@@ -10,7 +10,17 @@ enum {
 };
 
 /* Where a message can stand, and whether it has an xid inside of a stream block. */
-enum { OUTSIDE = 1, INSIDE = 2, MARKED = 4, ANYWHERE = OUTSIDE | INSIDE };
+enum {
+    OUTSIDE = 1, /* of stream blocks */
+    INSIDE = 2,
+    MARKED = 4,
+    ANYWHERE = OUTSIDE | INSIDE,
+    /* Looked at where the order is. Stream blocks hold parts of other transactions. */
+    BETWEEN = 8, /* no transaction is open */
+    WITHIN = 16, /* one is, or a stream block */
+    BEGINS = 32 | BETWEEN,
+    ENDS = 64
+};
 
 typedef struct rule {
     uint8_t since; /* protocol version; 0: no message has this tag */
@@ -18,25 +28,25 @@ typedef struct rule {
 } rule;
 
 static const rule RULES[UINT8_MAX + 1] = {
-    ['B'] = {1, OUTSIDE},
-    ['C'] = {1, OUTSIDE},
-    ['O'] = {1, ANYWHERE},
+    ['B'] = {1, OUTSIDE | BEGINS},
+    ['C'] = {1, OUTSIDE | ENDS},
+    ['O'] = {1, ANYWHERE | WITHIN},
     ['R'] = {1, ANYWHERE | MARKED},
     ['Y'] = {1, ANYWHERE | MARKED},
-    ['I'] = {1, ANYWHERE | MARKED},
-    ['U'] = {1, ANYWHERE | MARKED},
-    ['D'] = {1, ANYWHERE | MARKED},
-    ['T'] = {1, ANYWHERE | MARKED},
-    ['M'] = {1, ANYWHERE | MARKED},
-    ['S'] = {2, OUTSIDE},
+    ['I'] = {1, ANYWHERE | MARKED | WITHIN},
+    ['U'] = {1, ANYWHERE | MARKED | WITHIN},
+    ['D'] = {1, ANYWHERE | MARKED | WITHIN},
+    ['T'] = {1, ANYWHERE | MARKED | WITHIN},
+    ['M'] = {1, ANYWHERE | MARKED}, /* WITHIN if it is transactional */
+    ['S'] = {2, OUTSIDE | BETWEEN},
     ['E'] = {2, INSIDE},
-    ['c'] = {2, OUTSIDE},
+    ['c'] = {2, OUTSIDE | BETWEEN},
     ['A'] = {1, OUTSIDE}, /* as PostgreSQL 18 sees it */
-    ['b'] = {3, OUTSIDE},
-    ['P'] = {3, OUTSIDE},
-    ['K'] = {3, OUTSIDE},
-    ['r'] = {3, OUTSIDE},
-    ['p'] = {3, OUTSIDE},
+    ['b'] = {3, OUTSIDE | BEGINS},
+    ['P'] = {3, OUTSIDE | ENDS},
+    ['K'] = {3, OUTSIDE | BETWEEN},
+    ['r'] = {3, OUTSIDE | BETWEEN},
+    ['p'] = {3, OUTSIDE | BETWEEN},
 };
 
 static uint8_t read_flags(pgr_cursor *cursor, uint8_t known) {
@@ -260,12 +270,29 @@ static void check_rule(pgr_cursor *cursor, const pgr_stream *stream, uint8_t tag
         pgr_cursor_fail(cursor, PGR_FAULT_STREAM_CLOSED, cursor->start, 0, 0);
 }
 
-static void enter_or_leave_block(pgr_stream *stream, const pgr_message *message) {
+/* Whether transactions begin and end as they should. */
+static void check_order(pgr_cursor *cursor, const pgr_stream *stream, const pgr_message *message,
+                        uint8_t place) {
+    uint8_t open = stream->transaction;
+    int within = (place & WITHIN) || (message->tag == 'M' && message->body.logical.transactional);
+    if ((within && !open && !stream->in_block) || ((place & ENDS) && !open))
+        pgr_cursor_fail(cursor, PGR_FAULT_TRANSACTION_CLOSED, cursor->start, 0, 0);
+    else if (((place & BETWEEN) && open) ||
+             ((place & ENDS) && open != (message->tag == 'C' ? 'B' : 'b')))
+        pgr_cursor_fail(cursor, PGR_FAULT_TRANSACTION_OPEN, cursor->start, 0, open);
+}
+
+/* Take note of what has begun or ended with a message. */
+static void advance(pgr_stream *stream, const pgr_message *message, uint8_t place) {
     if (message->tag == 'S') {
         stream->in_block = 1;
         stream->block_xid = message->body.stream_start.xid;
     } else if (message->tag == 'E') {
         stream->in_block = 0;
+    } else if ((place & BEGINS) == BEGINS) {
+        stream->transaction = message->tag;
+    } else if (place & ENDS) {
+        stream->transaction = 0;
     }
 }
 
@@ -285,8 +312,10 @@ pgr_status pgr_pgoutput_read(pgr_stream *stream, const uint8_t *bytes, size_t si
     size_t left = pgr_cursor_left(&cursor);
     if (left > 0)
         pgr_cursor_fail(&cursor, PGR_FAULT_TRAILING, cursor.at, 0, (int64_t)left);
+    if (stream->ordered && cursor.status == PGR_OK)
+        check_order(&cursor, stream, message, rule.place);
     if (cursor.status == PGR_OK)
-        enter_or_leave_block(stream, message);
+        advance(stream, message, rule.place);
     else
         *error = cursor.error;
     return cursor.status;

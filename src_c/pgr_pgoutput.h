@@ -52,8 +52,11 @@
 typedef struct pgr_stream {
     uint8_t proto_version; /* 1 to 4 */
     uint8_t parallel;      /* streaming = parallel: a StreamAbort tells its position and time */
-    uint8_t in_block;      /* between StreamStart and StreamStop; pgr_pgoutput_read keeps it */
-    uint32_t block_xid;    /* of the StreamStart, while in_block */
+    uint8_t ordered;       /* transactions are to begin before their changes, and to end */
+    /* Kept by pgr_pgoutput_read: */
+    uint8_t in_block;    /* between StreamStart and StreamStop */
+    uint32_t block_xid;  /* of the StreamStart, while in_block */
+    uint8_t transaction; /* tag of the message that began the one that is open: B b, or 0 */
 } pgr_stream;
 
 typedef struct pgr_begin {

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
+from ..codec import Row
 from ..lsn import Lsn
 from ..messages import (
     UNCHANGED,
@@ -25,7 +26,6 @@ from ..messages import (
     Message,
     Origin,
     Relation,
-    Row,
     Truncate,
     Type,
     Update,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+from ..codec import Row
 from ..connection import Connection
-from ..messages import UNCHANGED, Delete, Insert, LogicalMessage, Relation, Row, Truncate, Update
+from ..messages import UNCHANGED, Delete, Insert, LogicalMessage, Relation, Truncate, Update
 
 __all__ = ["Replica"]
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Decoder,
         FrameReader,
         PrimaryKeepalive,
+        Row,
         WalBatch,
         XLogData,
         next_batch,
@@ -28,6 +29,7 @@ __all__ = [
     "Decoder",
     "FrameReader",
     "PrimaryKeepalive",
+    "Row",
     "WalBatch",
     "XLogData",
     "abc",
@@ -64,6 +66,7 @@ if not TYPE_CHECKING:
     Decoder = codec.Decoder
     FrameReader = codec.FrameReader
     PrimaryKeepalive = codec.PrimaryKeepalive
+    Row = codec.Row
     WalBatch = codec.WalBatch
     XLogData = codec.XLogData
     next_batch = codec.next_batch

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Protocol, TypeAlias, overload
 
 from ..lsn import Lsn
-from ..messages import LogicalMessage
+from ..messages import Column, LogicalMessage, Relation
 
 __all__ = [
     "MAX_FRAME_LENGTH",
@@ -19,6 +19,7 @@ __all__ = [
     "Decoder",
     "FrameReader",
     "PrimaryKeepalive",
+    "Row",
     "Types",
     "ValueType",
     "WalBatch",
@@ -160,6 +161,57 @@ class WalBatch(Protocol):
     def __getitem__(self, index: slice) -> Sequence[WalMessage]: ...
 
 
+class Row(Protocol):
+    """A row by position and by name: ``row[0]``, ``row["id"]``; iterates over its values.
+
+    A value is made when it is first read: Python's own for its type, see docs/types.md; None for
+    NULL; `UNCHANGED` for one that was not sent. A key-only row has the columns of the replica
+    identity and no others. Rows compare by names and values.
+
+    What reads a value raises `DecodeError`, with the column's name and type, for one that its type
+    cannot have, text that is not UTF-8 for instance; `raw` still gives its bytes.
+    """
+
+    def __init__(self, relation: Relation, values: Sequence[Any], key_only: bool = False) -> None:
+        """Make a row of values. Raises `ValueError` if they are not as many as the columns."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns that the row has, in order."""
+
+    @overload
+    def __getitem__(self, key: int | str) -> Any: ...
+    @overload
+    def __getitem__(self, key: slice) -> tuple[Any, ...]: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Any]: ...
+    def __contains__(self, name: object) -> bool: ...
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the value of a column, or `default` where the row has no such column."""
+
+    def raw(self, key: int | str) -> Any:
+        """Return the bytes that were sent for a column; None for NULL, or `UNCHANGED`.
+
+        Raises `ValueError` for a row that was made from values.
+        """
+
+    def keys(self) -> tuple[str, ...]:
+        """Return the names of the columns, in order."""
+
+    def values(self) -> tuple[Any, ...]:
+        """Return the values, in order."""
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """Iterate over pairs of name and value, in order."""
+
+    def asdict(self) -> dict[str, Any]:
+        """Return a new dictionary from name to value."""
+
+    def astuple(self) -> tuple[Any, ...]:
+        """Return the values, in order."""
+
+
 class Decoder(Protocol):
     """Decodes the pgoutput payloads of one stream, keeping the relations that they refer to.
 
@@ -172,7 +224,8 @@ class Decoder(Protocol):
     Inside of a stream block the server adds an xid to its messages and describes relations to that
     transaction alone, so that payloads must come in their order and from the stream's beginning; a
     stream that begins again, on a new connection or by another call of the SQL function, takes a
-    new decoder. Whether transactions begin and end as they should is not looked at.
+    new decoder. With `ordered` a transaction has to begin before its changes, and to end before
+    the next one begins; without, changes may come by themselves.
 
     Values are Python's own, see docs/types.md; `types` says by OID or name how to make others.
     Without `typed` they stay what was sent: `str`, or `bytes` of a column in binary.
@@ -187,13 +240,15 @@ class Decoder(Protocol):
         streaming: str = "off",
         types: Mapping[int | str, Callable[[Any], Any] | int] | None = None,
         typed: bool = True,
+        ordered: bool = False,
     ) -> None: ...
 
     def feed(self, payload: Any, lsn: int | None = None) -> LogicalMessage:
         """Decode one message from any bytes-like object or an `XLogData`.
 
         `lsn`, for errors, is taken from an XLogData's ``wal_start`` where not given. Raises
-        `DecodeError`; the decoder then raises it again for whatever it is fed.
+        `DecodeError`; the decoder then raises it again for whatever it is fed. What is wrong with
+        a single value shows when it is read.
         """
 
 
@@ -248,6 +303,8 @@ class Codec(Protocol):
     def WalBatch(self) -> type[WalBatch]: ...
     @property
     def Decoder(self) -> type[Decoder]: ...
+    @property
+    def Row(self) -> type[Row]: ...
     @property
     def Types(self) -> type[Types]: ...
 

@@ -40,6 +40,8 @@ class Fault(IntEnum):
     IDENTITY = 26
     STREAM_OPEN = 27
     STREAM_CLOSED = 28
+    TRANSACTION_OPEN = 29
+    TRANSACTION_CLOSED = 30
     RELATION_UNKNOWN = 40
     COLUMN_COUNT = 41
     ENCODING = 42
@@ -74,6 +76,10 @@ _WORDS: Final = {
     Fault.STREAM_CLOSED: (
         "expected a stream block to begin first, got message {tag}, which must be inside of one"
     ),
+    Fault.TRANSACTION_OPEN: (
+        "expected the transaction that {byte} began to end first, got message {tag}"
+    ),
+    Fault.TRANSACTION_CLOSED: "expected a transaction to begin first, got message {tag}",
     Fault.RELATION_UNKNOWN: (
         "expected a relation that was described before message {tag}, got OID {got}"
     ),

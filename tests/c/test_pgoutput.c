@@ -163,7 +163,7 @@ static pgr_status read_any(pgr_stream *stream, const uint8_t *source, size_t siz
     memset(error, 0xEE, sizeof *error);
     pgr_status status = pgr_pgoutput_read(stream, bytes, size, &message, error);
     if (status == PGR_BAD) {
-        assert(error->fault >= PGR_FAULT_LOGICAL_EMPTY && error->fault <= PGR_FAULT_STREAM_CLOSED);
+        assert(error->fault >= PGR_FAULT_LOGICAL_EMPTY && error->fault <= PGR_FAULT_TRANSACTION_CLOSED);
         assert(error->offset <= size);
         assert(error->tag == (size > 0 ? bytes[0] : 0));
         assert(stream->in_block == before.in_block && stream->block_xid == before.block_xid);
@@ -344,6 +344,43 @@ static void test_marks(void) {
     expect_fault_at(IN_BLOCK, BYTES("I" MARK "\0"), PGR_FAULT_TRUNCATED, 5, 4, 1);
 }
 
+/* Where the order is looked at, each message in and out of a transaction of either kind. */
+static void test_order(void) {
+    static const uint8_t OPEN[] = {0, 'B', 'b'};
+    for (size_t i = 0; i < SAMPLE_COUNT; i++)
+        for (size_t j = 0; j < sizeof OPEN; j++) {
+            pgr_stream stream = PARALLEL;
+            stream.ordered = 1;
+            stream.transaction = OPEN[j];
+            uint8_t tag = SAMPLES[i].bytes[0];
+            pgr_error error = {.fault = PGR_FAULT_NONE};
+            pgr_status status = read_any(&stream, SAMPLES[i].bytes, SAMPLES[i].size, &error);
+            int within = strchr("OIUDTM", tag) != NULL, ends = tag == 'C' || tag == 'P';
+            if (OPEN[j] == 0 && (within || ends)) {
+                assert(error.fault == PGR_FAULT_TRANSACTION_CLOSED && error.offset == 0);
+            } else if (OPEN[j] != 0 &&
+                       (ends ? OPEN[j] != (tag == 'C' ? 'B' : 'b')
+                             : strchr("BbScKrp", tag) != NULL)) {
+                assert(error.fault == PGR_FAULT_TRANSACTION_OPEN && error.got == OPEN[j]);
+            } else {
+                assert(status == PGR_OK);
+                uint8_t open = ends ? 0 : tag == 'B' || tag == 'b' ? tag : OPEN[j];
+                assert(stream.transaction == open);
+                continue;
+            }
+            assert(status == PGR_BAD && error.tag == tag && stream.transaction == OPEN[j]);
+        }
+    /* A message that belongs to no transaction can stand anywhere, and so can what is in a block. */
+    pgr_stream stream = {.proto_version = 2, .ordered = 1};
+    pgr_error error;
+    assert(read_any(&stream, BYTES("M\0" ZEROS8 "\0\0\0\0\0"), &error) == PGR_OK);
+    for (size_t i = 1; i < STREAMED_COUNT; i++) {
+        stream = IN_BLOCK;
+        stream.ordered = 1;
+        assert(read_any(&stream, STREAMED[i].bytes, STREAMED[i].size, &error) == PGR_OK);
+    }
+}
+
 /* Each message at each place in each version: where it may not stand, that is the fault. */
 static void test_places(void) {
     static const char SINCE[][20] = {"BCORYIUDTMA", "SEc", "bPKrp"};
@@ -354,7 +391,8 @@ static void test_places(void) {
             for (unsigned i = 0; i < 3 && i < version; i++)
                 known |= tag != 0 && strchr(SINCE[i], (int)tag) != NULL;
             for (uint8_t in_block = 0; in_block <= (version > 1); in_block++) {
-                pgr_stream stream = {version, 0, in_block, 7};
+                pgr_stream stream = {
+                    .proto_version = version, .in_block = in_block, .block_xid = 7};
                 pgr_error error;
                 pgr_status status = read_any(&stream, bytes, 1, &error);
                 int allowed = tag != 0 && strchr(in_block ? "ORYIUDTME" : "ORYIUDTMBCScAbPKrp",
@@ -484,6 +522,7 @@ int main(void) {
     test_prepared();
     test_marks();
     test_places();
+    test_order();
     test_blocks();
     test_first_fault_sticks();
     test_cut_short_anywhere();

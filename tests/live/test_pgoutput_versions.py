@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import pytest
 
+from pgrepl.codec import Row
 from pgrepl.messages import (
     UNCHANGED,
     Begin,
@@ -28,7 +29,6 @@ from pgrepl.messages import (
     Prepare,
     Relation,
     RollbackPrepared,
-    Row,
     StreamAbort,
     StreamCommit,
     StreamPrepare,

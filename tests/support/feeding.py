@@ -43,3 +43,16 @@ def batches_of(codec: Any, reader: Any) -> Iterator[Any]:
     """All batches that are whole, up to what is not CopyData."""
     while (batch := codec.next_batch(reader)) is not None:
         yield batch
+
+
+def rows_of(message: Any) -> list[Any]:
+    """The rows of a pgoutput message, in the order of the wire."""
+    rows = (getattr(message, name, None) for name in ("key", "old", "new"))
+    return [row for row in rows if row is not None]
+
+
+def read(message: Any) -> Any:
+    """Read every value of a message's rows, which have none before; return the message."""
+    for row in rows_of(message):
+        row.astuple()
+    return message

@@ -12,6 +12,7 @@ and the commands that stand above the payloads.
 
 from __future__ import annotations
 
+from pgrepl.codec import Row
 from pgrepl.lsn import Lsn
 from pgrepl.messages import (
     UNCHANGED,
@@ -24,7 +25,6 @@ from pgrepl.messages import (
     Message,
     Origin,
     Relation,
-    Row,
     Truncate,
     Type,
     Update,

@@ -32,6 +32,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final, TypeAlias
 
+from pgrepl.codec import Row
 from pgrepl.lsn import Lsn
 from pgrepl.messages import (
     BeginPrepare,
@@ -44,7 +45,6 @@ from pgrepl.messages import (
     Prepare,
     Relation,
     RollbackPrepared,
-    Row,
     StreamAbort,
     StreamCommit,
     StreamPrepare,

@@ -15,6 +15,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
+from pgrepl.codec import Row
 from pgrepl.messages import (
     UNCHANGED,
     Begin,
@@ -30,7 +31,6 @@ from pgrepl.messages import (
     Prepare,
     Relation,
     RollbackPrepared,
-    Row,
     StreamAbort,
     StreamCommit,
     StreamPrepare,

@@ -14,6 +14,7 @@ import itertools
 import random
 from collections.abc import Iterator
 
+from pgrepl.codec import Row
 from pgrepl.lsn import Lsn
 from pgrepl.messages import (
     Begin,
@@ -26,7 +27,6 @@ from pgrepl.messages import (
     Prepare,
     Relation,
     RollbackPrepared,
-    Row,
     StreamAbort,
     StreamCommit,
     StreamPrepare,

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from hypothesis import strategies as st
 
+from pgrepl.codec import Row
 from pgrepl.lsn import Lsn
 from pgrepl.messages import (
     UNCHANGED,
@@ -22,7 +23,6 @@ from pgrepl.messages import (
     Prepare,
     Relation,
     RollbackPrepared,
-    Row,
     StreamAbort,
     StreamCommit,
     StreamPrepare,

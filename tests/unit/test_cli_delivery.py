@@ -20,7 +20,8 @@ from pgrepl.cli.consumer import Consumer, Event, require_publications
 from pgrepl.cli.delivery import Delivery
 from pgrepl.cli.interruption import Interrupted, Interruption
 from pgrepl.cli.output import Output
-from pgrepl.messages import Begin, Column, Commit, Insert, LogicalMessage, Relation, Row
+from pgrepl.codec import Row
+from pgrepl.messages import Begin, Column, Commit, Insert, LogicalMessage, Relation
 from tests.support.pgoutput_encoder import encode
 
 posix = pytest.mark.skipif(os.name != "posix", reason="pipes and signals as POSIX has them")

@@ -12,6 +12,7 @@ from pgrepl.cli.replica import Replica
 from pgrepl.cli.summary import Summary
 from pgrepl.cli.tally import Tally
 from pgrepl.cli.transcript import Transcript
+from pgrepl.codec import Row
 from pgrepl.messages import (
     UNCHANGED,
     Begin,
@@ -21,7 +22,6 @@ from pgrepl.messages import (
     Insert,
     LogicalMessage,
     Relation,
-    Row,
     Truncate,
     Update,
 )

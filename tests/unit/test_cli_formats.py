@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import pgrepl
 from pgrepl.cli.formats import JsonFormat, TextFormat
+from pgrepl.codec import Row
 from pgrepl.messages import (
     UNCHANGED,
     Begin,
@@ -23,7 +24,6 @@ from pgrepl.messages import (
     Message,
     Origin,
     Relation,
-    Row,
     Truncate,
     Type,
     Update,

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
+from pgrepl.codec import Row
 from pgrepl.lsn import Lsn
 from pgrepl.messages import (
     UNCHANGED,
@@ -28,7 +29,6 @@ from pgrepl.messages import (
     Prepare,
     Relation,
     RollbackPrepared,
-    Row,
     StreamAbort,
     StreamCommit,
     StreamPrepare,
@@ -89,105 +89,6 @@ COPIES: dict[str, Callable[[Any], Any]] = {
     "pickle": lambda value: pickle.loads(pickle.dumps(value, pickle.HIGHEST_PROTOCOL)),
 }
 every_copy = pytest.mark.parametrize("duplicate", COPIES.values(), ids=list(COPIES))
-
-
-class TestRow:
-    def test_reads_by_position_and_by_name(self) -> None:
-        assert (ROW[0], ROW[1], ROW[-1]) == ("1", None, "2.50")
-        assert (ROW["id"], ROW["note"], ROW["area"]) == ("1", None, "2.50")
-        assert ROW[1:] == (None, "2.50")
-
-    def test_names_what_it_does_not_have(self) -> None:
-        with pytest.raises(KeyError, match="price"):
-            ROW["price"]
-        with pytest.raises(IndexError):
-            ROW[3]
-        with pytest.raises(TypeError):
-            ROW[1.0]  # type: ignore[index]
-
-    def test_get_tells_null_from_absent(self) -> None:
-        assert ROW.get("id") == "1"
-        assert ROW.get("note", "default") is None
-        assert ROW.get("price") is None
-        assert ROW.get("price", "default") == "default"
-
-    def test_is_as_long_as_its_values_and_iterates_over_them(self) -> None:
-        assert len(ROW) == 3
-        assert list(ROW) == list(ROW.values()) == list(ROW.astuple()) == ["1", None, "2.50"]
-
-    def test_contains_names(self) -> None:
-        assert "note" in ROW
-        assert "1" not in ROW
-        assert 0 not in ROW
-
-    def test_gives_keys_values_and_items_in_order(self) -> None:
-        assert ROW.keys() == ("id", "note", "area")
-        assert ROW.values() == ("1", None, "2.50")
-        assert list(ROW.items()) == [("id", "1"), ("note", None), ("area", "2.50")]
-        assert list(ROW.asdict()) == ["id", "note", "area"]
-        assert dict(ROW.items()) == ROW.asdict()
-
-    def test_asdict_is_the_callers_own(self) -> None:
-        ROW.asdict()["id"] = "changed"
-        assert ROW["id"] == "1"
-
-    def test_has_the_columns_of_its_relation(self) -> None:
-        assert ROW.columns is ITEM.columns
-
-    def test_of_a_key_has_the_key_columns_alone(self) -> None:
-        assert KEY.columns == ITEM.key_columns == (ID, AREA)
-        assert KEY.asdict() == {"id": "1", "area": "2.50"}
-        assert (KEY[1], KEY["area"], KEY.get("note", 0)) == ("2.50", "2.50", 0)
-        assert "note" not in KEY
-
-    def test_of_a_table_without_columns_is_empty(self) -> None:
-        empty = Row(Relation(1, "s", "t", "d", ()), ())
-        assert (len(empty), list(empty), empty.asdict()) == (0, [], {})
-
-    def test_finds_the_first_of_two_equal_names(self) -> None:
-        twice = Relation(1, "s", "t", "d", (ID, dataclasses.replace(ID, type_oid=25)))
-        assert Row(twice, ("first", "second"))["id"] == "first"
-
-    @pytest.mark.parametrize("values", [(), ("1", None), ("1", None, "2", "3")])
-    def test_takes_as_many_values_as_there_are_columns(self, values: tuple[Any, ...]) -> None:
-        with pytest.raises(ValueError, match=f"expected 3 values, got {len(values)}"):
-            Row(ITEM, values)
-
-    def test_takes_as_many_values_as_there_are_key_columns(self) -> None:
-        with pytest.raises(ValueError, match="expected 2 values, got 3"):
-            Row(ITEM, ("1", None, "2.50"), key_only=True)
-
-    def test_compares_by_names_and_values(self) -> None:
-        assert Row(ITEM, ("1", None, "2.50")) == ROW
-        assert hash(Row(ITEM, ("1", None, "2.50"))) == hash(ROW)
-        assert Row(ITEM, ("1", UNCHANGED, "2.50")) != ROW
-        assert Row(ITEM, ("1", "", "2.50")) != ROW
-        other = Relation(1, "s", "t", "d", (ID, NOTE, dataclasses.replace(AREA, name="size")))
-        assert Row(other, ("1", None, "2.50")) != ROW
-        assert ROW != ("1", None, "2.50")
-        assert len({ROW, KEY, Row(ITEM, ("1", None, "2.50"))}) == 2
-
-    def test_shows_names_and_values(self) -> None:
-        assert repr(ROW) == "<Row id='1' note=None area='2.50'>"
-        assert repr(UPDATE.new) == r"<Row id='2' note=UNCHANGED area=b'\x00\x01'>"
-
-    def test_cannot_be_changed(self) -> None:
-        for name in ("columns", "colour"):
-            with pytest.raises(AttributeError):
-                setattr(ROW, name, ())
-        with pytest.raises(AttributeError):
-            del ROW.columns
-        with pytest.raises(TypeError):
-            ROW["id"] = "2"  # type: ignore[index]
-        assert not hasattr(ROW, "__dict__")
-
-    @every_copy
-    def test_survives_copying(self, duplicate: Callable[[Row], Row]) -> None:
-        for row in (ROW, KEY):
-            again = duplicate(row)
-            assert again == row
-            assert again.columns == row.columns
-            assert again["area"] == "2.50"
 
 
 class TestUnchanged:

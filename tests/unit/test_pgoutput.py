@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from pgrepl.codec import _pure
+from pgrepl.codec import Row, _pure
 from pgrepl.errors import DecodeError
 from pgrepl.lsn import Lsn
 from pgrepl.messages import (
@@ -29,11 +29,11 @@ from pgrepl.messages import (
     Message,
     Origin,
     Relation,
-    Row,
     Truncate,
     Type,
     Update,
 )
+from tests.support.feeding import read
 from tests.support.pgoutput_captured import CAPTURED, K
 from tests.support.pgoutput_encoder import encode
 from tests.support.pgoutput_strategies import Conversation, conversations
@@ -73,7 +73,7 @@ def ready(codec: Any, *relations: Relation) -> Any:
 
 def fault(decoder: Any, payload: Any, **keywords: Any) -> DecodeError:
     with pytest.raises(DecodeError) as caught:
-        decoder.feed(payload, **keywords)
+        read(decoder.feed(payload, **keywords))
     return caught.value
 
 
@@ -102,7 +102,8 @@ def test_every_message_round_trips(codec: Any, conversation: Conversation) -> No
 def test_positions_are_lsns_and_flags_are_booleans(codec: Any, sample: LogicalMessage) -> None:
     decoded = ready(codec).feed(encode(sample))
     for name in sample.__match_args__:
-        assert type(getattr(decoded, name)) is type(getattr(sample, name)), name
+        field, expected = getattr(decoded, name), getattr(sample, name)
+        assert type(field) is (codec.Row if isinstance(expected, Row) else type(expected)), name
 
 
 def test_empty_schema_means_pg_catalog(codec: Any) -> None:
@@ -404,6 +405,7 @@ def test_messages_let_go_of_what_they_share(codec: Any) -> None:
         for payload in payloads:
             decoder.feed(payload)
         fault(ready(codec), b"I" + OID + b"N\0\2ut\0\0\0\1\xff")
+    gc.collect()  # an error's traceback holds on to the row
     assert [sys.getrefcount(thing) for thing in shared] == before
 
 
@@ -450,3 +452,54 @@ def test_a_change_can_be_matched(codec: Any) -> None:
 def test_decoders_do_not_know_each_others_relations(codec: Any) -> None:
     ready(codec)
     assert "described before" in str(fault(codec.Decoder(typed=False), b"I" + OID + b"N" + ONE_ROW))
+
+
+ORDERED: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
+    ("a change by itself", (), "insert", "expected a transaction to begin first, got message 'I'"),
+    ("a commit by itself", (), "commit", "expected a transaction to begin first, got message 'C'"),
+    (
+        "a change after the commit",
+        ("begin", "insert", "commit"),
+        "insert",
+        "expected a transaction to begin first, got message 'I'",
+    ),
+    (
+        "a transaction in another one",
+        ("begin", "insert"),
+        "begin",
+        "expected the transaction that 'B' began to end first, got message 'B'",
+    ),
+    (
+        "a message of a transaction by itself",
+        (),
+        "message",
+        "expected a transaction to begin first, got message 'M'",
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "last", "words"), [case[1:] for case in ORDERED], ids=[case[0] for case in ORDERED]
+)
+def test_order_is_looked_at_where_asked_for(
+    codec: Any, before: tuple[str, ...], last: str, words: str
+) -> None:
+    decoder = codec.Decoder(typed=False, ordered=True)
+    lax = ready(codec)
+    for payload in (encode(ITEM), *(encode(SAMPLES[name]) for name in before)):
+        assert decoder.feed(payload) == lax.feed(payload)
+    payload = encode(SAMPLES[last])
+    assert lax.feed(payload) == SAMPLES[last]
+    error = fault(decoder, payload, lsn=26)
+    assert str(error) == f"{words} (offset 0, LSN 0/1A)"
+    assert (error.tag, error.offset, error.lsn) == (payload[:1], 0, Lsn(26))
+    # The stream stops here.
+    assert str(fault(decoder, encode(SAMPLES["begin"]))) == str(error)
+
+
+@pytest.mark.parametrize("lsn", [-1, 2**64, "x/y"])
+def test_a_position_that_is_none_is_refused(codec: Any, lsn: Any) -> None:
+    decoder = ready(codec)
+    with pytest.raises(ValueError):
+        decoder.feed(encode(SAMPLES["begin"]), lsn=lsn)
+    assert decoder.feed(encode(SAMPLES["begin"]), lsn="1/F7") == SAMPLES["begin"]

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pgrepl.codec import Row
 from pgrepl.errors import DecodeError
 from pgrepl.lsn import Lsn
 from pgrepl.messages import (
@@ -30,7 +31,6 @@ from pgrepl.messages import (
     Prepare,
     Relation,
     RollbackPrepared,
-    Row,
     StreamAbort,
     StreamCommit,
     StreamPrepare,
@@ -40,6 +40,7 @@ from pgrepl.messages import (
     Type,
     Update,
 )
+from tests.support.feeding import read
 from tests.support.pgoutput_captured_streams import ON, PARALLEL, SKIPPED, Conversation
 from tests.support.pgoutput_encoder import encode
 from tests.support.pgoutput_server import Server
@@ -98,7 +99,7 @@ def feed(decoder: Any, *messages: LogicalMessage) -> None:
 
 def fault(decoder: Any, payload: bytes) -> DecodeError:
     with pytest.raises(DecodeError) as caught:
-        decoder.feed(payload)
+        read(decoder.feed(payload))
     assert caught.value.tag == payload[:1]
     return caught.value
 

@@ -17,16 +17,20 @@ cdef extern from "pgr_cursor.h":
         const uint8_t *bytes
         size_t size
     ctypedef struct pgr_cursor:
+        const uint8_t *at
         pgr_error error
     uint32_t pgr_load32(const uint8_t *p) nogil
+    pgr_cursor pgr_cursor_over(const uint8_t *start, uint8_t tag, pgr_span part) nogil
 
 
 cdef extern from "pgr_pgoutput.h":
     ctypedef struct pgr_stream:
         uint8_t proto_version
         uint8_t parallel
+        uint8_t ordered
         uint8_t in_block
         uint32_t block_xid
+        uint8_t transaction
     ctypedef struct pgr_begin:
         uint64_t final_lsn
         int64_t commit_time

@@ -9,20 +9,18 @@ cimport cython
 from cpython.buffer cimport (
     PyBUF_SIMPLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
 )
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_CheckExact, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject, PyTypeObject
-from cpython.ref cimport Py_INCREF
-from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 
+from .rows cimport Layout, Row, row_of
 from .slots cimport Slots, new_instance, put, slots_of
-from .values cimport Types, ValueType
+from .values cimport Types
 
 from functools import partial
 
 from ...lsn import Lsn
 from ...messages import (
-    UNCHANGED,
     Begin,
     BeginPrepare,
     Column,
@@ -35,7 +33,6 @@ from ...messages import (
     Prepare,
     Relation,
     RollbackPrepared,
-    Row,
     StreamAbort,
     StreamCommit,
     StreamPrepare,
@@ -46,14 +43,13 @@ from ...messages import (
     Update,
 )
 from ..dialect import Dialect
-from ..faults import Fault, column_of, fault_error, value_of
+from ..faults import Fault, fault_error
 from ..relations import Relations
 
 
 cdef int RELATION_UNKNOWN = Fault.RELATION_UNKNOWN
 cdef int COLUMN_COUNT = Fault.COLUMN_COUNT
 cdef int ENCODING = Fault.ENCODING
-cdef int VALUE = Fault.VALUE
 
 # The messages that come by the million; all others are made the ordinary way.
 cdef Slots BEGIN = slots_of(Begin, ("final_lsn", "commit_time", "xid"))
@@ -62,39 +58,13 @@ cdef Slots INSERT = slots_of(Insert, ("relation", "new", "xid"))
 cdef Slots UPDATE = slots_of(Update, ("relation", "key", "old", "new", "xid"))
 cdef Slots DELETE = slots_of(Delete, ("relation", "key", "old", "xid"))
 cdef Slots MESSAGE = slots_of(Message, ("transactional", "lsn", "prefix", "content", "xid"))
-cdef Slots ROW = slots_of(Row, ("_columns", "_positions", "_values"))
 
-cdef object unchanged = UNCHANGED
 cdef PyTypeObject *lsn_type = <PyTypeObject *>Lsn
 cdef PyTypeObject *int_type = <PyTypeObject *>int
 
 
 class Flaw(Exception):
     """A fault as the arguments of `fault_error`, on its way up to `Decoder.feed`."""
-
-
-@cython.final
-cdef class Layout:
-    """A relation, and what its rows share with it."""
-
-    cdef object relation
-    cdef uint32_t oid
-    cdef tuple columns
-    cdef dict positions
-    cdef tuple key_columns
-    cdef dict key_positions
-    cdef bytes is_key           # a byte for each column
-    cdef list types             # a ValueType for each column
-
-    def __cinit__(self, relation, Types types):
-        self.relation = relation
-        self.oid = relation.oid
-        self.columns = relation.columns
-        self.positions = relation._positions
-        self.key_columns = relation._key_columns
-        self.key_positions = relation._key_positions
-        self.is_key = bytes([column.is_key for column in relation.columns])
-        self.types = [types.get(column.type_oid) for column in relation.columns]
 
 
 @cython.final
@@ -107,11 +77,16 @@ cdef class Decoder:
     cdef Layout recent          # the last one used here: rows of one table come in runs
     cdef Types types
     cdef object failed          # makes the error that a fault has led to, or None
+    cdef uint64_t lsn           # of the message that is being decoded
+    cdef bint has_lsn
 
-    def __cinit__(self, proto_version=1, streaming="off", types=None, typed=True):
+    def __cinit__(
+        self, proto_version=1, streaming="off", types=None, typed=True, bint ordered=False
+    ):
         dialect = Dialect.of(proto_version, streaming)
         self.stream.proto_version = dialect.proto_version
         self.stream.parallel = dialect.parallel
+        self.stream.ordered = ordered
         self.relations = Relations()
         self.layouts = self.relations.described
         self.types = Types(types, typed)
@@ -124,6 +99,11 @@ cdef class Decoder:
         cdef Py_buffer view
         if self.failed is not None:
             raise self.failed()
+        if lsn is None and not PyBytes_CheckExact(payload):
+            lsn = getattr(payload, "wal_start", None)
+        self.has_lsn = lsn is not None
+        if self.has_lsn:
+            self.lsn = position_of(lsn)
         PyObject_GetBuffer(exporter(payload), &view, PyBUF_SIMPLE)
         try:
             return self.decode(<const uint8_t *>view.buf, <size_t>view.len)
@@ -132,8 +112,9 @@ cdef class Decoder:
         finally:
             PyBuffer_Release(&view)
         # Not the error is kept but how to make it: its traceback would hold on to the payload.
-        position = getattr(payload, "wal_start", None) if lsn is None else lsn
-        self.failed = partial(fault_error, *numbers, where=where, lsn=position)
+        self.failed = partial(
+            fault_error, *numbers, where=where, lsn=self.lsn if self.has_lsn else None
+        )
         raise self.failed()
 
     cdef object decode(self, const uint8_t *bytes, size_t size):
@@ -204,7 +185,7 @@ cdef class Decoder:
         cdef Layout layout = self.described(message, pgr_message_body(message))
         insert = new_instance(&INSERT)
         put(insert, &INSERT, 0, layout.relation)
-        put(insert, &INSERT, 1, make_row(message, &message.body.change.new_tuple, layout))
+        put(insert, &INSERT, 1, self.row(message, &message.body.change.new_tuple, layout))
         put(insert, &INSERT, 2, xid_of(message))
         return insert
 
@@ -213,9 +194,9 @@ cdef class Decoder:
         cdef const pgr_tuple *old = &message.body.change.old_tuple
         update = new_instance(&UPDATE)
         put(update, &UPDATE, 0, layout.relation)
-        put(update, &UPDATE, 1, make_row(message, old, layout) if old.mark == c"K" else None)
-        put(update, &UPDATE, 2, make_row(message, old, layout) if old.mark == c"O" else None)
-        put(update, &UPDATE, 3, make_row(message, &message.body.change.new_tuple, layout))
+        put(update, &UPDATE, 1, self.row(message, old, layout) if old.mark == c"K" else None)
+        put(update, &UPDATE, 2, self.row(message, old, layout) if old.mark == c"O" else None)
+        put(update, &UPDATE, 3, self.row(message, &message.body.change.new_tuple, layout))
         put(update, &UPDATE, 4, xid_of(message))
         return update
 
@@ -224,10 +205,21 @@ cdef class Decoder:
         cdef const pgr_tuple *old = &message.body.change.old_tuple
         delete = new_instance(&DELETE)
         put(delete, &DELETE, 0, layout.relation)
-        put(delete, &DELETE, 1, make_row(message, old, layout) if old.mark == c"K" else None)
-        put(delete, &DELETE, 2, make_row(message, old, layout) if old.mark == c"O" else None)
+        put(delete, &DELETE, 1, self.row(message, old, layout) if old.mark == c"K" else None)
+        put(delete, &DELETE, 2, self.row(message, old, layout) if old.mark == c"O" else None)
         put(delete, &DELETE, 3, xid_of(message))
         return delete
+
+    cdef Row row(self, const pgr_message *message, const pgr_tuple *source, Layout layout):
+        if source.column_count != layout.width:
+            # The count stands right before the columns.
+            raise flaw_at(
+                message, COLUMN_COUNT, source.columns.bytes - 2, layout.width, source.column_count
+            )
+        cdef Row row = row_of(message, source, layout)
+        row.lsn = self.lsn
+        row.has_lsn = self.has_lsn
+        return row
 
     cdef object truncate(self, const pgr_message *message):
         cdef const pgr_truncate *body = &message.body.truncate
@@ -289,6 +281,15 @@ cdef object exporter(payload):
             f"expected a bytes-like object or an XLogData, got {type(payload).__name__}"
         )
     return data
+
+
+cdef uint64_t position_of(lsn) except? 0:
+    if type(lsn) is int:
+        try:
+            return lsn
+        except OverflowError:
+            pass
+    return Lsn(lsn)
 
 
 cdef object flaw_of(const pgr_error *error):
@@ -391,52 +392,3 @@ cdef object make_rollback_prepared(const pgr_message *message):
         body.prepare_time, body.rollback_time, body.xid,
         make_text(message, body.gid, "the gid"),
     )
-
-
-cdef object make_row(const pgr_message *message, const pgr_tuple *source, Layout layout):
-    cdef bint key_only = source.mark == c"K"
-    cdef Py_ssize_t width = len(layout.columns)
-    if source.column_count != width:
-        # The count stands right before the columns.
-        raise flaw_at(
-            message, COLUMN_COUNT, source.columns.bytes - 2, width, source.column_count
-        )
-    columns = layout.key_columns if key_only else layout.columns
-    cdef tuple values = PyTuple_New(len(columns))
-    cdef pgr_cursor cursor = pgr_message_cursor(message, source.columns)
-    cdef pgr_column column
-    cdef const char *is_key = layout.is_key
-    cdef Py_ssize_t i, filled = 0
-    try:
-        for i in range(width):
-            if pgr_column_next(&cursor, &column) != PGR_OK:
-                raise flaw_of(&cursor.error)
-            # A key tuple has all columns on the wire; those outside the key mean nothing.
-            if key_only and not is_key[i]:
-                continue
-            value = make_value(&column, <ValueType>layout.types[i])
-            # The tuple takes the reference over, which Cython does not know.
-            Py_INCREF(value)
-            PyTuple_SET_ITEM(values, filled, value)
-            filled += 1
-    except UnicodeDecodeError:
-        where = column_of(layout.relation, i)
-        raise flaw_at(message, ENCODING, column.value.bytes, 0, 0, where)
-    except ValueError as error:
-        where = value_of(layout.relation, i, error)
-        raise flaw_at(message, VALUE, column.value.bytes, 0, 0, where)
-    row = new_instance(&ROW)
-    put(row, &ROW, 0, columns)
-    put(row, &ROW, 1, layout.key_positions if key_only else layout.positions)
-    put(row, &ROW, 2, values)
-    return row
-
-
-cdef inline object make_value(const pgr_column *column, ValueType type):
-    if column.kind == c"t":
-        return type.from_text(column.value.bytes, <Py_ssize_t>column.value.size)
-    elif column.kind == c"b":
-        return type.from_binary(column.value.bytes, <Py_ssize_t>column.value.size)
-    elif column.kind == c"u":
-        return unchanged
-    return None

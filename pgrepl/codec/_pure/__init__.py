@@ -2,6 +2,7 @@
 
 from .frames import FrameReader
 from .pgoutput import Decoder
+from .rows import Row
 from .values import Types
 from .wal import PrimaryKeepalive, WalBatch, XLogData, next_batch, standby_status
 
@@ -9,6 +10,7 @@ __all__ = [
     "Decoder",
     "FrameReader",
     "PrimaryKeepalive",
+    "Row",
     "Types",
     "WalBatch",
     "XLogData",

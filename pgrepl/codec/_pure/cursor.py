@@ -7,6 +7,7 @@ Every read is held against the end; the first field that is not there raises a `
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from ..faults import Fault
@@ -39,10 +40,12 @@ class Tuple(NamedTuple):
 class Cursor:
     """Reads fields one after the other; the first one that is not there raises."""
 
-    __slots__ = ("at", "data", "end", "xid")
+    __slots__ = ("at", "data", "end", "transactional", "whole", "xid")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, whole: Callable[[Cursor], None] | None = None) -> None:
         self.data = data
+        self.whole = whole  # asked when all fields were read, before anything is made of them
+        self.transactional = False  # a Message that belongs to a transaction
         self.at = 1  # behind the tag
         self.end = len(data)
         self.xid: int | None = None  # of a message that has one
@@ -128,6 +131,8 @@ class Cursor:
     def finish(self) -> None:
         if self.at < self.end:
             raise self.flaw(Fault.TRAILING, self.at, 0, self.end - self.at)
+        if self.whole is not None:
+            self.whole(self)
 
     def text(self, span: Span, where: str) -> str:
         try:

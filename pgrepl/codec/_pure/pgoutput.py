@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
+from enum import Enum
 from functools import partial
 from typing import Any, Final, NamedTuple, final
 
 from ...errors import ProtocolError
 from ...lsn import Lsn
 from ...messages import (
-    UNCHANGED,
     Begin,
     BeginPrepare,
     Column,
@@ -30,7 +30,6 @@ from ...messages import (
     Prepare,
     Relation,
     RollbackPrepared,
-    Row,
     StreamAbort,
     StreamCommit,
     StreamPrepare,
@@ -41,10 +40,11 @@ from ...messages import (
     Update,
 )
 from ..dialect import Dialect
-from ..faults import Fault, column_of, fault_error, value_of
+from ..faults import Fault, fault_error
 from ..relations import Relations
-from .cursor import BINARY, I16, I32, NULL, TEXT, U8, Cursor, Flaw, Tuple
-from .values import Override, Types, ValueType
+from .cursor import I16, I32, U8, Cursor, Flaw, Tuple
+from .rows import Layout, Row, Sent, row_of
+from .values import Override, Types
 
 __all__ = ["Decoder"]
 
@@ -61,16 +61,20 @@ _ATTRIBUTE_TYPE: Final = struct.Struct(">Ii")
 _NEW, _KEY, _OLD = b"NKO"
 
 
-class _Layout(NamedTuple):
-    relation: Relation
-    types: list[ValueType]  # of its columns
-
-
 @final
 class Decoder:
     """Decodes pgoutput payloads; see `pgrepl.codec.abc.Decoder`."""
 
-    __slots__ = ("_block", "_dialect", "_failed", "_relations", "_types")
+    __slots__ = (
+        "_block",
+        "_dialect",
+        "_failed",
+        "_lsn",
+        "_relations",
+        "_transaction",
+        "_types",
+        "_whole",
+    )
 
     def __init__(
         self,
@@ -78,11 +82,15 @@ class Decoder:
         streaming: str = "off",
         types: Mapping[int | str, Override] | None = None,
         typed: bool = True,
+        ordered: bool = False,
     ) -> None:
         self._dialect = Dialect.of(proto_version, streaming)
         self._types = Types(types, typed)
-        self._relations: Relations[_Layout] = Relations()
+        self._relations: Relations[Layout] = Relations()
         self._block: int | None = None  # the transaction whose stream block is open
+        self._transaction = 0  # the tag that began the one that is open, where order is looked at
+        self._whole = self._in_order if ordered else None
+        self._lsn: int | None = None  # of the message that is being decoded
         self._failed: Callable[[], ProtocolError] | None = None
 
     def feed(self, payload: Any, lsn: int | None = None) -> LogicalMessage:
@@ -92,14 +100,15 @@ class Decoder:
         """
         if self._failed is not None:
             raise self._failed()
+        position = getattr(payload, "wal_start", None) if lsn is None else lsn
+        self._lsn = None if position is None else Lsn(position)
         data = _contents(payload)
         try:
             return self._message(data)
         except Flaw as flaw:
             *numbers, where = flaw.args
         # Not the error is kept but how to make it: its traceback would hold on to the payload.
-        position = getattr(payload, "wal_start", None) if lsn is None else lsn
-        self._failed = partial(fault_error, *numbers, where=where, lsn=position)
+        self._failed = partial(fault_error, *numbers, where=where, lsn=self._lsn)
         raise self._failed()
 
     def _message(self, data: bytes) -> LogicalMessage:
@@ -109,7 +118,7 @@ class Decoder:
         version = self._dialect.proto_version
         if rule is None or version < rule.since:
             raise Flaw(Fault.LOGICAL_TAG, data[0], 0, version, data[0], "")
-        cursor = Cursor(data)
+        cursor = Cursor(data, self._whole)
         if self._block is None:
             if not rule.outside:
                 raise cursor.flaw(Fault.STREAM_CLOSED, 0)
@@ -118,6 +127,24 @@ class Decoder:
         elif rule.marked:
             cursor.xid = cursor.one(_U32)
         return rule.read(self, cursor)
+
+    def _in_order(self, cursor: Cursor) -> None:
+        """See that transactions begin and end as they should; called for a whole message."""
+        tag = cursor.data[0]
+        order, begun = _RULES[tag].order, self._transaction
+        if self._block is not None:
+            return  # a block holds part of another transaction
+        if (order in (_Order.WITHIN, _Order.ENDS) or cursor.transactional) and not begun:
+            raise cursor.flaw(Fault.TRANSACTION_CLOSED, 0)
+        if begun and (
+            order in (_Order.BETWEEN, _Order.BEGINS)
+            or (order is _Order.ENDS and begun != _BEGUN_BY[tag])
+        ):
+            raise cursor.flaw(Fault.TRANSACTION_OPEN, 0, 0, begun)
+        if order is _Order.BEGINS:
+            self._transaction = tag
+        elif order is _Order.ENDS:
+            self._transaction = 0
 
     def _begin(self, cursor: Cursor) -> Begin:
         final_lsn, commit_time, xid = cursor.take(_BEGIN)
@@ -158,7 +185,7 @@ class Decoder:
         relation = Relation(
             oid, schema_name, relation_name, chr(identity), tuple(columns), cursor.xid
         )
-        layout = _Layout(relation, [self._types.lookup(c.type_oid) for c in columns])
+        layout = Layout(relation, [self._types.lookup(c.type_oid) for c in columns])
         if self._block is None or cursor.xid is None:
             self._relations.describe(oid, layout)
         else:
@@ -179,7 +206,7 @@ class Decoder:
         new = _marked_tuple(cursor, _NEW)
         cursor.finish()
         layout = self._described(cursor, oid, offset)
-        return Insert(layout.relation, _row(cursor, layout, new), cursor.xid)
+        return Insert(layout.relation, self._row(cursor, layout, new), cursor.xid)
 
     def _update(self, cursor: Cursor) -> Update:
         offset, oid = cursor.at, cursor.one(_U32)
@@ -189,8 +216,8 @@ class Decoder:
             old, new = new, _marked_tuple(cursor, _NEW)
         cursor.finish()
         layout = self._described(cursor, oid, offset)
-        key_row, old_row = _old_rows(cursor, layout, old) if old else (None, None)
-        new_row = _row(cursor, layout, new)
+        key_row, old_row = self._old_rows(cursor, layout, old) if old else (None, None)
+        new_row = self._row(cursor, layout, new)
         return Update(layout.relation, key_row, old_row, new_row, cursor.xid)
 
     def _delete(self, cursor: Cursor) -> Delete:
@@ -198,7 +225,7 @@ class Decoder:
         old = _marked_tuple(cursor, _KEY, _OLD)
         cursor.finish()
         layout = self._described(cursor, oid, offset)
-        return Delete(layout.relation, *_old_rows(cursor, layout, old), cursor.xid)
+        return Delete(layout.relation, *self._old_rows(cursor, layout, old), cursor.xid)
 
     def _truncate(self, cursor: Cursor) -> Truncate:
         count = cursor.count(I32)
@@ -212,7 +239,7 @@ class Decoder:
         return Truncate(tuple(relations), flags & 1 != 0, flags & 2 != 0, cursor.xid)
 
     def _logical(self, cursor: Cursor) -> Message:
-        transactional = bool(cursor.flags(known=1))
+        transactional = cursor.transactional = bool(cursor.flags(known=1))
         lsn = cursor.one(_U64)
         prefix = cursor.cstr()
         start, stop = cursor.span(cursor.count(I32))
@@ -274,7 +301,7 @@ class Decoder:
         self._relations.settle(prepare.xid)
         return prepare
 
-    def _described(self, cursor: Cursor, oid: int, offset: int) -> _Layout:
+    def _described(self, cursor: Cursor, oid: int, offset: int) -> Layout:
         relations = self._relations
         if self._block is None:
             layout = relations.described.get(oid)
@@ -283,6 +310,41 @@ class Decoder:
         if layout is None:
             raise cursor.flaw(Fault.RELATION_UNKNOWN, offset, 0, oid)
         return layout
+
+    def _old_rows(
+        self, cursor: Cursor, layout: Layout, old: Tuple
+    ) -> tuple[Row | None, Row | None]:
+        """Return (key, old) of an Update or Delete: one of them is there, as the mark says."""
+        if old.mark == _KEY:
+            return self._row(cursor, layout, old, key_only=True), None
+        return None, self._row(cursor, layout, old)
+
+    def _row(self, cursor: Cursor, layout: Layout, source: Tuple, key_only: bool = False) -> Row:
+        columns = layout.relation.columns
+        if len(source.columns) != len(columns):
+            counts = len(columns), len(source.columns)
+            raise cursor.flaw(Fault.COLUMN_COUNT, source.offset, *counts)
+        # A key tuple has all columns on the wire; those outside the key mean nothing.
+        sent = [
+            (place, *column)
+            for place, column in enumerate(source.columns)
+            if not key_only or columns[place].is_key
+        ]
+        return row_of(Sent(layout, cursor.data, sent, self._lsn), key_only)
+
+
+class _Order(Enum):
+    """How a message stands to transactions."""
+
+    ANYHOW = "anyhow"
+    BEGINS = "begins"
+    ENDS = "ends"
+    WITHIN = "within"
+    BETWEEN = "between"
+
+
+# Which message begins what each of these ends.
+_BEGUN_BY: Final = {ord("C"): ord("B"), ord("P"): ord("b")}
 
 
 class _Rule(NamedTuple):
@@ -293,28 +355,29 @@ class _Rule(NamedTuple):
     outside: bool = True
     inside: bool = False
     marked: bool = False
+    order: _Order = _Order.ANYHOW
 
 
 _RULES: Final = {
-    ord("B"): _Rule(Decoder._begin),
-    ord("C"): _Rule(Decoder._commit),
-    ord("O"): _Rule(Decoder._origin, inside=True),
+    ord("B"): _Rule(Decoder._begin, order=_Order.BEGINS),
+    ord("C"): _Rule(Decoder._commit, order=_Order.ENDS),
+    ord("O"): _Rule(Decoder._origin, inside=True, order=_Order.WITHIN),
     ord("R"): _Rule(Decoder._relation, inside=True, marked=True),
     ord("Y"): _Rule(Decoder._type, inside=True, marked=True),
-    ord("I"): _Rule(Decoder._insert, inside=True, marked=True),
-    ord("U"): _Rule(Decoder._update, inside=True, marked=True),
-    ord("D"): _Rule(Decoder._delete, inside=True, marked=True),
-    ord("T"): _Rule(Decoder._truncate, inside=True, marked=True),
+    ord("I"): _Rule(Decoder._insert, inside=True, marked=True, order=_Order.WITHIN),
+    ord("U"): _Rule(Decoder._update, inside=True, marked=True, order=_Order.WITHIN),
+    ord("D"): _Rule(Decoder._delete, inside=True, marked=True, order=_Order.WITHIN),
+    ord("T"): _Rule(Decoder._truncate, inside=True, marked=True, order=_Order.WITHIN),
     ord("M"): _Rule(Decoder._logical, inside=True, marked=True),
-    ord("S"): _Rule(Decoder._stream_start, since=2),
+    ord("S"): _Rule(Decoder._stream_start, since=2, order=_Order.BETWEEN),
     ord("E"): _Rule(Decoder._stream_stop, since=2, outside=False, inside=True),
-    ord("c"): _Rule(Decoder._stream_commit, since=2),
+    ord("c"): _Rule(Decoder._stream_commit, since=2, order=_Order.BETWEEN),
     ord("A"): _Rule(Decoder._stream_abort),  # in every version, as PostgreSQL 18 sees it
-    ord("b"): _Rule(Decoder._begin_prepare, since=3),
-    ord("P"): _Rule(Decoder._prepare, since=3),
-    ord("K"): _Rule(Decoder._commit_prepared, since=3),
-    ord("r"): _Rule(Decoder._rollback_prepared, since=3),
-    ord("p"): _Rule(Decoder._stream_prepare, since=3),
+    ord("b"): _Rule(Decoder._begin_prepare, since=3, order=_Order.BEGINS),
+    ord("P"): _Rule(Decoder._prepare, since=3, order=_Order.ENDS),
+    ord("K"): _Rule(Decoder._commit_prepared, since=3, order=_Order.BETWEEN),
+    ord("r"): _Rule(Decoder._rollback_prepared, since=3, order=_Order.BETWEEN),
+    ord("p"): _Rule(Decoder._stream_prepare, since=3, order=_Order.BETWEEN),
 }
 
 
@@ -355,38 +418,3 @@ def _marked_tuple(cursor: Cursor, *allowed: int) -> Tuple:
     if mark not in allowed:
         raise cursor.flaw(Fault.TUPLE_MARK, cursor.at - 1, 0, mark)
     return cursor.row(mark)
-
-
-def _old_rows(cursor: Cursor, layout: _Layout, old: Tuple) -> tuple[Row | None, Row | None]:
-    """Return (key, old) of an Update or Delete: one of them is there, as the mark says."""
-    if old.mark == _KEY:
-        return _row(cursor, layout, old, key_only=True), None
-    return None, _row(cursor, layout, old)
-
-
-def _row(cursor: Cursor, layout: _Layout, source: Tuple, key_only: bool = False) -> Row:
-    relation, types = layout
-    columns = relation.columns
-    if len(source.columns) != len(columns):
-        counts = len(columns), len(source.columns)
-        raise cursor.flaw(Fault.COLUMN_COUNT, source.offset, *counts)
-    data = cursor.data
-    values: list[Any] = []
-    for position, (kind, start, stop) in enumerate(source.columns):
-        # A key tuple has all columns on the wire; those outside the key mean nothing.
-        if key_only and not columns[position].is_key:
-            continue
-        try:
-            if kind == TEXT:
-                values.append(types[position].text(data[start:stop]))
-            elif kind == BINARY:
-                values.append(types[position].binary(data[start:stop]))
-            else:
-                values.append(None if kind == NULL else UNCHANGED)
-        except UnicodeDecodeError:
-            where = column_of(relation, position)
-            raise cursor.flaw(Fault.ENCODING, start, where=where) from None
-        except ValueError as error:
-            where = value_of(relation, position, error)
-            raise cursor.flaw(Fault.VALUE, start, where=where) from None
-    return Row(relation, tuple(values), key_only)

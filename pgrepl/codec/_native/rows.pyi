@@ -1,0 +1,1 @@
+from .._pure.rows import Row as Row

@@ -1,0 +1,207 @@
+"""Rows, pure Python: the twin of pgrepl/codec/_native/rows.pyx.
+
+A row keeps the payload that it came in, and makes a value when it is first read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from operator import index as as_int
+from typing import Any, Final, NamedTuple, final
+
+from ...errors import DecodeError
+from ...messages import UNCHANGED, Column, Relation, printable
+from ..faults import Fault, column_of, fault_error, value_of
+from .cursor import BINARY, NULL, TEXT
+from .values import ValueType
+
+__all__ = ["Layout", "Row", "Sent", "row_of", "shown", "unsent"]
+
+_UNREAD: Final = object()
+
+unsent: Final = "expected a row that was decoded from a message, this one was made from values"
+
+
+class Layout(NamedTuple):
+    """A relation, and what its rows share with it."""
+
+    relation: Relation
+    types: list[ValueType]  # of its columns
+
+
+class Sent(NamedTuple):
+    """What came for a row: its columns, as the message's bytes have them.
+
+    `columns`: kind, start and stop for each column that the row has, with its place in the relation
+    before them.
+    """
+
+    layout: Layout
+    data: bytes
+    columns: list[tuple[int, int, int, int]]
+    lsn: int | None
+
+
+@final
+class Row:
+    """A row by position and by name; see `pgrepl.codec.abc.Row`."""
+
+    __slots__ = ("_key_only", "_made", "_relation", "_sent")
+
+    _relation: Relation
+    _key_only: bool
+    _sent: Sent | None
+    _made: Any  # the values: a tuple of all, or a list with gaps
+
+    def __init__(self, relation: Relation, values: tuple[Any, ...], key_only: bool = False) -> None:
+        if hasattr(self, "_made"):
+            raise TypeError("a Row cannot be initialised twice")
+        values = tuple(values)
+        width = len(relation.key_columns if key_only else relation.columns)
+        if len(values) != width:
+            raise ValueError(f"expected {width} values, got {len(values)}")
+        self._relation = relation
+        self._key_only = bool(key_only)
+        self._sent = None
+        self._made = values
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns that the row has, in order."""
+        return self._relation.key_columns if self._key_only else self._relation.columns
+
+    @property
+    def _positions(self) -> dict[str, int]:
+        relation = self._relation
+        return relation._key_positions if self._key_only else relation._positions
+
+    def _at(self, position: int) -> Any:
+        """Return the value of a column that the row has."""
+        made = self._made
+        value = made[position]
+        if value is _UNREAD:
+            value = self._decode(position)
+            # What decodes a user's type may have read the whole row meanwhile.
+            if made is self._made:
+                made[position] = value
+        return value
+
+    def _all(self) -> tuple[Any, ...]:
+        if type(self._made) is not tuple:
+            self._made = tuple([self._at(i) for i in range(len(self._made))])
+        made: tuple[Any, ...] = self._made
+        return made
+
+    def _decode(self, position: int) -> Any:
+        sent = self._sent
+        assert sent is not None
+        layout, data, columns, lsn = sent
+        place, kind, start, stop = columns[position]
+        try:
+            if kind == TEXT:
+                return layout.types[place].text(data[start:stop])
+            if kind == BINARY:
+                return layout.types[place].binary(data[start:stop])
+        except UnicodeDecodeError:
+            where, fault = column_of(layout.relation, place), Fault.ENCODING
+        except ValueError as error:
+            where, fault = value_of(layout.relation, place, error), Fault.VALUE
+        else:
+            return None if kind == NULL else UNCHANGED
+        raise fault_error(fault, data[0], start, where=where, lsn=lsn)
+
+    def _position_of(self, key: Any) -> int:
+        if isinstance(key, str):
+            return self._positions[key]
+        position = as_int(key)
+        count = len(self)
+        if position < 0:
+            position += count
+        if not 0 <= position < count:
+            raise IndexError(f"expected a position below {count}, got {key}")
+        return position
+
+    def __getitem__(self, key: int | str | slice) -> Any:
+        if isinstance(key, slice):
+            return self._all()[key]
+        return self._at(self._position_of(key))
+
+    def raw(self, key: int | str) -> Any:
+        """Return the bytes that were sent for a column; None for NULL, or `UNCHANGED`."""
+        position = self._position_of(key)
+        if self._sent is None:
+            raise ValueError(unsent)
+        _, kind, start, stop = self._sent.columns[position]
+        if kind in (TEXT, BINARY):
+            return self._sent.data[start:stop]
+        return None if kind == NULL else UNCHANGED
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the value of a column, or `default` where the row has no such column."""
+        position = self._positions.get(name)
+        return default if position is None else self._at(position)
+
+    def keys(self) -> tuple[str, ...]:
+        """Return the names of the columns, in order."""
+        return tuple([column.name for column in self.columns])
+
+    def values(self) -> tuple[Any, ...]:
+        """Return the values, in order."""
+        return self._all()
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """Iterate over pairs of name and value, in order."""
+        return zip(self.keys(), self._all(), strict=True)
+
+    def asdict(self) -> dict[str, Any]:
+        """Return a new dictionary from name to value."""
+        return dict(self.items())
+
+    def astuple(self) -> tuple[Any, ...]:
+        """Return the values, in order."""
+        return self._all()
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._all())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._positions
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Row):
+            return NotImplemented
+        return self.keys() == other.keys() and self._all() == other._all()
+
+    def __hash__(self) -> int:
+        return hash((self.keys(), self._all()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Row, (self._relation, self._all(), self._key_only)
+
+    def __repr__(self) -> str:
+        return shown(self)
+
+
+def row_of(sent: Sent, key_only: bool) -> Row:
+    """Make the row of what came for it."""
+    row = Row.__new__(Row)
+    row._relation = sent.layout.relation
+    row._key_only = key_only
+    row._sent = sent
+    row._made = [_UNREAD] * len(sent.columns)
+    return row
+
+
+def shown(row: Row) -> str:
+    """Return the repr of a row of either twin, also where a value cannot be decoded."""
+    values = []
+    for position, name in enumerate(row.keys()):
+        try:
+            value = repr(row[position])
+        except DecodeError:
+            value = f"<cannot be decoded: {row.raw(position)!r}>"
+        values.append(f" {printable(name)}={value}")
+    return f"<Row{''.join(values)}>"
