@@ -15,6 +15,7 @@ from ..messages import Column, LogicalMessage, Relation
 
 __all__ = [
     "MAX_FRAME_LENGTH",
+    "Changes",
     "Codec",
     "Decoder",
     "FrameReader",
@@ -250,6 +251,34 @@ class Decoder(Protocol):
         `DecodeError`; the decoder then raises it again for whatever it is fed. What is wrong with
         a single value shows when it is read.
         """
+
+    def decode_batch(self, batch: Any) -> Changes:
+        """Decode the payloads of a `WalBatch` of the same twin, one at a time."""
+
+
+class Changes(Protocol):
+    """The decoded messages of a batch, in order, each made when it is asked for.
+
+    Whoever iterates takes what comes next, also after iterating over a transaction. Raises what
+    `Decoder.feed` raises.
+    """
+
+    def __iter__(self) -> Iterator[LogicalMessage]: ...
+    def __next__(self) -> LogicalMessage: ...
+
+    def peek(self) -> str | None:
+        """Return the tag of the next message, None at the end of the batch."""
+
+    def of_transaction(self) -> Iterator[LogicalMessage]:
+        """Iterate over the changes of the transaction that is open, as far as the batch has it.
+
+        Gives Insert, Update, Delete, Truncate and Message; what else comes in between has done its
+        work in the decoder. Stops behind the message that ends the transaction.
+        """
+
+    @property
+    def end(self) -> LogicalMessage | None:
+        """The Commit or Prepare behind which `of_transaction` stopped; None: it goes on."""
 
 
 # By another name, since `Codec.WalBatch` hides the class inside of `Codec`.

@@ -16,6 +16,7 @@ from cpython.unicode cimport PyUnicode_DecodeUTF8
 from .rows cimport Layout, Row, row_of
 from .slots cimport Slots, new_instance, put, slots_of
 from .values cimport Types
+from .wal cimport WalBatch, pgr_wal_columns
 
 from functools import partial
 
@@ -100,17 +101,32 @@ cdef class Decoder:
         if self.failed is not None:
             raise self.failed()
         if lsn is None and not PyBytes_CheckExact(payload):
-            lsn = getattr(payload, "wal_start", None)
+            # Messages that are not the last of a record have no position in their header.
+            lsn = getattr(payload, "wal_start", None) or None
         self.has_lsn = lsn is not None
         if self.has_lsn:
             self.lsn = position_of(lsn)
         PyObject_GetBuffer(exporter(payload), &view, PyBUF_SIMPLE)
         try:
-            return self.decode(<const uint8_t *>view.buf, <size_t>view.len)
-        except Flaw as flaw:
-            *numbers, where = flaw.args
+            return self.take(<const uint8_t *>view.buf, <size_t>view.len)
         finally:
             PyBuffer_Release(&view)
+
+    def decode_batch(self, WalBatch batch not None):
+        """Decode the payloads of a batch; see `pgrepl.codec.abc.Decoder`."""
+        cdef Changes changes = Changes.__new__(Changes)
+        changes.decoder = self
+        changes.batch = batch
+        return changes
+
+    cdef object take(self, const uint8_t *bytes, size_t size):
+        """Decode a payload whose position is known, or say what is wrong with it for good."""
+        if self.failed is not None:
+            raise self.failed()
+        try:
+            return self.decode(bytes, size)
+        except Flaw as flaw:
+            *numbers, where = flaw.args
         # Not the error is kept but how to make it: its traceback would hold on to the payload.
         self.failed = partial(
             fault_error, *numbers, where=where, lsn=self.lsn if self.has_lsn else None
@@ -269,6 +285,76 @@ cdef class Decoder:
         else:
             self.relations.describe(body.oid, self.recent)
         return relation
+
+
+@cython.final
+cdef class Changes:
+    """The decoded messages of a batch; see `pgrepl.codec.abc.Changes`."""
+
+    cdef Decoder decoder
+    cdef WalBatch batch
+    cdef size_t next            # of the batch's XLogData
+    cdef readonly object end    # what ended the transaction
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef size_t i = self.next
+        if i == self.batch.run.xlogdata:
+            raise StopIteration
+        self.next = i + 1
+        return self.decode(i)
+
+    cdef object decode(self, size_t i):
+        cdef pgr_wal_columns *columns = &self.batch.table.columns
+        cdef Decoder decoder = self.decoder
+        decoder.lsn = columns.wal_start[i]
+        decoder.has_lsn = decoder.lsn != 0
+        return decoder.take(self.batch.bytes + columns.offset[i], columns.size[i])
+
+    cdef uint8_t tag(self) noexcept:
+        """Return the tag of the next message, 0 where there is none."""
+        cdef pgr_wal_columns *columns = &self.batch.table.columns
+        if self.next == self.batch.run.xlogdata or columns.size[self.next] == 0:
+            return 0
+        return self.batch.bytes[columns.offset[self.next]]
+
+    def peek(self):
+        """Return the tag of the next message, None at the end of the batch."""
+        if self.next == self.batch.run.xlogdata:
+            return None
+        return chr(self.tag())
+
+    def of_transaction(self):
+        """Iterate over the changes of the transaction that is open."""
+        cdef TransactionChanges changes = TransactionChanges.__new__(TransactionChanges)
+        self.end = None
+        changes.source = self
+        return changes
+
+
+@cython.final
+cdef class TransactionChanges:
+    """The rest of a transaction, as far as a batch has it."""
+
+    cdef Changes source
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef Changes source = self.source
+        cdef uint8_t tag
+        while source.end is None and source.next < source.batch.run.xlogdata:
+            tag = source.tag()
+            source.next += 1
+            message = source.decode(source.next - 1)
+            if tag in (c"I", c"U", c"D", c"T", c"M"):
+                return message
+            if tag in (c"C", c"P"):
+                source.end = message
+        raise StopIteration
 
 
 cdef object exporter(payload):

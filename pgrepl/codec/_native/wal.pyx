@@ -39,41 +39,6 @@ from ...messages import to_datetime
 from ..faults import fault_error
 
 
-cdef extern from "pgr_wal.h":
-    uint32_t pgr_load32(const uint8_t *) nogil
-    enum:
-        PGR_STATUS_FRAME_SIZE
-    ctypedef struct pgr_keepalive:
-        uint64_t wal_end
-        int64_t server_time
-        uint32_t index
-        uint8_t reply_requested
-    ctypedef struct pgr_wal_columns:
-        size_t capacity
-        size_t keepalive_capacity
-        uint64_t *wal_start
-        uint64_t *wal_end
-        int64_t *server_time
-        uint32_t *offset
-        uint32_t *size
-        pgr_keepalive *keepalive
-    ctypedef struct pgr_wal_run:
-        size_t bytes
-        size_t xlogdata
-        size_t keepalives
-        uint64_t highest_position
-        uint64_t highest_end
-        bint full
-    pgr_status pgr_wal_read(
-        const uint8_t *bytes, size_t size, const pgr_wal_columns *columns, pgr_wal_run *run,
-        pgr_error *error
-    ) nogil
-    void pgr_wal_write_status(
-        uint8_t *out, uint64_t written, uint64_t flushed, uint64_t applied, int64_t client_time,
-        uint8_t reply_requested
-    ) nogil
-
-
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *)
 
@@ -84,14 +49,6 @@ cdef extern from "Python.h":
 @cython.freelist(64)
 cdef class XLogData:
     """One WAL data message; see `pgrepl.codec.abc.XLogData`."""
-
-    # Python reads these three as slots, see expose_slots().
-    cdef object wal_start
-    cdef object wal_end
-    cdef object server_time
-    cdef const uint8_t *payload
-    cdef Py_ssize_t size
-    cdef object owner       # of the payload's memory: a Chunk, or bytes
 
     __match_args__ = ("wal_start", "wal_end", "server_time", "data")
 
@@ -178,10 +135,6 @@ expose_slots()
 cdef class PrimaryKeepalive:
     """The server's sign of life; see `pgrepl.codec.abc.PrimaryKeepalive`."""
 
-    cdef uint64_t position
-    cdef readonly int64_t server_time
-    cdef readonly bint reply_requested
-
     __match_args__ = ("wal_end", "server_time", "reply_requested")
 
     def __init__(self, wal_end, server_time, reply_requested):
@@ -224,9 +177,6 @@ cdef class PrimaryKeepalive:
 @cython.no_gc
 cdef class Table:
     """The memory of a batch's columns, shared by the batch and the views of its columns."""
-
-    cdef pgr_wal_columns columns
-    cdef uint8_t *memory
 
     @staticmethod
     cdef Table of(size_t capacity, size_t keepalives):
@@ -293,11 +243,6 @@ cdef class Column:
 @cython.collection_type("sequence")
 cdef class WalBatch:
     """The messages of one read; see `pgrepl.codec.abc.WalBatch`."""
-
-    cdef Table table
-    cdef Chunk chunk
-    cdef const uint8_t *bytes       # of the run that the columns' offsets count from
-    cdef pgr_wal_run run
 
     def __cinit__(self):
         # An empty batch, which says that streaming has ended, until batch_at() fills it.

@@ -9,7 +9,7 @@ Source: PostgreSQL documentation, "Logical Replication Message Formats".
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from functools import partial
 from typing import Any, Final, NamedTuple, final
@@ -45,6 +45,7 @@ from ..relations import Relations
 from .cursor import I16, I32, U8, Cursor, Flaw, Tuple
 from .rows import Layout, Row, Sent, row_of
 from .values import Override, Types
+from .wal import WalBatch, XLogData
 
 __all__ = ["Decoder"]
 
@@ -100,8 +101,10 @@ class Decoder:
         """
         if self._failed is not None:
             raise self._failed()
-        position = getattr(payload, "wal_start", None) if lsn is None else lsn
-        self._lsn = None if position is None else Lsn(position)
+        if lsn is None:
+            # Messages that are not the last of a record have no position in their header.
+            lsn = getattr(payload, "wal_start", None) or None
+        self._lsn = None if lsn is None else Lsn(lsn)
         data = _contents(payload)
         try:
             return self._message(data)
@@ -110,6 +113,10 @@ class Decoder:
         # Not the error is kept but how to make it: its traceback would hold on to the payload.
         self._failed = partial(fault_error, *numbers, where=where, lsn=self._lsn)
         raise self._failed()
+
+    def decode_batch(self, batch: WalBatch) -> Changes:
+        """Decode the payloads of a batch; see `pgrepl.codec.abc.Decoder`."""
+        return Changes(self, [each for each in batch if isinstance(each, XLogData)])
 
     def _message(self, data: bytes) -> LogicalMessage:
         if not data:
@@ -331,6 +338,44 @@ class Decoder:
             if not key_only or columns[place].is_key
         ]
         return row_of(Sent(layout, cursor.data, sent, self._lsn), key_only)
+
+
+@final
+class Changes:
+    """The decoded messages of a batch; see `pgrepl.codec.abc.Changes`."""
+
+    __slots__ = ("_decoder", "_next", "_payloads", "end")
+
+    def __init__(self, decoder: Decoder, payloads: list[XLogData]) -> None:
+        self._decoder = decoder
+        self._payloads = payloads
+        self._next = 0
+        self.end: LogicalMessage | None = None
+
+    def __iter__(self) -> Changes:
+        return self
+
+    def __next__(self) -> LogicalMessage:
+        if self._next == len(self._payloads):
+            raise StopIteration
+        self._next += 1
+        return self._decoder.feed(self._payloads[self._next - 1])
+
+    def peek(self) -> str | None:
+        """Return the tag of the next message, None at the end of the batch."""
+        if self._next == len(self._payloads):
+            return None
+        return chr((self._payloads[self._next].data[:1] or b"\0")[0])
+
+    def of_transaction(self) -> Iterator[LogicalMessage]:
+        """Iterate over the changes of the transaction that is open."""
+        self.end = None
+        while self.end is None and self._next < len(self._payloads):
+            message = next(self)
+            if isinstance(message, Insert | Update | Delete | Truncate | Message):
+                yield message
+            elif isinstance(message, Commit | Prepare):
+                self.end = message
 
 
 class _Order(Enum):
