@@ -1,4 +1,4 @@
-"""How much CPU a message costs, in pgrepl and in its peers, on one captured stream.
+"""How much CPU a message of a stream and a row cost, in pgrepl and in its peers.
 
 Law: a benchmark measures and prints, it never asserts. What is compared was measured in the same
 run, on the same bytes, by turns; the figure to quote is a ratio, for seconds belong to one machine

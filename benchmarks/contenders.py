@@ -1,4 +1,4 @@
-"""Who is measured: the line-up, what each does with a message, and whom it is compared with.
+"""Who reads the stream: the line-up, what each does with a message, whom it is compared with.
 
 Both twins of pgrepl are contenders of their own. A contender of pgrepl is compared with the
 psycopg2 callback that does the same work with each message.
@@ -47,6 +47,10 @@ class Contender:
     share: float
     peer: str | None = None
     implementation: str | None = None
+
+    def count(self, messages: int) -> int:
+        """Return how many messages it takes where --messages is that."""
+        return max(1, round(messages * self.share))
 
     @property
     def environment(self) -> dict[str, str]:

@@ -1,9 +1,7 @@
-"""How CPU is measured: each contender a process of its own, by turns, its start-up taken off.
+"""Processes, CPU and turns: each contender a process of its own, everybody once in each round.
 
-Law: every contender is measured in the same way, the programs that are not Python too. CPU is the
-user and system time that the kernel counts for the finished process. One run takes the messages,
-one takes none; the difference is what the messages cost. Rounds go A B C ... A B C ..., so that a
-slow minute of the machine falls on all, and ratios are made within a round.
+Law: rounds go A B C ... A B C ..., so that a slow minute of the machine falls on all, and ratios
+are made within a round. CPU is user and system time.
 """
 
 from __future__ import annotations
@@ -11,16 +9,9 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from statistics import median
-from typing import Final
-
-from .capture import Capture
-from .contenders import Contender, Course
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 ROOT: Final = Path(__file__).parents[1]
 
@@ -32,45 +23,26 @@ class RunFailed(Exception):
     """A contender did not do its work; the text is the last line that it wrote."""
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """A contender's CPU seconds in each round: `spent` for its messages, `startups` for none."""
-
-    contender: Contender
-    messages: int
-    size: int
-    spent: list[float] = field(default_factory=list)
-    startups: list[float] = field(default_factory=list)
+class Named(Protocol):
+    """What takes turns: it has a name of its own."""
 
     @property
-    def cpu_per_message(self) -> list[float]:
-        """Seconds of CPU a message, of each round."""
-        startup = median(self.startups)
-        return [(seconds - startup) / self.messages for seconds in self.spent]
+    def name(self) -> str: ...
 
 
-@contextmanager
-def replay_server(capture: Path, host: str) -> Iterator[int]:
-    """Run the replay server at an address or in a folder for its Unix socket, giving its port."""
-    server = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.replay", str(capture), host],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with server:
-        assert server.stdout is not None
-        try:
-            line = server.stdout.readline()
-            if not line:
-                raise RunFailed("the replay server ended at its start")
-            yield int(line)
-        finally:
-            server.terminate()
+_C = TypeVar("_C", bound=Named)
+_T = TypeVar("_T")
 
 
-def cpu_of(command: Sequence[str], environment: dict[str, str]) -> float:
-    """Run a command to its end and return its user and system time in seconds.
+class Finished(NamedTuple):
+    """A process that has ended well: its CPU in seconds as its parent sees it, and its output."""
+
+    cpu: float
+    output: str
+
+
+def run(command: Sequence[str], environment: Mapping[str, str]) -> Finished:
+    """Run a command to its end.
 
     Raises `RunFailed` when it ends with an error, cannot be run, or hangs.
     """
@@ -79,7 +51,7 @@ def cpu_of(command: Sequence[str], environment: dict[str, str]) -> float:
         done = subprocess.run(
             command,
             cwd=ROOT,
-            env=os.environ | environment,
+            env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -95,40 +67,35 @@ def cpu_of(command: Sequence[str], environment: dict[str, str]) -> float:
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
         raise RunFailed(lines[-1])
-    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    return Finished(cpu, done.stdout)
 
 
-def measure(
-    contenders: Sequence[Contender],
-    capture: Capture,
-    course: Course,
-    *,
-    messages: int,
+def by_turns(
+    contenders: Sequence[_C],
+    trial: Callable[[_C], object],
+    turn: Callable[[_C], _T],
     rounds: int,
     report: Callable[[str], None],
-) -> tuple[list[Result], dict[str, str]]:
-    """Let everybody run; returns the results, and for those who could not run the reason."""
-    results: list[Result] = []
+) -> tuple[dict[str, list[_T]], dict[str, str]]:
+    """Let everybody run; returns what each turn gave, and why those are missing who cannot run.
+
+    Both are by the contender's name. A trial comes first, of everybody: modules get compiled, files
+    come into the page cache, and who raises `RunFailed` takes no turns.
+    """
+    able: list[_C] = []
     missing: dict[str, str] = {}
     for contender in contenders:
         report(f"trying {contender.name}")
-        count = max(1, round(messages * contender.share))
-        result = Result(contender, count, capture.size_of(count))
         try:
-            # Once for nothing: modules get compiled, files come into the page cache.
-            _run(result, 0, capture, course)
+            trial(contender)
         except RunFailed as failure:
             missing[contender.name] = str(failure)
         else:
-            results.append(result)
-    for turn in range(rounds):
-        for result in results:
-            report(f"round {turn + 1} of {rounds}: {result.contender.name}")
-            result.startups.append(_run(result, 0, capture, course))
-            result.spent.append(_run(result, result.messages, capture, course))
-    return results, missing
-
-
-def _run(result: Result, messages: int, capture: Capture, course: Course) -> float:
-    command = result.contender.command(messages, capture.size_of(messages), course)
-    return cpu_of(command, result.contender.environment)
+            able.append(contender)
+    taken: dict[str, list[_T]] = {contender.name: [] for contender in able}
+    for number in range(rounds):
+        for contender in able:
+            report(f"round {number + 1} of {rounds}: {contender.name}")
+            taken[contender.name].append(turn(contender))
+    return taken, missing

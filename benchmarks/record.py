@@ -1,4 +1,4 @@
-"""Recording: a real server decodes a known workload, and its stream goes into a file.
+"""Recording: a real server decodes known workloads, and what it streams goes into files.
 
 Law: the bytes are the server's own. Only its keepalives are left out, since their number depends
 on the clock, so that each message of a capture is an XLogData and every client can be counted.
@@ -10,42 +10,31 @@ import json
 import os
 import stat
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 from pgrepl.cli.cluster import ThrowAwayCluster
 
-from .capture import CYCLE, CYCLES, CaptureInfo
-from .wire import FRAME_HEADER, XLOGDATA_HEADER, Frontend, frame_ends, frames
+from .capture import CYCLE, CYCLES, TABLE_ROWS, CaptureInfo
+from .tables import FIRST_ID, FORMATS, REFERENCE, TABLES, Table
+from .wire import FRAME_HEADER, XLOGDATA_HEADER, Frontend, WireError, frame_ends, frames
 
-# Part of the file's name: to be raised when the workload or the file changes.
-_FORMAT: Final = 1
+# Part of the files' names: to be raised when a workload or the files change.
+_FORMAT: Final = 2
 
-_SCHEMA: Final = (
-    """
-    CREATE TABLE reference (
-        id bigint PRIMARY KEY, n int, t text, at timestamptz, price numeric(12,2), u uuid
-    )
-    """,
-    # Each value has the same width in every row, and none is a run of zeros.
-    """
+_WRITE_ROWS: Final = f"""
     CREATE PROCEDURE write_rows(first bigint, size int, transactions int) LANGUAGE plpgsql AS $$
     BEGIN
         FOR i IN 0 .. transactions - 1 LOOP
             INSERT INTO reference
-            SELECT id, 10000 + id * 7919 % 90000, md5(id::text),
-                   timestamptz '2024-01-01 00:00:00+00' + id * interval '1 second'
-                       + (id % 99999 * 10 + 7) * interval '1 microsecond',
-                   (1000000 + id * 104729 % 9000000) / 100.0, md5('u' || id)::uuid
+            SELECT {REFERENCE.expressions}
             FROM generate_series(first + i * size, first + i * size + size - 1) AS id;
             COMMIT;
         END LOOP;
     END $$
-    """,
-    "CREATE PUBLICATION reference FOR TABLE reference",
-    'CREATE_REPLICATION_SLOT "capture" TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT',
-)
+    """
 
 
 class CaptureError(Exception):
@@ -53,36 +42,88 @@ class CaptureError(Exception):
 
 
 def captured(bin_directory: Path, version: str) -> Path:
-    """Return the file with this server version's capture, made now if there is none yet."""
-    path = _cache_directory() / f"reference-{_FORMAT}-{version}.bin"
+    """Return the file with this server version's stream, recorded now if there is none yet."""
+    path = _cache_directory() / f"stream-{_FORMAT}-{version}.bin"
     if not path.exists():
         with ThrowAwayCluster(bin_directory) as cluster:
-            info, stream = _record(cluster)
-        _write(path.with_suffix(".json"), json.dumps(asdict(info), indent=2).encode())
-        _write(path, stream)
+            _keep(path, *_recorded_stream(cluster))
     return path
 
 
-def _record(cluster: ThrowAwayCluster) -> tuple[CaptureInfo, bytes]:
+def captured_rows(bin_directory: Path, version: str) -> dict[tuple[str, str], Path]:
+    """Return the file of each table in each format, recorded now if one of them is missing."""
+    folder = _cache_directory()
+    paths = {
+        (table, form): folder / f"rows-{table}-{form}-{_FORMAT}-{version}.bin"
+        for table in TABLES
+        for form in FORMATS
+    }
+    if not all(path.exists() for path in paths.values()):
+        with ThrowAwayCluster(bin_directory) as cluster:
+            for (table, form), path in paths.items():
+                _keep(path, *_recorded_table(cluster, TABLES[table], form))
+    return paths
+
+
+def _recorded_stream(cluster: ThrowAwayCluster) -> tuple[CaptureInfo, bytes]:
     rows = 0
-    with Frontend(
-        cluster.host,
-        cluster.port,
-        user="postgres",
-        database="postgres",
-        replication="database",
-        options="-c wal_sender_timeout=0 -c timezone=UTC",
-    ) as frontend:
-        for statement in _SCHEMA:
-            frontend.query(statement)
-        for size, transactions in CYCLE * CYCLES:
-            frontend.query(f"CALL write_rows({1_000_000 + rows}, {size}, {transactions})")
-            rows += size * transactions
-        frontend.start_streaming(
-            'START_REPLICATION SLOT "capture" LOGICAL 0/0 '
-            "(proto_version '1', publication_names 'reference')"
-        )
-        stream, row_payload_size = _receive(frontend, rows)
+    calls = []
+    for size, transactions in CYCLE * CYCLES:
+        calls.append(f"CALL write_rows({FIRST_ID + rows}, {size}, {transactions})")
+        rows += size * transactions
+    return _recorded(cluster, REFERENCE, rows, [_WRITE_ROWS], calls, "text")
+
+
+def _recorded_table(
+    cluster: ThrowAwayCluster, table: Table, form: str
+) -> tuple[CaptureInfo, bytes]:
+    last = FIRST_ID + TABLE_ROWS - 1
+    # The other format was recorded from a table of that name, on the same server.
+    before = [
+        f"DROP PUBLICATION IF EXISTS {table.name}",
+        f"DROP TABLE IF EXISTS {table.name}",
+    ]
+    insert = (
+        f"INSERT INTO {table.name} SELECT {table.expressions} "
+        f"FROM generate_series({FIRST_ID}::bigint, {last}) AS id"
+    )
+    return _recorded(cluster, table, TABLE_ROWS, before, [insert], form)
+
+
+def _recorded(
+    cluster: ThrowAwayCluster,
+    table: Table,
+    rows: int,
+    before: Iterable[str],
+    writes: Iterable[str],
+    form: str,
+) -> tuple[CaptureInfo, bytes]:
+    """Make the table and a slot, write so many rows, and return what the slot sends of them."""
+    slot = f"{table.name}_{form}"
+    options = f"proto_version '1', publication_names '{table.name}'"
+    if form == "binary":
+        options += ", binary 'true'"
+    try:
+        with Frontend(
+            cluster.host,
+            cluster.port,
+            user="postgres",
+            database="postgres",
+            replication="database",
+            options="-c wal_sender_timeout=0 -c timezone=UTC",
+        ) as frontend:
+            for statement in (
+                *before,
+                table.declaration,
+                f"CREATE PUBLICATION {table.name} FOR TABLE {table.name}",
+                f'CREATE_REPLICATION_SLOT "{slot}" TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT',
+                *writes,
+            ):
+                frontend.query(statement)
+            frontend.start_streaming(f'START_REPLICATION SLOT "{slot}" LOGICAL 0/0 ({options})')
+            stream, row_payload_size = _receive(frontend, rows)
+    except WireError as error:
+        raise CaptureError(f"table {table.name} cannot be recorded as {form}: {error}") from error
     messages = len(frame_ends(stream))
     return CaptureInfo(
         server_version=frontend.parameters["server_version"],
@@ -135,8 +176,10 @@ def _cache_directory() -> Path:
     return folder
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    unfinished = path.with_suffix(f"{path.suffix}.{os.getpid()}")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)
+def _keep(path: Path, info: CaptureInfo, stream: bytes) -> None:
+    """Write a capture and its description, each whole or not at all; the capture comes last."""
+    description = json.dumps(asdict(info), indent=2).encode()
+    for target, content in ((path.with_suffix(".json"), description), (path, stream)):
+        unfinished = target.with_suffix(f"{target.suffix}.{os.getpid()}")
+        unfinished.write_bytes(content)
+        unfinished.replace(target)

@@ -1,24 +1,17 @@
-"""What was measured, as a table for people, a verdict in a few lines, and JSON for machines."""
+"""What both parts report with: spreads of the rounds, targets, tables for people, JSON."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from .contenders import FLOOR
-from .measure import Result
-
-_HEADINGS: Final = ("", "ns/msg", "MB/s", "M msg/s", "psycopg2 / this", "this / bare")
 _WIDTH: Final = 100
-_LEGEND: Final = """\
-Nanoseconds of CPU a message, megabytes and millions of messages a second of CPU.
-psycopg2 / this: CPU of psycopg2's callback that does the same work, over this one's.
-this / bare: this CPU over that of the bare recv_into. Medians (smallest..largest) of the rounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,134 +27,57 @@ class Spread:
         values = list(values)
         return cls(median(values), min(values), max(values))
 
+    @classmethod
+    def of_ratios(cls, above: Sequence[float], below: Sequence[float]) -> Spread | None:
+        """Return the ratios round by round; None where start-up has drowned all of them."""
+        pairs = zip(above, below, strict=True)
+        # With too few messages start-up may come out as more than the whole.
+        ratios = [a / b for a, b in pairs if a > 0 and b > 0]
+        return cls.of(ratios) if ratios else None
+
+    def __str__(self) -> str:
+        return f"{number(self.median)} ({number(self.min)}..{number(self.max)})"
+
     def as_json(self) -> dict[str, float]:
-        return {name: _rounded(getattr(self, name)) for name in ("median", "min", "max")}
+        return {name: rounded(getattr(self, name)) for name in ("median", "min", "max")}
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A contender's figures. `gain` is the peer's CPU over ours, `cost` ours over the floor's."""
+class Verdict:
+    """A promise of the design held against what was measured: its text, its bound.
 
-    result: Result
-    nanoseconds: Spread
-    gain: Spread | None
-    cost: Spread | None
-
-    @property
-    def bytes_per_second(self) -> float | None:
-        if not self.result.contender.is_on_the_wire:
-            return None
-        return self.result.size / self.result.messages / self.nanoseconds.median * 1e9
-
-    def cells(self) -> tuple[str, ...]:
-        wire = self.bytes_per_second
-        return (
-            f"  {self.result.contender.label}",
-            _number(self.nanoseconds.median),
-            "" if wire is None else _number(wire / 1e6),
-            _number(1e3 / self.nanoseconds.median),
-            _ratio(self.gain),
-            _ratio(self.cost),
-        )
-
-    def as_json(self) -> dict[str, Any]:
-        contender = self.result.contender
-        return {
-            "name": contender.name,
-            "group": contender.group,
-            "label": contender.label,
-            "messages": self.result.messages,
-            "startup_cpu_seconds": _rounded(median(self.result.startups)),
-            "cpu_ns_per_message": self.nanoseconds.as_json(),
-            "compared_with": contender.peer if self.gain else None,
-            "times_less_cpu_than_psycopg2": self.gain.as_json() if self.gain else None,
-            "times_cpu_of_bare_recv": self.cost.as_json() if self.cost else None,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A promise of the design: a ratio of one contender, and its bound."""
+    `quantity` says what `measured` is: the key in the JSON. `by` tells whom it was measured
+    against, where that is only known afterwards.
+    """
 
     text: str
-    contender: str
-    ratio: Callable[[Row], Spread | None]
     bound: float
-    at_least: bool
+    measured: Spread | None
+    at_least: bool = True
+    quantity: str = "ratio"
+    by: str = ""
 
-    def measured(self, rows: Mapping[str, Row]) -> Spread | None:
-        row = rows.get(self.contender)
-        return self.ratio(row) if row else None
-
-    def is_met_by(self, spread: Spread) -> bool:
-        """Whether the median is on the right side of the bound."""
+    @property
+    def is_met(self) -> bool | None:
+        """Whether the median is on the right side of the bound; None if nothing was measured."""
+        if self.measured is None:
+            return None
         if self.at_least:
-            return spread.median >= self.bound
-        return spread.median <= self.bound
+            return self.measured.median >= self.bound
+        return self.measured.median <= self.bound
 
-    def line(self, rows: Mapping[str, Row]) -> str:
-        spread = self.measured(rows)
-        if spread is None:
+    def __str__(self) -> str:
+        if self.measured is None:
             return f"{self.text}: not measured"
-        return f"{self.text}: {_ratio(spread)}, {'ok' if self.is_met_by(spread) else 'missed'}"
+        return f"{self.text}{self.by}: {self.measured}, {'ok' if self.is_met else 'missed'}"
 
-    def as_json(self, rows: Mapping[str, Row]) -> dict[str, Any]:
-        spread = self.measured(rows)
+    def as_json(self) -> dict[str, Any]:
         return {
             "target": self.text,
             "bound": self.bound,
-            "ratio": spread.as_json() if spread else None,
-            "met": self.is_met_by(spread) if spread else None,
+            self.quantity: self.measured.as_json() if self.measured else None,
+            "met": self.is_met,
         }
-
-
-TARGETS: Final = (
-    Target(
-        "iterate, headers read, at least 10x less CPU than psycopg2",
-        "pgrepl-c-headers",
-        lambda row: row.gain,
-        10.0,
-        at_least=True,
-    ),
-    Target(
-        "headers and payload as a memoryview, at least 3x less CPU than psycopg2",
-        "pgrepl-c-everything",
-        lambda row: row.gain,
-        3.0,
-        at_least=True,
-    ),
-    Target(
-        "batches, columns read, at most 1.6x the CPU of a bare recv",
-        "pgrepl-c-columns",
-        lambda row: row.cost,
-        1.6,
-        at_least=False,
-    ),
-)
-
-
-def rows_of(results: Sequence[Result]) -> dict[str, Row]:
-    """Return a row for each result, by the contender's name. Ratios are made round by round."""
-    costs = {result.contender.name: result.cpu_per_message for result in results}
-
-    def ratio(above: str | None, below: str | None) -> Spread | None:
-        if above not in costs or below not in costs:
-            return None
-        pairs = zip(costs[above], costs[below], strict=True)
-        # With too few messages start-up may come out as more than the whole.
-        ratios = [a / b for a, b in pairs if a > 0 and b > 0]
-        return Spread.of(ratios) if ratios else None
-
-    rows: dict[str, Row] = {}
-    for result in results:
-        name = result.contender.name
-        rows[name] = Row(
-            result,
-            Spread.of(seconds * 1e9 for seconds in costs[name]),
-            ratio(result.contender.peer, name),
-            ratio(name, FLOOR) if result.contender.is_on_the_wire and name != FLOOR else None,
-        )
-    return rows
 
 
 def print_table(title: str, headings: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
@@ -191,34 +107,21 @@ def print_table(title: str, headings: Sequence[str], lines: Sequence[Sequence[st
         print("  ".join(cells).rstrip())
 
 
-def print_report(rows: Mapping[str, Row], missing: Mapping[str, str], title: str) -> None:
-    """Print the table, who is missing from it and why, and the verdict."""
-    lines: list[tuple[str, ...]] = []
-    group = ""
-    for row in rows.values():
-        if row.result.contender.group != group:
-            group = row.result.contender.group
-            lines.append((group, *[""] * (len(_HEADINGS) - 1)))
-        lines.append(row.cells())
-    print_table(title, _HEADINGS, lines)
-    print(_LEGEND)
+def print_missing(missing: Mapping[str, str]) -> None:
+    """Print who could not be measured, everybody with the same reason on one line."""
+    reasons: dict[str, list[str]] = {}
     for name, reason in missing.items():
-        print(f"not measured: {name}: {reason}")
-    print()
-    for target in TARGETS:
-        print(target.line(rows))
+        reasons.setdefault(reason, []).append(name)
+    for reason, names in reasons.items():
+        print(f"not measured: {', '.join(names)}: {reason}")
 
 
-def as_json(
-    rows: Mapping[str, Row], missing: Mapping[str, str], meta: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return everything that was measured, for `write_json`."""
-    return {
-        "meta": dict(meta),
-        "rows": [row.as_json() for row in rows.values()],
-        "not_measured": sorted(missing),
-        "targets": [target.as_json(rows) for target in TARGETS],
-    }
+def version_of(distribution: str) -> str | None:
+    """Return an installed distribution's version, or None."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -226,7 +129,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Return three significant digits, or a dash where start-up has drowned what it stands for."""
     if value <= 0:
         return "-"
@@ -234,12 +137,6 @@ def _number(value: float) -> str:
     return f"{value:,.{digits}f}"
 
 
-def _ratio(spread: Spread | None) -> str:
-    if spread is None:
-        return ""
-    return f"{_number(spread.median)} ({_number(spread.min)}..{_number(spread.max)})"
-
-
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
     """Return four significant digits: more would be noise."""
     return float(f"{value:.4g}")

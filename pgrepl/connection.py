@@ -7,7 +7,7 @@ messages until `stop_streaming` or the stream's end, then commands again.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self, TypeVar
 
@@ -15,15 +15,18 @@ from .codec import PrimaryKeepalive, WalBatch, XLogData
 from .codec import codec as default_codec
 from .codec.abc import Codec
 from .errors import Error, ServerError, UsageError
-from .protocol import replication
+from .protocol import catalogue, replication
 from .protocol.backend import ServerState
 from .protocol.conversation import Conversation, Exchange
 from .protocol.frontend import TERMINATE
 from .protocol.query import Result, drain, simple_query
 from .protocol.replication import Slot, SnapshotAction, SystemIdentity
+from .session.options import Origin, Streaming, StreamOptions
+from .session.session import Session
 from .session.wal_stream import StreamState, WalStream
+from .stream import Stream
 from .transport.blocking import BlockingTransport
-from .transport.clock import Deadline, now_microseconds
+from .transport.clock import Deadline, monotonic, now_microseconds
 from .transport.connecting import open_connection
 from .transport.conninfo import resolve
 
@@ -197,6 +200,60 @@ class Connection:
         if results is None:
             self._state.has_stopped_stream = False
         self._stream = WalStream(self._codec, self._state, physical, results)
+
+    def stream(
+        self,
+        slot: str,
+        *,
+        publications: Iterable[str],
+        start: int = 0,
+        proto_version: int | None = None,
+        streaming: Streaming = "off",
+        two_phase: bool = False,
+        binary: bool = False,
+        messages: bool = False,
+        origin: Origin = "any",
+        types: Mapping[int | str, Callable[[Any], Any] | int] | None = None,
+        status_interval: float = 10.0,
+        receive_timeout: float | None = 60.0,
+    ) -> Stream:
+        """Stream the decoded changes of a slot that uses pgoutput.
+
+        `start`: a position up to which everything has been dealt with; 0 goes on after what the
+        slot has confirmed. `streaming`, `two_phase`, `binary`, `messages` and `origin` are
+        pgoutput's options; `proto_version` is the lowest that has what they ask for, where it is
+        not given. `types` says how to decode a type, by OID or name; see docs/types.md.
+
+        The server hears from this side every `status_interval` seconds, or a third of its
+        wal_sender_timeout where that is less. After `receive_timeout` seconds of silence, None for
+        any time, the connection has failed.
+
+        Raises `UsageError` for options that make no sense or that the server is too old for, and
+        what `start_streaming` raises.
+        """
+        options = StreamOptions.of(
+            publications,
+            proto_version=proto_version,
+            streaming=streaming,
+            two_phase=two_phase,
+            binary=binary,
+            messages=messages,
+            origin=origin,
+        )
+        self._require_open()
+        plugin_options = options.plugin_options(self.server_version)
+        decoder = self._codec.Decoder(options.version, streaming, types, ordered=True)
+        decoder.define(self._command(catalogue.read_types(self._state), None))
+        limit = self._command(replication.wal_sender_timeout(self._state), None)
+        self.start_streaming(replication.start_logical_command(slot, start, plugin_options))
+        session = Session(
+            self._codec,
+            self._streaming().positions,
+            interval=min(status_interval, limit / 3) if limit else status_interval,
+            receive_timeout=receive_timeout,
+            now=monotonic(),
+        )
+        return Stream(self, session, decoder, slot)
 
     def receive_wal_message(
         self, timeout: float | None = None

@@ -1,19 +1,23 @@
-"""Values that PostgreSQL has and Python has not: intervals, ranges, arrays with bounds.
+"""Values that PostgreSQL has and Python has not: intervals, ranges, arrays with bounds, composites.
 
 Law: nothing is lost. A class here says all that the server said of a value and no more; it compares
 by that, and leaves arithmetic to whoever knows what it should mean.
 
-Source: PostgreSQL documentation, "Date/Time Types", "Range Types", "Arrays".
+Source: PostgreSQL documentation, "Date/Time Types", "Range Types", "Arrays", "Composite Types".
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import collections
+import functools
+import keyword
+import unicodedata
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["Array", "Interval", "Range"]
+__all__ = ["Array", "Interval", "Range", "composite_class"]
 
 _INT32 = 1 << 31
 _INT64 = 1 << 63
@@ -136,3 +140,35 @@ class Array(list[Any]):
         if all(bound == 1 for bound in self.lower_bounds):
             return f"Array({super().__repr__()})"
         return f"Array({super().__repr__()}, lower_bounds={self.lower_bounds})"
+
+
+# By another name, since type checkers want to know the fields of a named tuple beforehand.
+_named_tuple: Final[Callable[..., type[tuple[Any, ...]]]] = collections.namedtuple
+
+
+@functools.lru_cache(maxsize=1024)
+def composite_class(name: str, fields: tuple[str, ...]) -> type[tuple[Any, ...]]:
+    """Return the class of a composite's values: named tuples, which equal plain ones.
+
+    A field that Python has no attribute for - ``"class"``, ``"a b"``, ``"_x"``, the second of a
+    name - is called by its place, ``_0`` for the first. The values can be pickled.
+    """
+
+    def reduce(value: tuple[Any, ...]) -> tuple[Any, ...]:
+        return _composite, (name, fields, tuple(value))
+
+    usable = name if _is_plain(name) and not keyword.iskeyword(name) else "composite"
+    base = _named_tuple(
+        usable, [field if _is_plain(field) else "" for field in fields], rename=True
+    )
+    content = {"__slots__": (), "__reduce__": reduce, "__module__": __name__}
+    return type(usable, (base,), content)
+
+
+def _is_plain(name: str) -> bool:
+    # Names are code to a named tuple, and Python takes different ones for the same: `ﬁ` and `fi`.
+    return name.isidentifier() and unicodedata.is_normalized("NFKC", name)
+
+
+def _composite(name: str, fields: tuple[str, ...], values: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple.__new__(composite_class(name, fields), values)

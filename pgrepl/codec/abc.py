@@ -6,12 +6,13 @@ give the same values, or the same error class with the same message and offset.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeAlias, overload
 
 from ..lsn import Lsn
-from ..messages import Column, LogicalMessage, Relation
+from ..messages import Column, LogicalMessage, Origin, Relation
+from ..typedefs import TypeDefinition
 
 __all__ = [
     "MAX_FRAME_LENGTH",
@@ -252,6 +253,20 @@ class Decoder(Protocol):
         a single value shows when it is read.
         """
 
+    def define(self, definitions: Iterable[TypeDefinition]) -> None:
+        """Take in what the catalogue says of types, before the relations that use them come."""
+
+    @property
+    def delivered(self) -> int:
+        """The highest position by which something that was decoded can be acknowledged.
+
+        The end of a transaction, or the position of a message that belongs to none; 0 at first.
+        """
+
+    @property
+    def is_between(self) -> bool:
+        """Whether no transaction is open, and no stream block."""
+
     def decode_batch(self, batch: Any) -> Changes:
         """Decode the payloads of a `WalBatch` of the same twin, one at a time."""
 
@@ -280,6 +295,10 @@ class Changes(Protocol):
     def end(self) -> LogicalMessage | None:
         """The Commit or Prepare behind which `of_transaction` stopped; None: it goes on."""
 
+    @property
+    def origin(self) -> Origin | None:
+        """The Origin that `of_transaction` met, or None."""
+
 
 # By another name, since `Codec.WalBatch` hides the class inside of `Codec`.
 _NextBatch: TypeAlias = WalBatch | None
@@ -304,7 +323,8 @@ class ValueType(Protocol):
 
 
 class Types(Protocol):
-    """The types that a decoder knows: PostgreSQL's own, and those that the server describes."""
+    """The types that a decoder knows: PostgreSQL's own, those that the server describes, and those
+    that the catalogue's definitions tell of."""
 
     def __init__(
         self,
@@ -316,7 +336,23 @@ class Types(Protocol):
         """Return the `ValueType` of an OID; of an unknown one text is `str`, binary `bytes`."""
 
     def describe(self, oid: int, schema: str, name: str) -> None:
-        """Take in what a Type message says: a user's type, or for a domain what it is over."""
+        """Take in what a Type message says: a user's type, or for a domain what it is over.
+
+        A definition of the OID counts only while it has the name that was said last: a type has
+        another one when the OID is used again. Types looked up before keep decoding as they did.
+        """
+
+    def define(self, definitions: Iterable[TypeDefinition]) -> None:
+        """Take in what the catalogue says of types, in any order: `protocol.catalogue.read_types`.
+
+        After it an enum is `str` in both forms, a composite a named tuple, and ranges,
+        multiranges, domains and arrays are made as PostgreSQL's own are. What a definition names
+        and nobody knows is the server's text, or bytes. A later definition replaces an earlier one
+        of the same OID; one with an OID of PostgreSQL's own changes nothing. Types looked up
+        before keep decoding as they did.
+
+        Raises `TypeError` for what is no definition; those before it count.
+        """
 
 
 class Codec(Protocol):

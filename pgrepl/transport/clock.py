@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from time import monotonic
 from typing import Final
 
-__all__ = ["Deadline", "now_microseconds"]
+__all__ = ["Deadline", "monotonic", "now_microseconds"]
 
 # 2000-01-01 00:00 UTC, the epoch of PostgreSQL, on the clock of Unix.
 _EPOCH_NANOSECONDS: Final = 946_684_800 * 1_000_000_000

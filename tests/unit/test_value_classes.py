@@ -1,14 +1,15 @@
-"""Interval, Range and Array by themselves: what they hold, show, and refuse."""
+"""Interval, Range, Array and composites by themselves: what they hold, show, and refuse."""
 
 from __future__ import annotations
 
 import copy
 import pickle
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from pgrepl.values import Array, Interval, Range
+from pgrepl.values import Array, Interval, Range, composite_class
 
 INTERVALS = {
     "1 year 2 mons 3 days 04:05:06.789": Interval(14, 3, 14706789000),
@@ -64,3 +65,27 @@ def test_array() -> None:
     assert (Array().lower_bounds, Array([1]).lower_bounds) == ((), (1,))
     for same in (pickle.loads(pickle.dumps(shifted)), copy.copy(shifted), copy.deepcopy(shifted)):
         assert (same, same.lower_bounds, type(same)) == ([5, 6], (2,), Array)
+
+
+@pytest.mark.parametrize(
+    ("names", "fields"),
+    [
+        (("a", "a", "_b", "1c", "d e", "", "def"), ("a", "_1", "_2", "_3", "_4", "_5", "_6")),
+        (("größe", "\ufb01", "fi", "\uff3fcls", "_cls"), ("größe", "_1", "fi", "_3", "_4")),
+        (("x): pass #", "\udcff", "a\0b", "_tuple_new"), ("_0", "_1", "_2", "_3")),
+        (("count", "index", "self", "cls", "reduce"), ("count", "index", "self", "cls", "reduce")),
+        (("_1", "b", "_0"), ("_0", "b", "_2")),
+    ],
+)
+def test_names_that_are_no_attributes(names: tuple[str, ...], fields: tuple[str, ...]) -> None:
+    made: Any = composite_class("t", names)
+    assert made._fields == fields
+    assert made(*range(len(names))) == tuple(range(len(names)))
+    assert pickle.loads(pickle.dumps(made(*names))) == names
+
+
+@pytest.mark.parametrize("name", ["class", "a b", "", "\ufb01", "\udcff", "x\0", "'); f('"])
+def test_composites_whose_name_is_none(name: str) -> None:
+    made = composite_class(name, ("a",))
+    assert made.__name__ == "composite"
+    assert pickle.loads(pickle.dumps(made([1]))) == ([1],)

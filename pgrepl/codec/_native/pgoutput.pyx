@@ -80,6 +80,7 @@ cdef class Decoder:
     cdef object failed          # makes the error that a fault has led to, or None
     cdef uint64_t lsn           # of the message that is being decoded
     cdef bint has_lsn
+    cdef uint64_t ended         # highest end of what can be acknowledged
 
     def __cinit__(
         self, proto_version=1, streaming="off", types=None, typed=True, bint ordered=False
@@ -111,6 +112,20 @@ cdef class Decoder:
             return self.take(<const uint8_t *>view.buf, <size_t>view.len)
         finally:
             PyBuffer_Release(&view)
+
+    def define(self, definitions):
+        """Take in what the catalogue says of types; see `pgrepl.codec.abc.Types`."""
+        self.types.define(definitions)
+
+    @property
+    def delivered(self):
+        """The highest position by which something that was decoded can be acknowledged."""
+        return self.ended
+
+    @property
+    def is_between(self):
+        """Whether no transaction is open, and no stream block."""
+        return not self.stream.transaction and not self.stream.in_block
 
     def decode_batch(self, WalBatch batch not None):
         """Decode the payloads of a batch; see `pgrepl.codec.abc.Decoder`."""
@@ -147,8 +162,11 @@ cdef class Decoder:
         elif message.tag == c"B":
             return make_begin(&message.body.begin)
         elif message.tag == c"C":
+            self.end(message.body.commit.end_lsn)
             return make_commit(&message.body.commit)
         elif message.tag == c"M":
+            if not message.body.logical.transactional:
+                self.end(message.body.logical.lsn)
             return make_message(&message)
         elif message.tag == c"T":
             return self.truncate(&message)
@@ -161,8 +179,15 @@ cdef class Decoder:
         elif message.tag in (c"S", c"E", c"c", c"A", c"p"):
             return self.turn(&message)
         elif message.tag == c"r":
+            self.end(message.body.rollback_prepared.rollback_end_lsn)
             return make_rollback_prepared(&message)
+        elif message.tag != c"b":
+            self.end(message.body.prepared.end_lsn)
         return make_prepared(&message)
+
+    cdef void end(self, uint64_t position) noexcept:
+        if position > self.ended:
+            self.ended = position
 
     cdef object turn(self, const pgr_message *message):
         """Make what begins, ends or settles a stream, and with it what relations mean."""
@@ -179,9 +204,11 @@ cdef class Decoder:
             return make_stream_abort(&body.stream_abort)
         elif message.tag == c"c":
             self.relations.settle(body.stream_commit.xid)
+            self.end(body.stream_commit.commit.end_lsn)
             return make_stream_commit(&body.stream_commit)
         prepare = make_prepared(message)
         self.relations.settle(body.prepared.xid)
+        self.end(body.prepared.end_lsn)
         return prepare
 
     cdef Layout described(self, const pgr_message *message, const uint8_t *field):
@@ -295,6 +322,7 @@ cdef class Changes:
     cdef WalBatch batch
     cdef size_t next            # of the batch's XLogData
     cdef readonly object end    # what ended the transaction
+    cdef readonly object origin
 
     def __iter__(self):
         return self
@@ -329,7 +357,7 @@ cdef class Changes:
     def of_transaction(self):
         """Iterate over the changes of the transaction that is open."""
         cdef TransactionChanges changes = TransactionChanges.__new__(TransactionChanges)
-        self.end = None
+        self.end = self.origin = None
         changes.source = self
         return changes
 
@@ -354,6 +382,8 @@ cdef class TransactionChanges:
                 return message
             if tag in (c"C", c"P"):
                 source.end = message
+            elif tag == c"O":
+                source.origin = message
         raise StopIteration
 
 

@@ -11,8 +11,5 @@ cdef class ValueType:
 
 cdef class Types:
     cdef object pure            # the pure twin's registry
-    cdef object overrides
     cdef dict known             # by OID
-    cdef ValueType as_sent      # the type of all columns where values are not wanted, or None
-    cdef bint is_plain(self, object oid)
     cdef ValueType get(self, object oid)

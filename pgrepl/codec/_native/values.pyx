@@ -385,7 +385,7 @@ cdef class Scalar(ValueType):
         return ValueType.from_binary(self, bytes, size) if value is NOT_READ else value
 
 
-cdef dict scalars = {}              # by OID: what makes a Scalar of it
+cdef dict scalars = {}              # by OID: the types of PostgreSQL's own that are read here
 
 
 cdef int add(int oid, Reader read_text, Reader read_binary) except -1:
@@ -424,14 +424,25 @@ add(3220, text_lsn, binary_lsn)
 add(3802, text_str, binary_jsonb)
 add(5069, text_unsigned, binary_unsigned8)          # xid8
 
-cdef Scalar SENT = Scalar(plain.lookup(0))
-SENT.read_text = text_str
-SENT.read_binary = binary_bytes
-
-cdef dict scalar_oids = {scalar.name: oid for oid, scalar in scalars.items()}
+# What is nobody's: the server's text, and the bytes of a binary value.
+add(0, text_str, binary_bytes)
 
 cdef enum:
     MAX_KNOWN = 10000
+
+
+cdef ValueType made(pure):
+    # Returns a type that is read here where that does the same as the pure twin's.
+    cdef Scalar model = scalars.get(pure.like)
+    cdef Scalar scalar
+    if model is None:
+        return ValueType(pure)
+    if pure.oid == model.oid:
+        return model
+    scalar = Scalar(pure)
+    scalar.read_text = model.read_text
+    scalar.read_binary = model.read_binary
+    return scalar
 
 
 @cython.final
@@ -439,15 +450,8 @@ cdef class Types:
     """The types that a decoder knows; see `pgrepl.codec.abc.Types`."""
 
     def __init__(self, overrides=None, typed=True):
-        self.overrides = dict(overrides or {})
-        self.pure = PureTypes(self.overrides, typed)
-        self.as_sent = None if typed else SENT
-        self.known = {oid: scalar for oid, scalar in scalars.items() if self.is_plain(oid)}
-
-    cdef bint is_plain(self, object oid):
-        # Whether a type of PostgreSQL's own is decoded as it always is.
-        name = scalars[oid].name
-        return self.overrides.keys().isdisjoint((oid, name, f"pg_catalog.{name}"))
+        self.pure = PureTypes(overrides, typed)
+        self.known = {}
 
     def lookup(self, oid):
         """Return the type of an OID; of an unknown one the text is `str`, the binary `bytes`."""
@@ -456,21 +460,19 @@ cdef class Types:
     def describe(self, oid, schema, name):
         """Take in what a Type message says: a user's type, or for a domain what it is over."""
         self.pure.describe(oid, schema, name)
-        # What was made from the old descriptions is made anew: an array may now know its elements.
-        self.known = {
-            known: kept for known, kept in self.known.items()
-            if known != oid and isinstance(kept, Scalar)
-        }
-        base = scalar_oids.get(name) if schema == "pg_catalog" else None
-        if base in self.known and self.overrides.keys().isdisjoint((oid, f"{schema}.{name}", name)):
-            self.known[oid] = self.known[base]
+        self.known = {}     # an array may now know its elements
+
+    def define(self, definitions):
+        """Take in what the catalogue says of types: see `pgrepl.typedefs`."""
+        try:
+            self.pure.define(definitions)
+        finally:
+            self.known = {}
 
     cdef ValueType get(self, object oid):
-        if self.as_sent is not None:
-            return self.as_sent
         found = self.known.get(oid)
         if found is None:
-            found = ValueType(self.pure.lookup(oid))
+            found = made(self.pure.lookup(oid))
             # An OID that nobody described may come out of a value, and there is no end of those.
             if len(self.known) < MAX_KNOWN:
                 self.known[oid] = found

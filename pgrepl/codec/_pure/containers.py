@@ -11,18 +11,20 @@ Source: PostgreSQL documentation, "Arrays", "Range Types", "Composite Types", "h
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import re
+import string
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
-from ...values import Array, Range
+from ...values import Array, Range, composite_class
 from .fields import Fields
 
-__all__ = ["MAX_DEPTH", "ArrayForm", "MultirangeForm", "Part", "RangeForm", "RecordForm"]
-__all__ += ["hstore_binary", "hstore_text"]
+__all__ = ["MAX_DEPTH", "ArrayForm", "CompositeForm", "MultirangeForm", "Part", "RangeForm"]
+__all__ += ["RecordForm", "hstore_binary", "hstore_text", "shown"]
 
 MAX_DEPTH = 32
 """How many containers may stand inside of each other in a binary value."""
@@ -53,6 +55,11 @@ def _check_depth(name: str, depth: int) -> None:
         )
 
 
+def shown(name: str) -> str:
+    """Return a type's name for a message."""
+    return name if name.isprintable() else ascii(name)
+
+
 class _Malformed(Exception):
     """The text is not one that the server writes."""
 
@@ -64,29 +71,36 @@ _BOUND = re.compile(rb"\[(-?[0-9]+):(-?[0-9]+)\]")
 _UNESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 
 
+# What a type may have for a delimiter without making its arrays ambiguous.
+_DELIMITERS: Final = frozenset(string.punctuation) - set('{}"\\')
+
+
+@functools.cache  # of at most as many patterns as there are delimiters
 def _tokens(delimiter: str) -> re.Pattern[bytes]:
     """Return what an array is made of: quoted elements, bare ones, and single marks."""
-    bare = rf"[^{{}}\"\\\s{delimiter}]++"
-    return re.compile(rf'"((?:[^"\\]++|\\.)*+)"|({bare})|([{{}}{delimiter}])'.encode(), re.DOTALL)
-
-
-_TOKENS: Final = {delimiter: _tokens(delimiter.decode()) for delimiter in (b",", b";")}
+    mark = re.escape(delimiter)
+    bare = rf"[^{{}}\"\\\s{mark}]++"
+    return re.compile(rf'"((?:[^"\\]++|\\.)*+)"|({bare})|([{{}}{mark}])'.encode(), re.DOTALL)
 
 
 class ArrayForm:
     """An array of one type of elements.
 
     The binary form names the type of the elements; `element_of` tells which that is here, and may
-    refuse another one than expected with a `ValueError`.
+    refuse another one than expected with a `ValueError`. With a delimiter that cannot be told from
+    what is around it, text is left as it came.
     """
 
-    def __init__(self, element: Part, delimiter: bytes, element_of: Callable[[int], Part]) -> None:
+    def __init__(self, element: Part, delimiter: str, element_of: Callable[[int], Part]) -> None:
         self._element = element
-        self._delimiter = delimiter
+        self._tokens = _tokens(delimiter) if delimiter in _DELIMITERS else None
+        self._delimiter = delimiter.encode() if self._tokens else b""
         self._element_of = element_of
-        self._name = f"{element.name if element.name.isprintable() else ascii(element.name)}[]"
+        self._name = f"{shown(element.name)}[]"
 
     def text(self, data: bytes) -> Any:
+        if self._tokens is None:
+            return data.decode()
         decode = self._element.text
         if _SIMPLE_ARRAY.fullmatch(data):
             items = data[1:-1].split(self._delimiter)
@@ -94,14 +108,15 @@ class ArrayForm:
                 return data.decode()
             return Array([None if item == b"NULL" else decode(item) for item in items])
         try:
-            return self._general(data)
+            return self._general(data, self._tokens)
         except _Malformed:
             return data.decode()
 
-    def _general(self, data: bytes) -> Array:
+    def _general(self, data: bytes, tokens: re.Pattern[bytes]) -> Array:
         """Read text with bounds, quotes or braces inside."""
         prefix = _BOUNDS.match(data)
-        elements, sizes = self._nested(data, prefix.end() if prefix else 0)
+        events = self._events(data, prefix.end() if prefix else 0, tokens)
+        elements, sizes = self._nested(data, events)
         if prefix is None:
             return Array(elements, (1,) * len(sizes))
         bounds = [(int(low), int(high)) for low, high in _BOUND.findall(prefix[1])]
@@ -109,12 +124,14 @@ class ArrayForm:
             raise _Malformed
         return Array(elements, tuple(low for low, _ in bounds))
 
-    def _nested(self, data: bytes, at: int) -> tuple[list[Any], list[int]]:
+    def _nested(
+        self, data: bytes, events: Iterator[tuple[bytes, Any]]
+    ) -> tuple[list[Any], list[int]]:
         """Read nested braces; returns the elements and the size of each dimension."""
         opened: list[list[Any]] = []  # the lists that are not closed yet, outermost first
         sizes: dict[int, int] = {}  # by depth
         leaf_depth = 0
-        for kind, value in self._events(data, at):
+        for kind, value in events:
             if kind == b"{":
                 if leaf_depth and len(opened) >= leaf_depth or len(opened) >= _MAX_DIMENSIONS:
                     raise _Malformed
@@ -135,13 +152,15 @@ class ArrayForm:
             raise _Malformed
         return closed, [sizes[depth] for depth in range(1, leaf_depth + 1)]
 
-    def _events(self, data: bytes, at: int) -> Iterator[tuple[bytes, Any]]:
+    def _events(
+        self, data: bytes, at: int, tokens: re.Pattern[bytes]
+    ) -> Iterator[tuple[bytes, Any]]:
         """Yield braces and elements, having checked that delimiters stand between them.
 
         Ends behind the brace that closes the first one, which is the end of the text.
         """
         decode, delimiter = self._element.text, self._delimiter
-        match = _TOKENS[delimiter].match
+        match = tokens.match
         depth, expect_item = 0, True
         while (token := match(data, at)) is not None:
             quoted, bare, mark = token.groups()
@@ -207,7 +226,12 @@ _QUOTED_OR_BARE = rb'(?:"((?:[^"\\]++|""|\\.)*+)"|([^"\\,()\[\]\s]*+))'
 _RANGE = re.compile(
     rb"([\[(])" + _QUOTED_OR_BARE + rb"," + _QUOTED_OR_BARE + rb"([\])])", re.DOTALL
 )
-_UNDOUBLE = re.compile(rb'""|\\.', re.DOTALL)
+_DOUBLED = re.compile(rb'""|\\.', re.DOTALL)
+
+
+def _undoubled(quoted: bytes) -> bytes:
+    return _DOUBLED.sub(lambda found: found[0][1:], quoted)
+
 
 _EMPTY, _LOWER_INC, _UPPER_INC, _LOWER_INF, _UPPER_INF = 1, 2, 4, 8, 16
 
@@ -216,21 +240,15 @@ class RangeForm:
     """A range over one type of bounds."""
 
     def __init__(self, name: str, bound: Part) -> None:
-        self._name = name
+        self._name = shown(name)
         self._bound = bound
 
     def text(self, data: bytes) -> Any:
         if data == b"empty":
             return Range(empty=True)
         match = _RANGE.fullmatch(data)
-        return self._range(match) if match else data.decode()
-
-    def matched(self, data: bytes, at: int) -> tuple[Range, int] | None:
-        """Return the range that stands at an offset, and where it ends; None for no range."""
-        match = _RANGE.match(data, at)
-        return (self._range(match), match.end()) if match else None
-
-    def _range(self, match: re.Match[bytes]) -> Range:
+        if match is None:
+            return data.decode()
         left, quoted_lower, bare_lower, quoted_upper, bare_upper, right = match.groups()
         lower = self._text_bound(quoted_lower, bare_lower)
         upper = self._text_bound(quoted_upper, bare_upper)
@@ -238,7 +256,7 @@ class RangeForm:
 
     def _text_bound(self, quoted: bytes | None, bare: bytes | None) -> Any:
         if quoted is not None:
-            return self._bound.text(_UNDOUBLE.sub(lambda m: m[0][1:], quoted))
+            return self._bound.text(_undoubled(quoted))
         return self._bound.text(bare) if bare else None
 
     def binary(self, data: bytes, depth: int) -> Range:
@@ -266,8 +284,8 @@ class RangeForm:
 class MultirangeForm:
     """A multirange: its ranges, as a tuple."""
 
-    def __init__(self, name: str, ranges: RangeForm) -> None:
-        self._name = name
+    def __init__(self, name: str, ranges: Part) -> None:
+        self._name = shown(name)
         self._ranges = ranges
 
     def text(self, data: bytes) -> Any:
@@ -278,43 +296,123 @@ class MultirangeForm:
         for separator in itertools.chain([b"{"], itertools.repeat(b",")):
             if data[at : at + 1] != separator:
                 break
-            found = self._ranges.matched(data, at + 1)
+            found = _RANGE.match(data, at + 1)
             if found is None:
                 break
             ranges.append(found[0])
-            at = found[1]
-        return tuple(ranges) if ranges and data[at:] == b"}" else data.decode()
+            at = found.end()
+        if not ranges or data[at:] != b"}":
+            return data.decode()
+        return tuple(map(self._ranges.text, ranges))
 
-    def binary(self, data: bytes, depth: int) -> tuple[Range, ...]:
+    def binary(self, data: bytes, depth: int) -> tuple[Any, ...]:
         _check_depth(self._name, depth)
         fields = Fields(self._name, data)
-        ranges: list[Range] = []
+        ranges: list[Any] = []
         for _ in range(fields.count(5, "ranges")):
             value = fields.value()
             if value is None:
                 raise fields.error("a range", "NULL")
-            ranges.append(self._ranges.binary(value, depth + 1))
+            ranges.append(self._ranges.binary_at(value, depth + 1))
         fields.finish()
         return tuple(ranges)
 
 
 class RecordForm:
-    """A composite. Its text does not tell the types of its fields, and stays as it is."""
+    """A composite of which nothing is known. Its text, which does not tell types, stays as it is.
 
-    def __init__(self, field_of: Callable[[int], Part]) -> None:
+    A binary one names the types of its fields, and `field_of` tells what those are here.
+    """
+
+    def __init__(self, field_of: Callable[[int], Part], name: str = "record") -> None:
         self._field_of = field_of
+        self._name = shown(name)
 
     def binary(self, data: bytes, depth: int) -> tuple[Any, ...]:
         """Return the fields, each decoded as the type that the value names for it."""
-        _check_depth("record", depth)
-        fields = Fields("record", data)
-        values: list[Any] = []
+        oids, values = self._fields(data, depth)
+        return self._decoded(map(self._field_of, oids), values, depth)
+
+    def _fields(self, data: bytes, depth: int) -> tuple[list[int], list[bytes | None]]:
+        """Return the types and the bytes of the fields."""
+        _check_depth(self._name, depth)
+        fields = Fields(self._name, data)
+        oids: list[int] = []
+        values: list[bytes | None] = []
         for _ in range(fields.count(8, "fields")):
-            part = self._field_of(fields.take(_U32)[0])
-            value = fields.value()
-            values.append(None if value is None else part.binary_at(value, depth + 1))
+            oids.append(fields.take(_U32)[0])
+            values.append(fields.value())
         fields.finish()
-        return tuple(values)
+        return oids, values
+
+    @staticmethod
+    def _decoded(
+        parts: Iterable[Part], values: Iterable[bytes | None], depth: int
+    ) -> tuple[Any, ...]:
+        return tuple(
+            [
+                None if value is None else part.binary_at(value, depth + 1)
+                for part, value in zip(parts, values, strict=True)
+            ]
+        )
+
+
+# A field: in quotes, with `"` and `\` doubled; bare; or NULL, which is nothing. What follows it.
+_FIELD = re.compile(rb'(?:"((?:[^"\\]++|""|\\.)*+)"|([^"\\,()\s]*+))([,)])', re.DOTALL)
+
+
+class CompositeForm(RecordForm):
+    """A composite with known fields: a named tuple.
+
+    A value that has other fields was made before or after DDL that the definition does not know.
+    Its text is left as it came, and from binary it is a plain tuple of what it has.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        fields: Sequence[tuple[str, int]],
+        parts: Sequence[Part],
+        field_of: Callable[[int], Part],
+    ) -> None:
+        super().__init__(field_of, name)
+        self._oids = [oid for _, oid in fields]
+        self._parts = parts
+        made = composite_class(name, tuple(field for field, _ in fields))
+        self._new = functools.partial(tuple.__new__, made)
+
+    def text(self, data: bytes) -> Any:
+        if data == b"()" and not self._oids:
+            return self._new(())
+        sent = self._sent_fields(data)
+        if sent is None:
+            return data.decode()
+        return self._new(
+            [
+                None if field is None else part.text(field)
+                for part, field in zip(self._parts, sent, strict=True)
+            ]
+        )
+
+    def _sent_fields(self, data: bytes) -> list[bytes | None] | None:
+        """Return the text of each field; None where the value has others than it should."""
+        sent: list[bytes | None] = []
+        at = 1
+        mark = b"," if data[:1] == b"(" else b""
+        while mark == b",":
+            found = _FIELD.match(data, at)
+            if found is None or len(sent) == len(self._oids):
+                return None
+            quoted, bare, mark = found.groups()
+            sent.append(bare or None if quoted is None else _undoubled(quoted))
+            at = found.end()
+        return sent if at == len(data) and len(sent) == len(self._oids) else None
+
+    def binary(self, data: bytes, depth: int) -> tuple[Any, ...]:
+        oids, values = self._fields(data, depth)
+        if oids == self._oids:
+            return self._new(self._decoded(self._parts, values, depth))
+        return self._decoded(map(self._field_of, oids), values, depth)
 
 
 _PAIR = re.compile(

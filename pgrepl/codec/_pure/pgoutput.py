@@ -9,7 +9,7 @@ Source: PostgreSQL documentation, "Logical Replication Message Formats".
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from functools import partial
 from typing import Any, Final, NamedTuple, final
@@ -39,6 +39,7 @@ from ...messages import (
     Type,
     Update,
 )
+from ...typedefs import TypeDefinition
 from ..dialect import Dialect
 from ..faults import Fault, fault_error
 from ..relations import Relations
@@ -74,7 +75,8 @@ class Decoder:
         "_relations",
         "_transaction",
         "_types",
-        "_whole",
+        "_ordered",
+        "delivered",
     )
 
     def __init__(
@@ -89,8 +91,9 @@ class Decoder:
         self._types = Types(types, typed)
         self._relations: Relations[Layout] = Relations()
         self._block: int | None = None  # the transaction whose stream block is open
-        self._transaction = 0  # the tag that began the one that is open, where order is looked at
-        self._whole = self._in_order if ordered else None
+        self._transaction = 0  # the tag that began the one that is open
+        self._ordered = ordered
+        self.delivered = 0
         self._lsn: int | None = None  # of the message that is being decoded
         self._failed: Callable[[], ProtocolError] | None = None
 
@@ -125,7 +128,7 @@ class Decoder:
         version = self._dialect.proto_version
         if rule is None or version < rule.since:
             raise Flaw(Fault.LOGICAL_TAG, data[0], 0, version, data[0], "")
-        cursor = Cursor(data, self._whole)
+        cursor = Cursor(data, self._advance)
         if self._block is None:
             if not rule.outside:
                 raise cursor.flaw(Fault.STREAM_CLOSED, 0)
@@ -135,10 +138,31 @@ class Decoder:
             cursor.xid = cursor.one(_U32)
         return rule.read(self, cursor)
 
-    def _in_order(self, cursor: Cursor) -> None:
-        """See that transactions begin and end as they should; called for a whole message."""
+    def define(self, definitions: Iterable[TypeDefinition]) -> None:
+        """Take in what the catalogue says of types; see `pgrepl.codec.abc.Types`."""
+        self._types.define(definitions)
+
+    @property
+    def is_between(self) -> bool:
+        """Whether no transaction is open, and no stream block."""
+        return not self._transaction and self._block is None
+
+    def _end(self, position: int) -> None:
+        self.delivered = max(self.delivered, position)
+
+    def _advance(self, cursor: Cursor) -> None:
+        """Take note of what begins or ends with a whole message, which may be out of order."""
         tag = cursor.data[0]
-        order, begun = _RULES[tag].order, self._transaction
+        order = _RULES[tag].order
+        if self._ordered:
+            self._check_order(cursor, tag, order)
+        if order is _Order.BEGINS:
+            self._transaction = tag
+        elif order is _Order.ENDS:
+            self._transaction = 0
+
+    def _check_order(self, cursor: Cursor, tag: int, order: _Order) -> None:
+        begun = self._transaction
         if self._block is not None:
             return  # a block holds part of another transaction
         if (order in (_Order.WITHIN, _Order.ENDS) or cursor.transactional) and not begun:
@@ -148,10 +172,6 @@ class Decoder:
             or (order is _Order.ENDS and begun != _BEGUN_BY[tag])
         ):
             raise cursor.flaw(Fault.TRANSACTION_OPEN, 0, 0, begun)
-        if order is _Order.BEGINS:
-            self._transaction = tag
-        elif order is _Order.ENDS:
-            self._transaction = 0
 
     def _begin(self, cursor: Cursor) -> Begin:
         final_lsn, commit_time, xid = cursor.take(_BEGIN)
@@ -162,6 +182,7 @@ class Decoder:
         cursor.flags(known=0)
         commit_lsn, end_lsn, commit_time = cursor.take(_COMMIT)
         cursor.finish()
+        self._end(end_lsn)
         return Commit(Lsn(commit_lsn), Lsn(end_lsn), commit_time)
 
     def _origin(self, cursor: Cursor) -> Origin:
@@ -252,6 +273,8 @@ class Decoder:
         start, stop = cursor.span(cursor.count(I32))
         cursor.finish()
         content = cursor.data[start:stop]
+        if not transactional:
+            self._end(lsn)
         text = cursor.text(prefix, "the prefix")
         return Message(transactional, Lsn(lsn), text, content, cursor.xid)
 
@@ -290,23 +313,29 @@ class Decoder:
 
     def _prepare(self, cursor: Cursor) -> Prepare:
         cursor.flags(known=0)
-        return Prepare(*_prepared(cursor))
+        return Prepare(*self._ended(cursor))
 
     def _commit_prepared(self, cursor: Cursor) -> CommitPrepared:
         cursor.flags(known=0)
-        return CommitPrepared(*_prepared(cursor))
+        return CommitPrepared(*self._ended(cursor))
 
     def _rollback_prepared(self, cursor: Cursor) -> RollbackPrepared:
         cursor.flags(known=0)
         prepare_end, end, prepare_time, time, xid = cursor.take(_ROLLBACK_PREPARED)
         gid = _gid(cursor)
+        self._end(end)
         return RollbackPrepared(Lsn(prepare_end), Lsn(end), prepare_time, time, xid, gid)
 
     def _stream_prepare(self, cursor: Cursor) -> StreamPrepare:
         cursor.flags(known=0)
-        prepare = StreamPrepare(*_prepared(cursor))
+        prepare = StreamPrepare(*self._ended(cursor))
         self._relations.settle(prepare.xid)
         return prepare
+
+    def _ended(self, cursor: Cursor) -> tuple[Lsn, Lsn, int, int, str]:
+        prepared = _prepared(cursor)
+        self._end(prepared[1])
+        return prepared
 
     def _described(self, cursor: Cursor, oid: int, offset: int) -> Layout:
         relations = self._relations
@@ -344,13 +373,14 @@ class Decoder:
 class Changes:
     """The decoded messages of a batch; see `pgrepl.codec.abc.Changes`."""
 
-    __slots__ = ("_decoder", "_next", "_payloads", "end")
+    __slots__ = ("_decoder", "_next", "_payloads", "end", "origin")
 
     def __init__(self, decoder: Decoder, payloads: list[XLogData]) -> None:
         self._decoder = decoder
         self._payloads = payloads
         self._next = 0
         self.end: LogicalMessage | None = None
+        self.origin: Origin | None = None
 
     def __iter__(self) -> Changes:
         return self
@@ -369,13 +399,15 @@ class Changes:
 
     def of_transaction(self) -> Iterator[LogicalMessage]:
         """Iterate over the changes of the transaction that is open."""
-        self.end = None
+        self.end = self.origin = None
         while self.end is None and self._next < len(self._payloads):
             message = next(self)
             if isinstance(message, Insert | Update | Delete | Truncate | Message):
                 yield message
             elif isinstance(message, Commit | Prepare):
                 self.end = message
+            elif isinstance(message, Origin):
+                self.origin = message
 
 
 class _Order(Enum):

@@ -1,0 +1,146 @@
+"""What a logical stream owes the server, and when: positions, answers, signs of life.
+
+Bytes do not come here, and no clock is read: a driver tells what it received, when its application
+waits and what that acknowledged, asks what to send, and passes the time in seconds of any clock
+that never goes back. So the same state serves a thread, an event loop and a test.
+
+The times:
+
+status
+    At the latest `interval` seconds after the last one; at once where the server asks for it. What
+    is new goes out as soon as the application waits for more, and within `_BUSY_DELAY` while it
+    does not, but never more often than every `_GAP`.
+silence
+    Counted only while somebody waits, since what nobody reads is no silence of the server's. After
+    half of `receive_timeout` the server is asked for a reply, after the whole the peer is dead.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from ..codec.abc import Codec, WalBatch
+from ..errors import ConnectionFailed
+from .positions import Positions, Report
+
+__all__ = ["Session"]
+
+_GAP: Final = 0.001
+_BUSY_DELAY: Final = 0.05
+
+
+class Session:
+    """The clockwork of one stream. Not safe for threads: the driver has a lock."""
+
+    def __init__(
+        self,
+        codec: Codec,
+        positions: Positions,
+        *,
+        interval: float,
+        receive_timeout: float | None,
+        now: float,
+    ) -> None:
+        """`interval`: between two reports; `receive_timeout` None: no silence is too long."""
+        self.positions: Final = positions
+        self.interval: Final = interval
+        self.receive_timeout: Final = receive_timeout
+        self.statuses = 0
+        self._codec = codec
+        self._sent_at = now
+        self._news_at = math.inf  # when what is new is to be reported
+        self._must_answer = False  # the server wants a status
+        self._must_ask = False  # we want an answer to ours
+        self._asked = False
+        self._heard_at = now
+        self._waits = False
+
+    # What the driver tells
+
+    def wait_begins(self, now: float, idle: bool) -> None:
+        """The application has been given all that was received, and waits for more.
+
+        `idle`: no transaction is open.
+        """
+        if not self._waits:
+            self._waits = True
+            self._heard_at = max(self._heard_at, now)
+            self._asked = self._must_ask = False
+        if idle:
+            self.positions.settle()
+        if self._news_at < math.inf or self.positions.peek() != self.positions.last:
+            self._news_at = min(self._news_at, now)
+
+    def wait_ends(self) -> None:
+        """The application is busy with something else, or with what it has been given."""
+        self._waits = False
+
+    def received(self, batch: WalBatch, now: float) -> None:
+        """Something has come. Its positions are known already, see `WalStream`."""
+        self._heard_at = now
+        self._asked = self._must_ask = False
+        if batch.reply_requested:
+            self._must_answer = True
+
+    def delivered(self, position: int) -> None:
+        """The application has been given everything up to the end of a transaction."""
+        self.positions.deliver(position)
+
+    def acknowledge(
+        self, position: int, now: float, written: bool, flushed: bool, applied: bool
+    ) -> None:
+        """The application has acknowledged everything up to a position."""
+        if self.positions.acknowledge(position, written, flushed, applied):
+            self._news_at = min(self._news_at, now if self._waits else now + _BUSY_DELAY)
+
+    def silence(self, now: float) -> None:
+        """Nothing came while somebody waited. Raises `ConnectionFailed` if that is too long."""
+        timeout = self.receive_timeout
+        if timeout is None or not self._waits:
+            return
+        silent = now - self._heard_at
+        if silent >= timeout:
+            raise ConnectionFailed(
+                f"nothing came from the server within {timeout:g} s (receive_timeout), not even an "
+                "answer to a request for one; the server or the network in between is gone: "
+                "connect again, and go on after the last acknowledged transaction"
+            )
+        if silent >= timeout / 2 and not self._asked:
+            self._asked = self._must_ask = True
+
+    # What the driver asks
+
+    @property
+    def due_at(self) -> float:
+        """When a status is to be sent; not after all of time, since there is an interval."""
+        if self._must_answer or self._must_ask:
+            return -math.inf
+        return min(self._sent_at + self.interval, max(self._news_at, self._sent_at + _GAP))
+
+    @property
+    def silent_at(self) -> float:
+        """When to call `silence`, if nothing comes until then."""
+        if self.receive_timeout is None:
+            return math.inf
+        return self._heard_at + self.receive_timeout / (1 if self._asked else 2)
+
+    def data_to_send(self, now: float, timestamp: int, final: bool = False) -> bytes | None:
+        """Return the status message that is due, or None.
+
+        `timestamp` in microseconds since 2000-01-01 UTC; a `final` one is always due.
+        """
+        if not final and now < self.due_at:
+            return None
+        report = self.positions.due()
+        ask = self._must_ask
+        self._must_answer = self._must_ask = False
+        self._news_at = math.inf
+        self._sent_at = now
+        self.statuses += 1
+        return self._codec.standby_status(*report, timestamp, ask)
+
+    @property
+    def reported(self) -> Report:
+        """The positions of the last report."""
+        return self.positions.last

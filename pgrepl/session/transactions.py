@@ -1,0 +1,207 @@
+"""Decoded messages put together into transactions, in commit order, batch by batch.
+
+The driver feeds the decoded batches and asks for the next transaction, then for its changes as far
+as they are at hand; None, or the end of an iterator, says that another batch is needed. So nothing
+of a transaction is collected here, however large it is, and no code runs for each change.
+
+What is held against the rules: a transaction ends with the commit that its beginning announced, and
+commits come in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
+
+from ..codec.abc import Changes
+from ..errors import DecodeError
+from ..lsn import Lsn, encode_lsn
+from ..messages import (
+    Begin,
+    BeginPrepare,
+    Commit,
+    CommitPrepared,
+    LogicalMessage,
+    Message,
+    Origin,
+    Prepare,
+    RollbackPrepared,
+    to_datetime,
+)
+
+__all__ = ["BaseTransaction", "Kind", "Transactions"]
+
+Kind: TypeAlias = Literal["commit", "prepare", "commit prepared", "rollback prepared", "message"]
+
+
+class BaseTransaction:
+    """What the server says of a transaction; how to get at its changes is the driver's to add.
+
+    `kind`: ``commit``, a committed transaction. With two-phase decoding also ``prepare``, one that
+    is prepared, whose outcome comes later by its `gid`, and ``commit prepared`` and ``rollback
+    prepared``, that outcome, without changes. ``message``: a logical message that belongs to no
+    transaction.
+
+    `commit_lsn`, `commit_time` (microseconds since 2000-01-01 UTC): of the commit, or of what
+    `kind` says; None for a message. `end_lsn`: by which it is acknowledged; None until the changes
+    have been read to their end. `xid` and `origin` None where there is none.
+    """
+
+    __slots__ = (
+        "_at_hand",
+        "commit_lsn",
+        "commit_time",
+        "end_lsn",
+        "gid",
+        "kind",
+        "origin",
+        "xid",
+    )
+
+    def __init__(
+        self,
+        kind: Kind,
+        xid: int | None,
+        commit_lsn: Lsn | None,
+        commit_time: int | None,
+        end_lsn: Lsn | None = None,
+        gid: str | None = None,
+    ) -> None:
+        self.kind: Final = kind
+        self.xid: Final = xid
+        self.commit_lsn: Final = commit_lsn
+        self.commit_time: Final = commit_time
+        self.end_lsn = end_lsn
+        self.gid: Final = gid
+        self.origin: Origin | None = None
+        self._at_hand: Iterator[Any] | None = None  # changes that came before
+
+    @property
+    def commit_datetime(self) -> Any:
+        """`commit_time` as an aware `datetime`, or None."""
+        return None if self.commit_time is None else to_datetime(self.commit_time)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it has been read, so that it can be acknowledged."""
+        return self.end_lsn is not None and self._at_hand is None
+
+    def __repr__(self) -> str:
+        lsn = "" if self.commit_lsn is None else f" commit_lsn={self.commit_lsn}"
+        gid = "" if self.gid is None else f" gid={self.gid!r}"
+        whole = "" if self.is_whole else ", not read to its end"
+        return f"<Transaction {self.kind} xid={self.xid}{lsn}{gid}{whole}>"
+
+
+T = TypeVar("T", bound=BaseTransaction)
+
+
+class Transactions(Generic[T]):
+    """Makes transactions, of the driver's class, from decoded batches."""
+
+    def __init__(self, make: Callable[..., T]) -> None:
+        self._make = make
+        self._changes: Changes | None = None
+        self._open: T | None = None
+        self._last_end = 0
+
+    @property
+    def open(self) -> T | None:
+        """The transaction whose changes are being read."""
+        return self._open
+
+    def feed(self, changes: Changes) -> None:
+        """Go on with another batch; the one before must be used up."""
+        self._changes = changes
+
+    def next(self) -> T | None:
+        """Begin the next transaction; None: another batch is needed.
+
+        The one before must be whole. Raises `DecodeError`.
+        """
+        for message in self._changes or ():
+            made = self._begun(message)
+            if made is not None:
+                self._open = made
+                self._take_origin(made)
+                return made
+        return None
+
+    def _take_origin(self, transaction: T) -> None:
+        # It comes right behind the beginning. In another batch: `at_hand` finds it.
+        changes = self._changes
+        if changes is not None and changes.peek() == "O":
+            origin = next(changes)
+            assert isinstance(origin, Origin)
+            transaction.origin = origin
+
+    def _begun(self, message: LogicalMessage) -> T | None:
+        if isinstance(message, Begin):
+            return self._make("commit", message.xid, message.final_lsn, message.commit_time)
+        if isinstance(message, BeginPrepare):
+            lsn, time, gid = message.prepare_lsn, message.prepare_time, message.gid
+            return self._make("prepare", message.xid, lsn, time, gid=gid)
+        if isinstance(message, CommitPrepared):
+            self._in_order(message.commit_lsn, message.end_lsn)
+            return self._make(
+                "commit prepared",
+                message.xid,
+                message.commit_lsn,
+                message.commit_time,
+                message.end_lsn,
+                message.gid,
+            )
+        if isinstance(message, RollbackPrepared):
+            end = message.rollback_end_lsn
+            self._in_order(end, end)
+            return self._make(
+                "rollback prepared", message.xid, None, message.rollback_time, end, message.gid
+            )
+        if isinstance(message, Message):
+            made = self._make("message", None, None, None, message.lsn)
+            made._at_hand = iter((message,))
+            return made
+        return None
+
+    def at_hand(self) -> Iterator[Any]:
+        """Iterate over the changes of the open transaction, as far as they have come.
+
+        Afterwards the transaction is whole, or another batch is needed. Raises `DecodeError`.
+        """
+        transaction = self._open
+        if transaction is None:
+            return
+        if transaction._at_hand is not None:
+            yield from transaction._at_hand
+            transaction._at_hand = None
+        elif transaction.end_lsn is None and self._changes is not None:
+            changes = self._changes
+            yield from changes.of_transaction()
+            transaction.origin = changes.origin or transaction.origin
+            if changes.end is not None:
+                self._complete(transaction, changes.end)
+
+    def _complete(self, transaction: T, end: LogicalMessage) -> None:
+        if isinstance(end, Commit):
+            lsn, tag = end.commit_lsn, b"C"
+        else:
+            assert isinstance(end, Prepare)
+            lsn, tag = end.prepare_lsn, b"P"
+        if lsn != transaction.commit_lsn:
+            raise DecodeError(
+                f"expected the transaction that was to end at {transaction.commit_lsn} to do so, "
+                f"got its end at {encode_lsn(lsn)}",
+                tag=tag,
+                lsn=lsn,
+            )
+        self._in_order(lsn, end.end_lsn)
+        transaction.end_lsn = end.end_lsn
+
+    def _in_order(self, lsn: Lsn, end_lsn: Lsn) -> None:
+        if end_lsn < self._last_end or end_lsn < lsn:
+            raise DecodeError(
+                "expected transactions in the order of their commits, got one that ends at "
+                f"{end_lsn} after one that ended at {encode_lsn(self._last_end)}",
+                lsn=lsn,
+            )
+        self._last_end = end_lsn

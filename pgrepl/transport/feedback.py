@@ -1,0 +1,116 @@
+"""Feedback that does not depend on the consumer: a thread that sends a stream's statuses.
+
+However long a consumer works on what it was given, the server hears from this side in time; else it
+would take the connection for dead. The thread reads nothing, so a slow consumer still pushes back
+to the server's socket.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+from typing import Final
+
+from ..codec.abc import WalBatch
+from ..errors import Error
+from ..session.session import Session
+from .blocking import BlockingTransport
+from .clock import Deadline, now_microseconds
+
+__all__ = ["Feedback"]
+
+_SEND_TIMEOUT: Final = 5.0
+
+
+class Feedback:
+    """A session, its lock, and the thread that sends what it owes the server.
+
+    Every method is safe to call from any thread.
+    """
+
+    def __init__(self, session: Session, transport: BlockingTransport, name: str) -> None:
+        self._session = session
+        self._transport = transport
+        self._changed = threading.Condition(threading.Lock())
+        self._wakes_at = math.inf
+        self._stopped = False
+        self._thread = threading.Thread(
+            target=self._run, name=f"pgrepl feedback for slot {name}", daemon=True
+        )
+        self._thread.start()
+
+    def acknowledge(
+        self, delivered: int, position: int, written: bool, flushed: bool, applied: bool
+    ) -> None:
+        """Take an acknowledgement. Waits for nobody."""
+        with self._changed:
+            self._session.delivered(delivered)
+            self._session.acknowledge(position, time.monotonic(), written, flushed, applied)
+            if self._session.due_at < self._wakes_at:
+                self._changed.notify()
+
+    def wait_begins(self, delivered: int, idle: bool) -> float | None:
+        """Send what is due before the application waits; return for how long at most it should."""
+        with self._changed:
+            self._session.delivered(delivered)
+            self._session.wait_begins(time.monotonic(), idle)
+        self.send()
+        silent_at = self._session.silent_at
+        return None if silent_at == math.inf else max(silent_at - time.monotonic(), 0.0)
+
+    def received(self, batch: WalBatch) -> None:
+        """Take note of what has come, and answer at once where the server asks for that."""
+        with self._changed:
+            self._session.received(batch, time.monotonic())
+        if batch.reply_requested:
+            self.send()
+
+    def wait_ends(self) -> None:
+        """Take note that the application is busy."""
+        self._session.wait_ends()
+
+    def silence(self) -> None:
+        """Take note that nothing came. Raises `ConnectionFailed` after too long a time of that."""
+        with self._changed:
+            self._session.silence(time.monotonic())
+
+    def send(self, final: bool = False, timeout: float = _SEND_TIMEOUT) -> None:
+        """Send the status that is due, if one is.
+
+        Raises `ConnectionFailed`. A server that does not take it in time finds it before the next.
+        """
+        with self._changed:
+            data = self._session.data_to_send(time.monotonic(), now_microseconds(), final)
+        if data is not None:
+            # Outside of the lock: it may wait, and whoever acknowledges must not.
+            with contextlib.suppress(TimeoutError):
+                self._transport.send(data, Deadline(timeout))
+
+    def stop(self) -> None:
+        """End the thread, and wait until it has ended."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while self._wait():
+            try:
+                self.send()
+            except Error:
+                # The one who reads finds the same, and what the server said before it.
+                return
+
+    def _wait(self) -> bool:
+        """Wait until a status is due; False: there will be none any more."""
+        with self._changed:
+            while not self._stopped:
+                self._wakes_at = self._session.due_at
+                left = self._wakes_at - time.monotonic()
+                if left <= 0:
+                    return True
+                self._changed.wait(left)
+            return False
