@@ -12,10 +12,14 @@ from .errors import (
     DecodeError,
     Error,
     ProtocolError,
+    PublicationNotFound,
     ServerError,
     ServerShutdown,
+    SlotGap,
     SlotInUse,
+    SlotInvalidated,
     SlotNotFound,
+    SystemMismatch,
     TLSError,
     UsageError,
 )
@@ -45,17 +49,20 @@ from .messages import (
 )
 from .protocol.query import Result
 from .protocol.replication import Slot, SystemIdentity
+from .stream import Batch, Change, Stats, Stream, Transaction
+from .token import ResumeToken
 from .values import Array, Interval, Range
 
 __version__ = _version("pgrepl")
 
 __all__ = [
-    "UNCHANGED",
     "Array",
     "AuthenticationError",
     "AuthenticationRejected",
+    "Batch",
     "Begin",
     "BeginPrepare",
+    "Change",
     "Column",
     "Commit",
     "CommitPrepared",
@@ -73,25 +80,34 @@ __all__ = [
     "Prepare",
     "PrimaryKeepalive",
     "ProtocolError",
+    "PublicationNotFound",
     "Range",
     "Relation",
     "Result",
+    "ResumeToken",
     "RollbackPrepared",
     "Row",
     "ServerError",
     "ServerShutdown",
     "Slot",
+    "SlotGap",
     "SlotInUse",
+    "SlotInvalidated",
     "SlotNotFound",
+    "Stats",
+    "Stream",
     "StreamAbort",
     "StreamCommit",
     "StreamPrepare",
     "StreamStart",
     "StreamStop",
     "SystemIdentity",
+    "SystemMismatch",
     "TLSError",
+    "Transaction",
     "Truncate",
     "Type",
+    "UNCHANGED",
     "Update",
     "UsageError",
     "WalBatch",

@@ -15,16 +15,19 @@ from .codec import PrimaryKeepalive, WalBatch, XLogData
 from .codec import codec as default_codec
 from .codec.abc import Codec
 from .errors import Error, ServerError, UsageError
+from .lsn import Lsn
 from .protocol import catalogue, replication
 from .protocol.backend import ServerState
 from .protocol.conversation import Conversation, Exchange
 from .protocol.frontend import TERMINATE
+from .protocol.preflight import preflight
 from .protocol.query import Result, drain, simple_query
 from .protocol.replication import Slot, SnapshotAction, SystemIdentity
 from .session.options import Origin, Streaming, StreamOptions
 from .session.session import Session
 from .session.wal_stream import StreamState, WalStream
 from .stream import Stream
+from .token import ResumeToken
 from .transport.blocking import BlockingTransport
 from .transport.clock import Deadline, monotonic, now_microseconds
 from .transport.connecting import open_connection
@@ -206,7 +209,7 @@ class Connection:
         slot: str,
         *,
         publications: Iterable[str],
-        start: int = 0,
+        start: int | ResumeToken | None = None,
         proto_version: int | None = None,
         streaming: Streaming = "off",
         two_phase: bool = False,
@@ -219,8 +222,10 @@ class Connection:
     ) -> Stream:
         """Stream the decoded changes of a slot that uses pgoutput.
 
-        `start`: a position up to which everything has been dealt with; 0 goes on after what the
-        slot has confirmed. `streaming`, `two_phase`, `binary`, `messages` and `origin` are
+        `start`: a position up to which everything has been dealt with, or better the token that
+        `Stream.token` gave, which also tells the system; None goes on after what the slot has
+        confirmed. What the server would skip without a word is an error before the first change.
+        `streaming`, `two_phase`, `binary`, `messages` and `origin` are
         pgoutput's options; `proto_version` is the lowest that has what they ask for, where it is
         not given. `types` says how to decode a type, by OID or name; see docs/types.md.
 
@@ -228,8 +233,10 @@ class Connection:
         wal_sender_timeout where that is less. After `receive_timeout` seconds of silence, None for
         any time, the connection has failed.
 
-        Raises `UsageError` for options that make no sense or that the server is too old for, and
-        what `start_streaming` raises.
+        Raises `UsageError` for options that make no sense or that the server is too old for,
+        `SlotNotFound`, `SlotInUse`, `SlotInvalidated`, `SlotGap` where the slot no longer has what
+        comes after `start`, `SystemMismatch`, `PublicationNotFound`, and what `start_streaming`
+        raises.
         """
         options = StreamOptions.of(
             publications,
@@ -244,8 +251,11 @@ class Connection:
         plugin_options = options.plugin_options(self.server_version)
         decoder = self._codec.Decoder(options.version, streaming, types, ordered=True)
         decoder.define(self._command(catalogue.read_types(self._state), None))
-        limit = self._command(replication.wal_sender_timeout(self._state), None)
-        self.start_streaming(replication.start_logical_command(slot, start, plugin_options))
+        checked = self._command(
+            preflight(self._state, slot, options.publications, _position(start)), None
+        )
+        limit = checked.wal_sender_timeout
+        self.start_streaming(replication.start_logical_command(slot, checked.start, plugin_options))
         session = Session(
             self._codec,
             self._streaming().positions,
@@ -253,7 +263,8 @@ class Connection:
             receive_timeout=receive_timeout,
             now=monotonic(),
         )
-        return Stream(self, session, decoder, slot)
+        handled = start.index if isinstance(start, ResumeToken) else 0
+        return Stream(self, session, decoder, checked, handled)
 
     def receive_wal_message(
         self, timeout: float | None = None
@@ -451,6 +462,10 @@ class Connection:
         else:
             status = "commands" if self._stream is None else self._stream.state.value
         return f"<pgrepl.Connection pid={self.pid} {status}>"
+
+
+def _position(start: int | ResumeToken | None) -> Lsn | ResumeToken | None:
+    return start if start is None or isinstance(start, ResumeToken) else Lsn(start)
 
 
 def _empty_batch(codec: Codec) -> Any:

@@ -4,12 +4,17 @@
 protocol is a `ProtocolError`, or a `DecodeError` when the bytes inside a message are at fault; what
 a server reports is a `ServerError`; the rest tells at which step a connection failed. A time limit
 that ran out is Python's own `TimeoutError`, and leaves the connection usable.
+
+Every error says whether trying again can help: `Error.retryable`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from .lsn import Lsn
 
 __all__ = [
     "AuthenticationError",
@@ -18,18 +23,43 @@ __all__ = [
     "DecodeError",
     "Error",
     "ProtocolError",
+    "PublicationNotFound",
     "ServerError",
     "ServerShutdown",
+    "SlotGap",
     "SlotInUse",
+    "SlotInvalidated",
     "SlotNotFound",
+    "SystemMismatch",
     "TLSError",
     "UsageError",
     "server_error",
 ]
 
+# Connections lost or refused, resources that ran out, a server that comes or goes, a slot that
+# somebody holds, a standby's conflict with recovery. All the rest comes again until somebody acts.
+# Source: PostgreSQL documentation, "PostgreSQL Error Codes".
+_RETRYABLE_CLASSES: Final = ("08", "53")
+_RETRYABLE_STATES: Final = frozenset({"40001", "40P01", "55006", "57P01", "57P02", "57P03"})
+
+# Routines are never translated, messages are. Each of these names what it did not find, or cannot
+# use, in one kind of error only.
+_PUBLICATION_ROUTINES: Final = frozenset({"GetPublicationByName", "get_publication_oid"})
+_DECODING_ROUTINES: Final = frozenset({"CreateDecodingContext", "StartLogicalReplication"})
+# "wal_removed", a word of the catalogue, stands untranslated in the detail.
+_REASON: Final = re.compile(r"[a-z]+(?:_[a-z]+)+", re.ASCII)
+_QUOTED: Final = re.compile(
+    '"(?P<plain>.+)"|[«»„“][\u00a0\u202f]?(?P<other>.+?)[\u00a0\u202f]?[»«“”]', re.DOTALL
+)
+
 
 class Error(Exception):
     """Base of every error that pgrepl raises of its own."""
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same, tried again after a while, may succeed without anybody acting."""
+        return False
 
 
 class UsageError(Error):
@@ -38,6 +68,11 @@ class UsageError(Error):
 
 class ConnectionFailed(Error):
     """No connection could be made, or the one there was is lost."""
+
+    @property
+    def retryable(self) -> bool:
+        """True: servers and networks come back."""
+        return True
 
 
 class TLSError(Error):
@@ -83,7 +118,8 @@ class DecodeError(ProtocolError):
 
 
 class ServerError(Error):
-    """The server answered with an ErrorResponse.
+    """The server answered with an ErrorResponse, or its answers show that it cannot do what is
+    wanted.
 
     `fields` holds what it sent, by name: ``severity``, ``sqlstate``, ``message`` and, where sent,
     ``detail``, ``hint``, ``position``, ``where``, ``schema``, ``table``, ``column``, ``data_type``,
@@ -120,6 +156,11 @@ class ServerError(Error):
         """The server's hint, or None."""
         return self.fields.get("hint")
 
+    @property
+    def retryable(self) -> bool:
+        """Whether the same may succeed after a while; told by `sqlstate`."""
+        return self.sqlstate in _RETRYABLE_STATES or self.sqlstate.startswith(_RETRYABLE_CLASSES)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self), self.args, self.__dict__)
 
@@ -143,6 +184,56 @@ class SlotInUse(ServerError):
         return int(digits) if digits.isascii() and digits.isdigit() else None
 
 
+class SlotInvalidated(ServerError):
+    """The server has given up the slot: the changes that it kept are gone, and it is of no use.
+
+    `reason` as in pg_replication_slots: ``wal_removed``, ``rows_removed``,
+    ``wal_level_insufficient``, ``idle_timeout`` or one of a later version; None where the server
+    does not tell, as before PostgreSQL 17.
+    """
+
+    def __init__(self, fields: Mapping[str, str], *, reason: str | None = None):
+        super().__init__(fields)
+        self.reason = reason
+
+
+class SlotGap(ServerError):
+    """Slot or server cannot go on from where this consumer is: changes would be missing.
+
+    `wanted`: the position to go on from; `available`: the position that there is instead. It is the
+    slot's confirmed_flush_lsn, and higher, where the slot has moved on (advanced, acknowledged by
+    another consumer, or dropped and created again). It is lower where the server does not have what
+    was already consumed: the end of its WAL, or where its timeline left the one that is wanted.
+    """
+
+    def __init__(self, fields: Mapping[str, str], *, wanted: Lsn, available: Lsn):
+        super().__init__(fields)
+        self.wanted = wanted
+        self.available = available
+
+
+class PublicationNotFound(ServerError):
+    """Publications do not exist; `names`: which, empty where the server's words do not tell."""
+
+    def __init__(self, fields: Mapping[str, str], *, names: Iterable[str] = ()):
+        super().__init__(fields)
+        self.names = tuple(names)
+
+
+class SystemMismatch(ServerError):
+    """This server does not hold the history that the consumer's position belongs to.
+
+    `expected` and `got`: system identifier and timeline.
+    """
+
+    def __init__(
+        self, fields: Mapping[str, str], *, expected: tuple[str, int], got: tuple[str, int]
+    ):
+        super().__init__(fields)
+        self.expected = expected
+        self.got = got
+
+
 class ServerShutdown(ServerError):
     """The server is shutting down, or ended this session on an administrator's order."""
 
@@ -160,7 +251,29 @@ def server_error(fields: Mapping[str, str]) -> ServerError:
         return SlotNotFound(fields)
     if sqlstate == "55006" and routine.startswith("ReplicationSlot"):
         return SlotInUse(fields)
+    if sqlstate == "42704" and routine in _PUBLICATION_ROUTINES:
+        return PublicationNotFound(fields, names=_quoted_names(fields.get("message", "")))
+    if sqlstate == "55000":
+        return _wrong_state(fields, routine)
     return ServerError(fields)
+
+
+def _wrong_state(fields: Mapping[str, str], routine: str) -> ServerError:
+    """55000: tell a slot that was invalidated from other things that are in the wrong state."""
+    detail = fields.get("detail", "")
+    if routine.startswith("ReplicationSlot") and (reason := _REASON.search(detail)):
+        return SlotInvalidated(fields, reason=reason[0])
+    # Up to 17 no field tells it apart by its value. Of what these routines report, a physical slot
+    # and one of another database have no detail, and one that is being synchronized has a hint.
+    if routine in _DECODING_ROUTINES and detail and "hint" not in fields:
+        return SlotInvalidated(fields)
+    return ServerError(fields)
+
+
+def _quoted_names(message: str) -> tuple[str, ...]:
+    """Return the one name that a message quotes, by whatever quotes its language has."""
+    match = _QUOTED.search(message)
+    return (match["plain"] or match["other"],) if match else ()
 
 
 def _sentence(fields: Mapping[str, str]) -> str:

@@ -30,8 +30,10 @@ from .messages import (
     Truncate,
     Update,
 )
+from .protocol.preflight import Preflight
 from .session.session import Session
 from .session.transactions import BaseTransaction, Transactions
+from .token import ResumeToken
 from .transport.clock import Deadline
 from .transport.feedback import Feedback
 
@@ -119,15 +121,23 @@ class Stream:
     """
 
     def __init__(
-        self, connection: Connection, session: Session, decoder: Decoder, slot: str
+        self,
+        connection: Connection,
+        session: Session,
+        decoder: Decoder,
+        checked: Preflight,
+        handled: int = 0,
     ) -> None:
+        """`handled`: how many changes of the first transaction are not to be given again."""
         self._connection = connection
         self._session = session
         self._decoder = decoder
         self._changes: Changes | None = None
         self._transactions: Transactions[Transaction] = Transactions(self._make)
         self._ended = False
-        self._feedback = Feedback(session, connection._transport, slot)
+        self._checked = checked
+        self._handled = handled
+        self._feedback = Feedback(session, connection._transport, checked.slot.name)
 
     def _make(self, *arguments: Any, **keywords: Any) -> Transaction:
         return Transaction(self, *arguments, **keywords)
@@ -157,11 +167,18 @@ class Stream:
             with self._failing():
                 transaction = self._transactions.next()
             while transaction is not None:
+                self._pass_over_handled(transaction)
                 yield transaction
                 for _ in transaction:
                     pass
                 with self._failing():
                     transaction = self._transactions.next()
+
+    def _pass_over_handled(self, transaction: Transaction) -> None:
+        if self._handled:
+            for _ in islice(transaction, self._handled):
+                pass
+            self._handled = 0
 
     def batches(self, max_rows: int = 1000, max_wait: float = 1.0) -> Iterator[Batch]:
         """Iterate over batches of at most `max_rows` changes.
@@ -199,6 +216,7 @@ class Stream:
                 transaction = self._transactions.next()
             if transaction is None:
                 return False
+            self._pass_over_handled(transaction)
         before = len(changes)
         changes += islice(self._changes_at_hand(transaction), room)
         return len(changes) > before or transaction.is_whole
@@ -340,6 +358,21 @@ class Stream:
 
     def _acknowledge(self, position: int, written: bool, flushed: bool, applied: bool) -> None:
         self._feedback.acknowledge(self._decoder.delivered, position, written, flushed, applied)
+
+    def token(self, upto: Acknowledgeable, index: int = 0) -> ResumeToken:
+        """Return what to keep beside one's own data to go on behind `upto` later.
+
+        `index`: how many changes of the transaction behind it are dealt with as well. Give the
+        token as `start` to `Connection.stream`, which then knows if it is the same system and if
+        the slot still has all that is missing.
+        """
+        end_lsn = upto.end_lsn if isinstance(upto, Transaction) else _end_of(upto)
+        if end_lsn is None:
+            raise UsageError(
+                "expected a transaction that was read to its end, else that is not known"
+            )
+        system = self._checked.system
+        return ResumeToken(system.systemid, system.timeline, Lsn(end_lsn), index)
 
     def stats(self) -> Stats:
         """Return where the stream stands. From any thread."""

@@ -31,7 +31,6 @@ __all__ = [
     "show",
     "start_logical_command",
     "start_streaming",
-    "wal_sender_timeout",
 ]
 
 SnapshotAction: TypeAlias = Literal["nothing", "export", "use"]
@@ -129,16 +128,6 @@ def show(state: ServerState, name: str) -> Conversation[str]:
     parts = name.split(".")
     row = yield from _single_row(state, "SHOW " + ".".join(identifier(part) for part in parts), 1)
     return _text(row[0])
-
-
-def wal_sender_timeout(state: ServerState) -> Conversation[float]:
-    """Return after how many seconds of silence the server closes a stream; 0.0: never."""
-    row = yield from _single_row(
-        state,
-        "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'",
-        1,
-    )
-    return _number(row[0]) / 1000
 
 
 def create_logical_slot(

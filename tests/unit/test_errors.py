@@ -33,7 +33,15 @@ SAMPLES: list[errors.Error] = [
     errors.ServerError(FIELDS),
     errors.AuthenticationRejected(FIELDS | {"sqlstate": "28P01"}),
     errors.SlotNotFound(FIELDS),
-    errors.SlotInUse(FIELDS | {"message": 'replication slot "s" is active for PID 4711'}),
+    errors.SlotInUse(
+        FIELDS | {"sqlstate": "55006", "message": 'replication slot "s" is active for PID 4711'}
+    ),
+    errors.SlotInvalidated(FIELDS | {"sqlstate": "55000"}, reason="wal_removed"),
+    errors.SlotGap(
+        FIELDS | {"sqlstate": "55000"}, wanted=pgrepl.Lsn(1), available=pgrepl.Lsn("1/F73E0220")
+    ),
+    errors.PublicationNotFound(FIELDS, names=["p", "q"]),
+    errors.SystemMismatch(FIELDS | {"sqlstate": "55000"}, expected=("73", 1), got=("74", 2)),
     errors.ServerShutdown(FIELDS | {"severity": "FATAL", "sqlstate": "57P01"}),
 ]
 
@@ -57,6 +65,7 @@ def test_errors_survive_copies_and_pickles(error: errors.Error) -> None:
     for twin in (*twins, copy.copy(error), copy.deepcopy(error)):
         assert type(twin) is type(error)
         assert (str(twin), twin.args, vars(twin)) == (str(error), error.args, vars(error))
+        assert twin.retryable == error.retryable
 
 
 def test_a_timeout_is_no_error_of_ours() -> None:
@@ -68,8 +77,17 @@ def test_a_timeout_is_no_error_of_ours() -> None:
 def test_blame() -> None:
     assert issubclass(errors.DecodeError, errors.ProtocolError)
     assert issubclass(errors.AuthenticationRejected, errors.AuthenticationError)
-    for kind in ("AuthenticationRejected", "SlotNotFound", "SlotInUse", "ServerShutdown"):
-        assert issubclass(getattr(errors, kind), errors.ServerError)
+    for kind in (
+        errors.AuthenticationRejected,
+        errors.PublicationNotFound,
+        errors.ServerShutdown,
+        errors.SlotGap,
+        errors.SlotInUse,
+        errors.SlotInvalidated,
+        errors.SlotNotFound,
+        errors.SystemMismatch,
+    ):
+        assert issubclass(kind, errors.ServerError)
     assert not issubclass(errors.ProtocolError, errors.ServerError)
 
 
@@ -111,18 +129,113 @@ def test_the_fields_are_a_copy() -> None:
         ({"sqlstate": "57P03"}, errors.ServerError),
         ({"sqlstate": "57014"}, errors.ServerError),
         ({"sqlstate": "42704", "routine": "ReplicationSlotAcquire"}, errors.SlotNotFound),
-        ({"sqlstate": "42704", "routine": "get_publication_by_name"}, errors.ServerError),
+        ({"sqlstate": "42704", "routine": "get_publication_oid"}, errors.PublicationNotFound),
+        ({"sqlstate": "42704", "routine": "GetPublicationByName"}, errors.PublicationNotFound),
+        ({"sqlstate": "42704", "routine": "get_object_address"}, errors.ServerError),
         ({"sqlstate": "42704"}, errors.ServerError),
         ({"sqlstate": "55006", "routine": "ReplicationSlotDropAcquired"}, errors.SlotInUse),
         ({"sqlstate": "55006", "routine": "DropDatabase"}, errors.ServerError),
         ({"sqlstate": "42P01"}, errors.ServerError),
         ({"message": "28P01"}, errors.ServerError),
+        ({"sqlstate": "55000"}, errors.ServerError),
+        ({"sqlstate": "55000", "detail": 'due to "wal_removed".'}, errors.ServerError),
     ],
 )
 def test_the_class_of_a_server_error(
     fields: dict[str, str], kind: type[errors.ServerError]
 ) -> None:
     assert type(server_error(fields)) is kind
+
+
+# As the servers sent them, 14 to 18, but for the words of another language.
+@pytest.mark.parametrize(
+    ("routine", "detail", "reason"),
+    [
+        ("ReplicationSlotAcquire", 'This replication slot … due to "wal_removed".', "wal_removed"),
+        ("ReplicationSlotAcquire", "Dieser Slot wurde ungültig: »idle_timeout«.", "idle_timeout"),
+        ("ReplicationSlotAlter", 'due to "wal_level_insufficient".', "wal_level_insufficient"),
+        ("ReplicationSlotAcquire", 'due to "a_reason_of_tomorrow".', "a_reason_of_tomorrow"),
+        ("CreateDecodingContext", "This slot … exceeded the maximum reserved size.", None),
+        ("CreateDecodingContext", "Dieser Slot ist ungültig.", None),
+        ("StartLogicalReplication", "This slot … exceeded the maximum reserved size.", None),
+    ],
+)
+def test_a_slot_that_the_server_has_given_up(routine: str, detail: str, reason: str | None) -> None:
+    error = server_error({"sqlstate": "55000", "routine": routine, "detail": detail})
+    assert isinstance(error, errors.SlotInvalidated)
+    assert error.reason == reason
+    assert error.retryable is False
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        # A physical slot, one of another database: no detail.
+        {"routine": "CreateDecodingContext"},
+        # One that is being synchronized from the primary.
+        {"routine": "CreateDecodingContext", "detail": "This slot …", "hint": "Specify another."},
+        {"routine": "ReplicationSlotAcquire"},
+        {"routine": "ReplicationSlotAcquire", "detail": "The slot is reserved."},
+        {"routine": "CheckLogicalDecodingRequirements", "detail": "due to wal_removed"},
+    ],
+)
+def test_a_slot_in_another_wrong_state(fields: dict[str, str]) -> None:
+    assert type(server_error({"sqlstate": "55000", **fields})) is errors.ServerError
+
+
+@pytest.mark.parametrize(
+    ("message", "names"),
+    [
+        ('publication "p" does not exist', ("p",)),
+        ('publication "a "b" c" does not exist', ('a "b" c',)),
+        ('publication " p " does not exist', (" p ",)),
+        ("Publikation »p« existiert nicht", ("p",)),
+        ("la publication «\u00a0p q\u00a0» n'existe pas", ("p q",)),
+        ("публикация “p” не существует", ("p",)),
+        ("there is none", ()),
+        ("", ()),
+    ],
+)
+def test_which_publication_is_missing(message: str, names: tuple[str, ...]) -> None:
+    error = server_error(
+        {"sqlstate": "42704", "routine": "get_publication_oid", "message": message}
+    )
+    assert isinstance(error, errors.PublicationNotFound)
+    assert error.names == names
+    assert error.retryable is False
+
+
+def test_what_an_error_carries() -> None:
+    gap = errors.SlotGap({}, wanted=pgrepl.Lsn(1), available=pgrepl.Lsn(2))
+    assert (gap.wanted, gap.available) == (1, 2)
+    mismatch = errors.SystemMismatch({}, expected=("73", 2), got=("73", 1))
+    assert (mismatch.expected, mismatch.got) == (("73", 2), ("73", 1))
+    assert errors.PublicationNotFound({}, names=iter("pq")).names == ("p", "q")
+    assert errors.SlotInvalidated({}).reason is None
+
+
+@pytest.mark.parametrize(
+    "sqlstate",
+    ["57P01", "57P02", "57P03", "53000", "53100", "53200", "53300", "53400", "55006", "40001"]
+    + ["40P01", "08000", "08003", "08006", "08P01"],
+)
+def test_what_may_succeed_later(sqlstate: str) -> None:
+    assert server_error({"sqlstate": sqlstate}).retryable is True
+
+
+@pytest.mark.parametrize(
+    "sqlstate",
+    ["42704", "55000", "28000", "28P01", "0A000", "42601", "42501", "22023", "57014", "57P04"]
+    + ["3D000", "58P01", "XX000", "25001", "", "0", "5", "40003"],
+)
+def test_what_needs_somebody_to_act(sqlstate: str) -> None:
+    assert server_error({"sqlstate": sqlstate}).retryable is False
+
+
+@pytest.mark.parametrize("error", SAMPLES, ids=lambda e: type(e).__name__)
+def test_every_error_says_whether_it_may_succeed_later(error: errors.Error) -> None:
+    later = (errors.ConnectionFailed, errors.ServerShutdown, errors.SlotInUse)
+    assert error.retryable is isinstance(error, later)
 
 
 @pytest.mark.parametrize(
