@@ -464,11 +464,14 @@ def standby_of(primary: Database) -> Iterator[Database]:
         shutil.rmtree(server.data_directory)
         subprocess.run(
             [server.bin_directory / "pg_basebackup", "--dbname", source.dsn()]
-            + ["--pgdata", server.data_directory, "--write-recovery-conf"]
-            + ["--checkpoint", "fast", "--no-sync"],
+            + ["--pgdata", server.data_directory, "--checkpoint", "fast", "--no-sync"],
             check=True,
             capture_output=True,
         )
+        Path(server.data_directory, "standby.signal").touch()
+        # Not by pg_basebackup, whose libpq may know options that the server's does not.
+        with Path(server.data_directory, "postgresql.auto.conf").open("a") as settings:
+            settings.write(f"primary_conninfo = '{source.dsn()}'\n")
         give(server.data_directory, server_account())
         server.start()
         yield seen(server)
