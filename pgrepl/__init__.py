@@ -2,6 +2,7 @@
 
 from importlib.metadata import version as _version
 
+from .base_stream import Batch, Change, Stats
 from .codec import Decoder, PrimaryKeepalive, Row, WalBatch, XLogData
 from .codec import implementation as __impl__
 from .connection import Connection, connect
@@ -49,7 +50,7 @@ from .messages import (
 )
 from .protocol.query import Result
 from .protocol.replication import Slot, SystemIdentity
-from .stream import Batch, Change, Stats, Stream, Transaction
+from .stream import Stream, Transaction
 from .token import ResumeToken
 from .values import Array, Interval, Range
 

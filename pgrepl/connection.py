@@ -7,7 +7,7 @@ messages until `stop_streaming` or the stream's end, then commands again.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self, TypeVar
 
@@ -15,15 +15,14 @@ from .codec import PrimaryKeepalive, WalBatch, XLogData
 from .codec import codec as default_codec
 from .codec.abc import Codec
 from .errors import Error, ServerError, UsageError
-from .lsn import Lsn
-from .protocol import catalogue, replication
+from .protocol import replication
 from .protocol.backend import ServerState
 from .protocol.conversation import Conversation, Exchange
 from .protocol.frontend import TERMINATE
-from .protocol.preflight import preflight
 from .protocol.query import Result, drain, simple_query
 from .protocol.replication import Slot, SnapshotAction, SystemIdentity
-from .session.options import Origin, Streaming, StreamOptions
+from .session.opening import Opening, Overrides
+from .session.options import Origin, Streaming
 from .session.session import Session
 from .session.wal_stream import StreamState, WalStream
 from .stream import Stream
@@ -216,9 +215,10 @@ class Connection:
         binary: bool = False,
         messages: bool = False,
         origin: Origin = "any",
-        types: Mapping[int | str, Callable[[Any], Any] | int] | None = None,
+        types: Overrides | None = None,
         status_interval: float = 10.0,
         receive_timeout: float | None = 60.0,
+        timeout: float | None = None,
     ) -> Stream:
         """Stream the decoded changes of a slot that uses pgoutput.
 
@@ -231,15 +231,18 @@ class Connection:
 
         The server hears from this side every `status_interval` seconds, or a third of its
         wal_sender_timeout where that is less. After `receive_timeout` seconds of silence, None for
-        any time, the connection has failed.
+        any time, the connection has failed. `timeout` is for the beginning alone.
 
         Raises `UsageError` for options that make no sense or that the server is too old for,
         `SlotNotFound`, `SlotInUse`, `SlotInvalidated`, `SlotGap` where the slot no longer has what
         comes after `start`, `SystemMismatch`, `PublicationNotFound`, and what `start_streaming`
         raises.
         """
-        options = StreamOptions.of(
+        opening = Opening.of(
+            slot,
             publications,
+            start,
+            types,
             proto_version=proto_version,
             streaming=streaming,
             two_phase=two_phase,
@@ -247,24 +250,17 @@ class Connection:
             messages=messages,
             origin=origin,
         )
-        self._require_open()
-        plugin_options = options.plugin_options(self.server_version)
-        decoder = self._codec.Decoder(options.version, streaming, types, ordered=True)
-        decoder.define(self._command(catalogue.read_types(self._state), None))
-        checked = self._command(
-            preflight(self._state, slot, options.publications, _position(start)), None
-        )
-        limit = checked.wal_sender_timeout
-        self.start_streaming(replication.start_logical_command(slot, checked.start, plugin_options))
+        opened = self._command(opening.conversation(self._state, self._codec, self._start), timeout)
         session = Session(
             self._codec,
             self._streaming().positions,
-            interval=min(status_interval, limit / 3) if limit else status_interval,
+            status_interval=status_interval,
+            sender_timeout=opened.checked.wal_sender_timeout,
             receive_timeout=receive_timeout,
             now=monotonic(),
         )
-        handled = start.index if isinstance(start, ResumeToken) else 0
-        return Stream(self, session, decoder, checked, handled)
+        session.positions.automatic = not isinstance(start, ResumeToken)
+        return Stream(self, session, opened, opening.handled)
 
     def receive_wal_message(
         self, timeout: float | None = None
@@ -462,10 +458,6 @@ class Connection:
         else:
             status = "commands" if self._stream is None else self._stream.state.value
         return f"<pgrepl.Connection pid={self.pid} {status}>"
-
-
-def _position(start: int | ResumeToken | None) -> Lsn | ResumeToken | None:
-    return start if start is None or isinstance(start, ResumeToken) else Lsn(start)
 
 
 def _empty_batch(codec: Codec) -> Any:

@@ -1,60 +1,31 @@
-"""Level 2 of the API, the stream: decoded changes of a slot, blocking, and their acknowledgement.
-
-A position is reported to the server as flushed when the application has acknowledged it, and never
-before. What was not acknowledged comes again when the slot is streamed again.
-"""
+"""Level 2 of the API, the stream: decoded changes of a slot and their acknowledgement, blocking."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self
 
-from .codec.abc import Changes, Decoder
-from .errors import ConnectionFailed, Error, UsageError
-from .lsn import Lsn
-from .messages import (
-    Commit,
-    CommitPrepared,
-    Delete,
-    Insert,
-    LogicalMessage,
-    Message,
-    Prepare,
-    RollbackPrepared,
-    StreamCommit,
-    StreamPrepare,
-    Truncate,
-    Update,
-)
-from .protocol.preflight import Preflight
+from .base_stream import BaseStream, Batch, Change, ReadTransaction
+from .codec.abc import Changes
+from .errors import ConnectionFailed, UsageError
+from .messages import LogicalMessage
+from .session.opening import Opened
 from .session.session import Session
-from .session.transactions import BaseTransaction, Transactions
-from .token import ResumeToken
 from .transport.clock import Deadline
 from .transport.feedback import Feedback
 
 if TYPE_CHECKING:
     from .connection import Connection
 
-__all__ = ["Acknowledgeable", "Batch", "Change", "Stats", "Stream", "Transaction"]
-
-Change: TypeAlias = Insert | Update | Delete | Truncate | Message
-"""What a transaction consists of."""
+__all__ = ["Stream", "Transaction"]
 
 
-class Transaction(BaseTransaction):
+class Transaction(ReadTransaction):
     """A transaction: iterate over its changes, once; what was not read yet comes next."""
 
-    __slots__ = ("_acknowledged", "_stream")
-
-    def __init__(self, stream: Stream, *arguments: Any, **keywords: Any) -> None:
-        super().__init__(*arguments, **keywords)
-        self._stream = stream
-        self._acknowledged: tuple[bool, bool, bool] | None = None
+    __slots__ = ()
 
     def __iter__(self) -> Iterator[Change]:
         while not self.is_whole:
@@ -63,84 +34,37 @@ class Transaction(BaseTransaction):
                 self._stream._fetch_more()
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Changes of one or more transactions, in order.
-
-    `end_lsn`: of the last transaction that ends in it or ended before; acknowledging the batch
-    acknowledges everything up to there.
-    """
-
-    changes: list[Change]
-    end_lsn: Lsn
-
-    def __iter__(self) -> Iterator[Change]:
-        return iter(self.changes)
-
-    def __len__(self) -> int:
-        return len(self.changes)
-
-
-Acknowledgeable: TypeAlias = (
-    Transaction
-    | Batch
-    | Commit
-    | StreamCommit
-    | Prepare
-    | StreamPrepare
-    | CommitPrepared
-    | RollbackPrepared
-    | Message
-    | int
-)
-"""What `ack` takes: something that ends at a position, or the position itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """Where a stream stands.
-
-    `received`: the highest position that came; `delivered`: the end of the last transaction that
-    the application was given; `written`, `flushed`, `applied`: as last reported to the server;
-    `statuses`: how many reports were sent.
-    """
-
-    received: Lsn
-    delivered: Lsn
-    written: Lsn
-    flushed: Lsn
-    applied: Lsn
-    statuses: int
-
-
-class Stream:
+class Stream(BaseStream[Transaction]):
     """The decoded changes of a slot, made by `Connection.stream`; a context manager that stops.
 
     Iterate over it for what pgoutput says, message by message, or over `transactions` or `batches`.
-    One thread reads; `ack` and `stats` are for any.
+    One thread reads; `ack`, `stats` and `stop` are for any.
     """
 
     def __init__(
         self,
         connection: Connection,
         session: Session,
-        decoder: Decoder,
-        checked: Preflight,
+        opened: Opened,
         handled: int = 0,
     ) -> None:
-        """`handled`: how many changes of the first transaction are not to be given again."""
+        super().__init__(session, opened, handled)
         self._connection = connection
-        self._session = session
-        self._decoder = decoder
-        self._changes: Changes | None = None
-        self._transactions: Transactions[Transaction] = Transactions(self._make)
-        self._ended = False
-        self._checked = checked
-        self._handled = handled
-        self._feedback = Feedback(session, connection._transport, checked.slot.name)
+        self._feedback = Feedback(session, connection._transport, opened.checked.slot.name)
 
     def _make(self, *arguments: Any, **keywords: Any) -> Transaction:
         return Transaction(self, *arguments, **keywords)
+
+    def _tell(self, position: int, written: bool, flushed: bool, applied: bool) -> None:
+        self._feedback.acknowledge(self._decoder.delivered, position, written, flushed, applied)
+
+    def _fail(self) -> None:
+        self._feedback.stop()
+        self._connection.disconnect()
+
+    @property
+    def _is_over(self) -> bool:
+        return self._ended or self._connection.closed
 
     # Reading
 
@@ -151,9 +75,9 @@ class Stream:
         stream has then ended, and what was not acknowledged comes again.
         """
         self._expect_transaction_read()
-        while (changes := self._more()) is not None:
+        while self._at_hand() or self._fetched(None):
             with self._failing():
-                yield from changes
+                yield from self._changes or ()
 
     def transactions(self) -> Iterator[Transaction]:
         """Iterate over transactions in the order of their commits.
@@ -162,23 +86,14 @@ class Stream:
         what iterating over the stream raises.
         """
         self._expect_transaction_read()
-        while (changes := self._more()) is not None:
-            self._transactions.feed(changes)
-            with self._failing():
-                transaction = self._transactions.next()
-            while transaction is not None:
-                self._pass_over_handled(transaction)
+        while True:
+            transaction = self._next_transaction()
+            if transaction is not None:
                 yield transaction
                 for _ in transaction:
                     pass
-                with self._failing():
-                    transaction = self._transactions.next()
-
-    def _pass_over_handled(self, transaction: Transaction) -> None:
-        if self._handled:
-            for _ in islice(transaction, self._handled):
-                pass
-            self._handled = 0
+            elif not self._fetched(None):
+                return
 
     def batches(self, max_rows: int = 1000, max_wait: float = 1.0) -> Iterator[Batch]:
         """Iterate over batches of at most `max_rows` changes.
@@ -189,103 +104,52 @@ class Stream:
         if max_rows < 1:
             raise UsageError(f"expected batches of at least one row, got max_rows={max_rows}")
         self._expect_transaction_read()
-        while True:
-            changes: list[Change] = []
-            deadline = Deadline.after(None)
-            while len(changes) < max_rows and deadline.left() != 0.0:
-                room = max_rows - len(changes)
-                if self._take(changes, room):
-                    continue
-                if changes and deadline.timeout is None:
-                    deadline = Deadline(max_wait)
-                try:
-                    if not self._fetched(deadline.left()):
-                        break
-                except TimeoutError:
+        while changes := self._changes_of_batch(max_rows, max_wait):
+            yield self._batch(changes)
+
+    def _changes_of_batch(self, max_rows: int, max_wait: float) -> list[Change]:
+        changes: list[Change] = []
+        deadline = Deadline.after(None)
+        while len(changes) < max_rows and deadline.left() != 0.0:
+            if self._take(changes, max_rows - len(changes)):
+                continue
+            if changes and deadline.timeout is None:
+                deadline = Deadline(max_wait)
+            try:
+                if not self._fetched(deadline.left()):
                     break
-            if not changes:
-                return
-            self._take_end()
-            yield Batch(changes, Lsn(self._decoder.delivered))
-
-    def _take(self, changes: list[Change], room: int) -> bool:
-        """Add what is at hand, up to a limit; False: nothing is."""
-        transaction = self._transactions.open
-        if transaction is None or transaction.is_whole:
-            with self._failing():
-                transaction = self._transactions.next()
-            if transaction is None:
-                return False
-            self._pass_over_handled(transaction)
-        before = len(changes)
-        changes += islice(self._changes_at_hand(transaction), room)
-        return len(changes) > before or transaction.is_whole
-
-    def _take_end(self) -> None:
-        """Read the end of the transaction if it comes next, so that a batch can acknowledge it."""
-        transaction = self._transactions.open
-        at_end = self._changes is not None and self._changes.peek() in ("C", "P")
-        if transaction is not None and not transaction.is_whole and at_end:
-            for _ in self._changes_at_hand(transaction):
-                raise AssertionError("expected nothing in front of a commit")
-
-    def _fetched(self, timeout: float | None) -> bool:
-        """Receive the next batch, and go on with it; False: the stream was stopped."""
-        changes = self._changes = self._fetch(timeout)
-        if changes is None:
-            return False
-        self._transactions.feed(changes)
-        return True
-
-    def _changes_at_hand(self, transaction: Transaction) -> Iterator[Change]:
-        if self._transactions.open is not transaction:
-            raise UsageError(
-                "expected to read the transaction that was given last; the others are over"
-            )
-        with self._failing():
-            yield from self._transactions.at_hand()
-        if transaction._acknowledged is not None and transaction.end_lsn is not None:
-            self._acknowledge(transaction.end_lsn, *transaction._acknowledged)
-
-    def _expect_transaction_read(self) -> None:
-        transaction = self._transactions.open
-        if transaction is not None and not transaction.is_whole:
-            raise UsageError(
-                f"expected the last transaction to be read to its end, {transaction!r} was left in "
-                "the middle: read on in it, or stop the stream and start it again, which brings "
-                "what was not acknowledged once more"
-            )
-
-    def _more(self) -> Changes | None:
-        """Return what was decoded and not read yet, or else what comes next; None: it ended."""
-        if self._changes is None or self._changes.peek() is None:
-            self._changes = self._fetch(None)
-        return self._changes
+            except TimeoutError:
+                break
+        return changes
 
     def _fetch_more(self) -> None:
         """Go on with the open transaction."""
         if not self._fetched(None):
             raise UsageError("the stream was stopped in the middle of this transaction")
 
+    def _fetched(self, timeout: float | None) -> bool:
+        """Receive the next batch with something in it; False: the stream was stopped."""
+        changes = self._changes = self._fetch(timeout)
+        if changes is None:
+            return False
+        self._transactions.feed(changes)
+        return True
+
     def _fetch(self, timeout: float | None) -> Changes | None:
-        """Receive the next batch with something in it; None: the stream was stopped."""
-        if self._ended:
-            return None
         deadline = Deadline.after(timeout)
         with self._failing():
-            while True:
+            while not self._ended:
                 try:
                     batch = self._receive(deadline)
                 except (ConnectionFailed, UsageError):
                     if self._ended:  # by another thread
                         return None
                     raise
-                if not len(batch):
-                    raise ConnectionFailed("the server ended the stream; its log may say why")
+                changes = self._decoded(batch)
                 self._feedback.received(batch)
-                changes = self._decoder.decode_batch(batch)
-                if changes.peek() is not None:
+                if changes is not None:
                     return changes
+        return None
 
     def _receive(self, deadline: Deadline) -> Any:
         try:
@@ -311,80 +175,6 @@ class Stream:
                     raise TimeoutError
         finally:
             feedback.wait_ends()
-
-    @contextlib.contextmanager
-    def _failing(self) -> Iterator[None]:
-        """See to it that nothing more is sent after an error: what is wrong stays so."""
-        try:
-            yield
-        except Error:
-            self._feedback.stop()
-            self._connection.disconnect()
-            raise
-
-    # Acknowledging
-
-    def ack(
-        self,
-        upto: Acknowledgeable,
-        *,
-        written: bool = True,
-        flushed: bool = True,
-        applied: bool = True,
-    ) -> None:
-        """Acknowledge everything up to a transaction, commit, batch or position. From any thread.
-
-        Cumulative, and never waits: the server is told as soon as the application waits for more,
-        or within a tenth of a second. A transaction that was not read to its end is acknowledged
-        when it is. A position beyond what was delivered counts as the end of what was.
-
-        Flushed is what lets the server forget. For synchronous replication the three positions that
-        the server waits for can be moved apart: ``ack(txn, applied=False)`` when it is durable,
-        ``ack(txn)`` when others can see it.
-        """
-        if self._ended or self._connection.closed:
-            raise UsageError(
-                "expected a stream that is on, this one has ended: the server cannot be told, and "
-                "sends what was not acknowledged in time once more"
-            )
-        moved = (written, flushed, applied)
-        if isinstance(upto, Transaction):
-            upto._acknowledged = moved
-            position: int | None = upto.end_lsn
-        else:
-            position = _end_of(upto)
-        if position is not None:
-            self._acknowledge(position, *moved)
-
-    def _acknowledge(self, position: int, written: bool, flushed: bool, applied: bool) -> None:
-        self._feedback.acknowledge(self._decoder.delivered, position, written, flushed, applied)
-
-    def token(self, upto: Acknowledgeable, index: int = 0) -> ResumeToken:
-        """Return what to keep beside one's own data to go on behind `upto` later.
-
-        `index`: how many changes of the transaction behind it are dealt with as well. Give the
-        token as `start` to `Connection.stream`, which then knows if it is the same system and if
-        the slot still has all that is missing.
-        """
-        end_lsn = upto.end_lsn if isinstance(upto, Transaction) else _end_of(upto)
-        if end_lsn is None:
-            raise UsageError(
-                "expected a transaction that was read to its end, else that is not known"
-            )
-        system = self._checked.system
-        return ResumeToken(system.systemid, system.timeline, Lsn(end_lsn), index)
-
-    def stats(self) -> Stats:
-        """Return where the stream stands. From any thread."""
-        positions = self._session.positions
-        return Stats(
-            Lsn(positions.received),
-            Lsn(self._decoder.delivered),
-            Lsn(positions.last.written),
-            Lsn(positions.last.flushed),
-            Lsn(positions.last.applied),
-            self._session.statuses,
-        )
 
     # The end
 
@@ -419,24 +209,3 @@ class Stream:
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
-
-    def __repr__(self) -> str:
-        state = "ended" if self._ended or self._connection.closed else "on"
-        return f"<pgrepl.Stream {state} {self.stats()!r}>"
-
-
-def _end_of(upto: Any) -> int:
-    """Return the position by which something is acknowledged."""
-    if isinstance(upto, RollbackPrepared):
-        return upto.rollback_end_lsn
-    if isinstance(upto, Message):
-        return upto.lsn
-    if isinstance(upto, int):
-        return upto
-    end_lsn = getattr(upto, "end_lsn", None)
-    if end_lsn is None:
-        raise UsageError(
-            "expected a Transaction, a batch, a message that ends a transaction or an Lsn to "
-            f"acknowledge, got {type(upto).__name__}"
-        )
-    return int(end_lsn)

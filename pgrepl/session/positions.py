@@ -6,8 +6,9 @@ never exceeds what was received, and never goes back.
 
 What is acknowledged was delivered before: transactions by their `end_lsn`. Where nothing is open
 and nothing delivered is left to acknowledge, what was received has nothing in it for the
-application and is reported too; otherwise an idle slot would keep the server's WAL for ever.
-Nothing is ever added to a position.
+application and is reported too; otherwise an idle slot would keep the server's WAL for ever. Not
+for an application that keeps positions of its own, to which the slot must not get ahead: there it
+is for the application to acknowledge such a position. Nothing is ever added to a position.
 """
 
 from __future__ import annotations
@@ -29,12 +30,13 @@ class Report(NamedTuple):
 class Positions:
     """The highest position received in this stream, what is acknowledged, and the last report."""
 
-    __slots__ = ("acknowledged", "delivered", "last", "received", "settled")
+    __slots__ = ("acknowledged", "automatic", "delivered", "last", "received", "settled")
 
     def __init__(self) -> None:
         self.received = 0
         self.delivered = 0
         self.settled = 0
+        self.automatic = True
         self.acknowledged = Report(0, 0, 0)
         self.last = Report(0, 0, 0)
 
@@ -51,9 +53,9 @@ class Positions:
     def acknowledge(self, position: int, written: bool, flushed: bool, applied: bool) -> bool:
         """Take note of an acknowledgement; say whether there is something new to report.
 
-        Everything up to `position` counts, as far as it was delivered.
+        Everything up to `position` counts, as far as it was delivered, or had nothing to deliver.
         """
-        position = min(position, self.delivered)
+        position = min(position, max(self.delivered, self.settled))
         before = self.acknowledged
         self.acknowledged = Report(
             *(
@@ -71,9 +73,15 @@ class Positions:
     def peek(self) -> Report:
         """Return what `due` would."""
         return self._within_bounds(
-            max(known, self.settled) if known >= self.delivered else known
+            max(known, self.settled) if self.automatic and known >= self.delivered else known
             for known in self.acknowledged
         )
+
+    @property
+    def safe(self) -> int:
+        """The highest position before which nothing is left to acknowledge."""
+        flushed = self.acknowledged.flushed
+        return max(flushed, self.settled) if flushed >= self.delivered else flushed
 
     def settle(self) -> None:
         """Take note that nothing is open, and all that was received has been delivered.

@@ -21,7 +21,7 @@ import math
 from typing import Final
 
 from ..codec.abc import Codec, WalBatch
-from ..errors import ConnectionFailed
+from ..errors import ConnectionFailed, UsageError
 from .positions import Positions, Report
 
 __all__ = ["Session"]
@@ -38,13 +38,22 @@ class Session:
         codec: Codec,
         positions: Positions,
         *,
-        interval: float,
+        status_interval: float,
+        sender_timeout: float = 0.0,
         receive_timeout: float | None,
         now: float,
     ) -> None:
-        """`interval`: between two reports; `receive_timeout` None: no silence is too long."""
+        """`sender_timeout`: of the server, 0 for none; `receive_timeout` None: none."""
+        for name, limit in (
+            ("status_interval", status_interval),
+            ("receive_timeout", receive_timeout),
+        ):
+            if limit is not None and not limit > 0:
+                raise UsageError(f"expected a {name} above 0 seconds, got {limit!r}")
         self.positions: Final = positions
-        self.interval: Final = interval
+        self.interval: Final = (
+            min(status_interval, sender_timeout / 3) if sender_timeout else status_interval
+        )
         self.receive_timeout: Final = receive_timeout
         self.statuses = 0
         self._codec = codec
@@ -144,3 +153,8 @@ class Session:
     def reported(self) -> Report:
         """The positions of the last report."""
         return self.positions.last
+
+
+def _check(name: str, limit: float | None) -> None:
+    if limit is not None and not limit > 0:
+        raise UsageError(f"expected a {name} above 0 seconds, got {limit!r}")

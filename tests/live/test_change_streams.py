@@ -170,3 +170,69 @@ def test_batches(database: Database, connect: Connect) -> None:
     assert batches[0].end_lsn == batches[1].end_lsn == 0 < batches[2].end_lsn
     wait_until_free(database, slot)
     assert confirmed(database, slot) >= batches[2].end_lsn
+
+
+class TestTokens:
+    def test_say_where_to_go_on(self, database: Database, connect: Connect) -> None:
+        database.execute(TABLE)
+        slot = create_slot(database)
+        insert(database, *range(4))
+        database.execute("INSERT INTO item VALUES (4, ''), (5, ''), (6, '')")
+        with connect(database.dsn()) as connection:
+            with connection.stream(slot, publications=["p"]) as stream:
+                transactions = stream.transactions()
+                assert [keys(next(transactions)) for _ in range(3)] == [[0], [1], [2]]
+                last = next(transactions)
+                assert keys(last) == [3]
+                kept = str(stream.token(last, index=2))
+        wait_until_free(database, slot)
+        assert confirmed(database, slot) < last.end_lsn
+        token = pgrepl.ResumeToken.parse(kept)
+        assert (token.end_lsn, token.index) == (last.end_lsn, 2)
+        insert(database, 7)
+        with connect(database.dsn()) as connection:
+            with connection.stream(slot, publications=["p"], start=token) as stream:
+                again = stream.transactions()
+                # Of the transaction behind it, two changes were dealt with as well.
+                assert [keys(next(again)) for _ in range(2)] == [[6], [7]]
+
+    def test_are_not_overtaken_by_an_idle_slot(self, database: Database, connect: Connect) -> None:
+        database.execute(TABLE)
+        slot = create_slot(database)
+        insert(database, 1)
+        with connect(database.dsn()) as connection:
+            with connection.stream(slot, publications=["p"]) as stream:
+                first = next(stream.transactions())
+                assert keys(first) == [1]
+                token = stream.token(first)
+                stream.ack(first)
+                ahead = idle_past(database, stream)
+                assert confirmed(database, slot) == first.end_lsn
+                # The application itself can let the slot go on.
+                token = stream.token()
+                assert token.end_lsn >= ahead
+                stream.ack(token)
+        wait_until_free(database, slot)
+        assert confirmed(database, slot) == token.end_lsn
+        insert(database, 2)
+        with connect(database.dsn()) as connection:
+            with connection.stream(slot, publications=["p"], start=token) as stream:
+                # What made the idle stream go on was given, and not acknowledged.
+                transactions = stream.transactions()
+                assert [keys(next(transactions)) for _ in range(2)] == [[99], [2]]
+                idle_past(database, stream, 98)
+                assert confirmed(database, slot) == token.end_lsn
+
+
+def idle_past(database: Database, stream: pgrepl.Stream, number: int = 99) -> int:
+    """Let a stream be idle until the server has told of WAL that is not for it; then insert."""
+    database.execute("CREATE TABLE IF NOT EXISTS unlogged_use (t text)")
+    database.execute("SELECT pg_switch_wal()")
+    ahead = int(pgrepl.Lsn(database.execute("SELECT pg_current_wal_lsn()::text")[0][0]))
+    reader = threading.Thread(target=lambda: next(stream.transactions(), None), daemon=True)
+    reader.start()
+    eventually(lambda: stream.stats().received >= ahead, "the server to tell of later WAL")
+    time.sleep(0.3)  # for a report to go out that must not
+    insert(database, number)
+    reader.join(PATIENCE)
+    return ahead

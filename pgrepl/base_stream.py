@@ -1,0 +1,296 @@
+"""What the blocking and the asyncio flavour of a stream have in common: all but waiting.
+
+Law: a position is reported to the server as flushed when the application has acknowledged it, and
+never before. What was not acknowledged comes again when the slot is streamed again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from .codec.abc import Changes
+from .errors import ConnectionFailed, Error, UsageError
+from .lsn import Lsn
+from .messages import (
+    Commit,
+    CommitPrepared,
+    Delete,
+    Insert,
+    Message,
+    Prepare,
+    RollbackPrepared,
+    StreamCommit,
+    StreamPrepare,
+    Truncate,
+    Update,
+)
+from .session.opening import Opened
+from .session.session import Session
+from .session.transactions import BaseTransaction, Transactions
+from .token import ResumeToken
+
+__all__ = ["Acknowledgeable", "BaseStream", "Batch", "Change", "ReadTransaction", "Stats"]
+
+Change: TypeAlias = Insert | Update | Delete | Truncate | Message
+"""What a transaction consists of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Changes of one or more transactions, in order.
+
+    `end_lsn`: of the last transaction that ends in it or ended before; acknowledging the batch
+    acknowledges everything up to there.
+    """
+
+    changes: list[Change]
+    end_lsn: Lsn
+
+    def __iter__(self) -> Iterator[Change]:
+        return iter(self.changes)
+
+    def __len__(self) -> int:
+        return len(self.changes)
+
+
+Acknowledgeable: TypeAlias = (
+    BaseTransaction
+    | Batch
+    | Commit
+    | StreamCommit
+    | Prepare
+    | StreamPrepare
+    | CommitPrepared
+    | RollbackPrepared
+    | Message
+    | ResumeToken
+    | int
+)
+"""What `ack` takes: something that ends at a position, or the position itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Where a stream stands.
+
+    `received`: the highest position that came; `delivered`: the end of the last transaction that
+    the application was given; `written`, `flushed`, `applied`: as last reported to the server;
+    `statuses`: how many reports were sent.
+    """
+
+    received: Lsn
+    delivered: Lsn
+    written: Lsn
+    flushed: Lsn
+    applied: Lsn
+    statuses: int
+
+
+class ReadTransaction(BaseTransaction):
+    """A transaction that is read from a stream."""
+
+    __slots__ = ("_acknowledged", "_stream")
+
+    def __init__(self, stream: Any, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._stream = stream
+        # Which positions an acknowledgement moves, where it came before the end.
+        self._acknowledged: tuple[bool, bool, bool] | None = None
+
+
+T = TypeVar("T", bound=ReadTransaction)
+
+
+class BaseStream(ABC, Generic[T]):
+    """The decoded changes of a slot: what has come of them, and what is acknowledged."""
+
+    def __init__(self, session: Session, opened: Opened, handled: int) -> None:
+        """`handled`: how many changes of the first transaction are not to be given again."""
+        self._session = session
+        self._decoder = opened.decoder
+        self._system = opened.checked.system
+        self._start = opened.checked.start
+        self._handled = handled
+        self._changes: Changes | None = None
+        self._transactions: Transactions[T] = Transactions(self._make)
+        self._ended = False
+
+    # What a flavour adds
+
+    @abstractmethod
+    def _make(self, *arguments: Any, **keywords: Any) -> T:
+        """Make a transaction."""
+
+    @abstractmethod
+    def _tell(self, position: int, written: bool, flushed: bool, applied: bool) -> None:
+        """Pass an acknowledgement on to the session."""
+
+    @abstractmethod
+    def _fail(self) -> None:
+        """Close the connection, so that nothing more is sent."""
+
+    @property
+    @abstractmethod
+    def _is_over(self) -> bool:
+        """Whether the stream has ended, one way or another."""
+
+    # What has come
+
+    def _at_hand(self) -> Changes | None:
+        """Return what was decoded and not read yet; None: nothing is left of it."""
+        changes = self._changes
+        return None if changes is None or changes.peek() is None else changes
+
+    def _next_transaction(self) -> T | None:
+        """Begin the next transaction; None: another batch is needed."""
+        with self._failing():
+            return self._transactions.next()
+
+    def _changes_at_hand(self, transaction: T) -> Iterator[Change]:
+        """Give what has come of a transaction; then it is whole, or another batch is needed."""
+        if self._transactions.open is not transaction:
+            raise UsageError(
+                "expected to read the transaction that was given last; the others are over"
+            )
+        with self._failing():
+            changes = self._transactions.at_hand()
+            while self._handled and next(changes, None) is not None:
+                self._handled -= 1
+            yield from changes
+        if transaction.is_whole:
+            self._handled = 0
+            if transaction._acknowledged is not None and transaction.end_lsn is not None:
+                self._tell(transaction.end_lsn, *transaction._acknowledged)
+
+    def _take(self, changes: list[Change], room: int) -> bool:
+        """Add what is at hand to a batch, up to a limit; False: nothing is."""
+        transaction = self._transactions.open
+        if transaction is None or transaction.is_whole:
+            transaction = self._next_transaction()
+            if transaction is None:
+                return False
+        before = len(changes)
+        changes += islice(self._changes_at_hand(transaction), room)
+        return len(changes) > before or transaction.is_whole
+
+    def _batch(self, changes: list[Change]) -> Batch:
+        """Make a batch, with the end of the transaction where that comes next."""
+        transaction = self._transactions.open
+        at_end = self._changes is not None and self._changes.peek() in ("C", "P")
+        if transaction is not None and not transaction.is_whole and at_end:
+            changes += self._changes_at_hand(transaction)
+        return Batch(changes, Lsn(self._decoder.delivered))
+
+    def _expect_transaction_read(self) -> None:
+        transaction = self._transactions.open
+        if transaction is not None and not transaction.is_whole:
+            raise UsageError(
+                f"expected the last transaction to be read to its end, {transaction!r} was left in "
+                "the middle: read on in it, or stop the stream and start it again, which brings "
+                "what was not acknowledged once more"
+            )
+
+    def _decoded(self, batch: Any) -> Changes | None:
+        """Decode a batch as it is read; None: there is nothing in it to read."""
+        if not len(batch):
+            raise ConnectionFailed("the server ended the stream; its log may say why")
+        changes = self._decoder.decode_batch(batch)
+        return None if changes.peek() is None else changes
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        """See to it that nothing more is sent after an error: what is wrong stays so."""
+        try:
+            yield
+        except Error:
+            self._fail()
+            raise
+
+    # Acknowledging
+
+    def ack(
+        self,
+        upto: Acknowledgeable,
+        *,
+        written: bool = True,
+        flushed: bool = True,
+        applied: bool = True,
+    ) -> None:
+        """Acknowledge everything up to a transaction, commit, batch or position. From any thread.
+
+        Cumulative, and never waits: the server is told as soon as the application waits for more,
+        or within a tenth of a second. A transaction that was not read to its end is acknowledged
+        when it is. A position beyond what was delivered counts as the end of what was.
+
+        Flushed is what lets the server forget. For synchronous replication the three positions that
+        the server waits for can be moved apart: ``ack(txn, applied=False)`` when it is durable,
+        ``ack(txn)`` when others can see it.
+        """
+        if self._is_over:
+            raise UsageError(
+                "expected a stream that is on, this one has ended: the server cannot be told, and "
+                "sends what was not acknowledged in time once more"
+            )
+        moved = (written, flushed, applied)
+        if isinstance(upto, ReadTransaction):
+            upto._acknowledged = moved
+            position: int | None = upto.end_lsn if upto.is_whole else None
+        else:
+            position = _end_of(upto)
+        if position is not None:
+            self._tell(position, *moved)
+
+    def token(self, upto: Acknowledgeable | None = None, index: int = 0) -> ResumeToken:
+        """Return what to keep beside one's own data to go on behind `upto` later.
+
+        Without `upto`: behind the last position before which nothing is left to acknowledge, which
+        moves on while the stream is idle. `index`: how many changes of the transaction behind it
+        are dealt with as well. Give the token as `start` to `stream()`, which then knows if it is
+        the same system and if the slot still has all that is missing.
+
+        Once a token was asked for, or the stream began with one, the slot no longer advances by
+        itself while the stream is idle, since it would get ahead of the token that was kept: now
+        and then keep ``token()`` and acknowledge that.
+        """
+        positions = self._session.positions
+        positions.automatic = False
+        position = _end_of(upto) if upto is not None else positions.safe or self._start
+        return ResumeToken(self._system.systemid, self._system.timeline, Lsn(position), index)
+
+    def stats(self) -> Stats:
+        """Return where the stream stands. From any thread."""
+        positions = self._session.positions
+        return Stats(
+            Lsn(positions.received),
+            Lsn(self._decoder.delivered),
+            Lsn(positions.last.written),
+            Lsn(positions.last.flushed),
+            Lsn(positions.last.applied),
+            self._session.statuses,
+        )
+
+    def __repr__(self) -> str:
+        state = "ended" if self._is_over else "on"
+        return f"<pgrepl.{type(self).__name__} {state} {self.stats()!r}>"
+
+
+def _end_of(upto: Any) -> int:
+    """Return the position by which something is acknowledged."""
+    if isinstance(upto, RollbackPrepared):
+        return upto.rollback_end_lsn
+    if isinstance(upto, Message):
+        return upto.lsn
+    if isinstance(upto, int):
+        return upto
+    end_lsn = getattr(upto, "end_lsn", None)
+    if end_lsn is None:
+        raise UsageError(
+            "expected a transaction that was read to its end, a batch, a message that ends a "
+            f"transaction or an Lsn, got {upto!r:.100}"
+        )
+    return int(end_lsn)

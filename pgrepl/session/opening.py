@@ -1,0 +1,84 @@
+"""How a logical stream begins: what is asked before, and START_REPLICATION; one conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from ..codec.abc import Codec, Decoder
+from ..errors import UsageError
+from ..lsn import Lsn
+from ..protocol.backend import ServerState
+from ..protocol.catalogue import read_types
+from ..protocol.conversation import Conversation
+from ..protocol.preflight import Preflight, preflight
+from ..protocol.replication import start_logical_command
+from ..token import ResumeToken
+from .options import StreamOptions
+
+__all__ = ["Opened", "Opening", "Overrides"]
+
+Overrides: TypeAlias = Mapping[int | str, Callable[[Any], Any] | int]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A stream that has begun: what was found before, and what decodes it."""
+
+    checked: Preflight
+    decoder: Decoder
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What to stream, and from where."""
+
+    slot: str
+    options: StreamOptions
+    start: Lsn | ResumeToken | None
+    types: Overrides | None
+
+    @classmethod
+    def of(
+        cls,
+        slot: str,
+        publications: Iterable[str],
+        start: int | ResumeToken | None,
+        types: Overrides | None,
+        **options: object,
+    ) -> Opening:
+        """Make one of what a caller gave. Raises `UsageError` for what makes no sense."""
+        if start is not None and not isinstance(start, ResumeToken):
+            if not isinstance(start, int):
+                raise UsageError(
+                    f"expected an Lsn or a ResumeToken to start at, got {type(start).__name__}; "
+                    "ResumeToken.parse() and Lsn() read their texts"
+                )
+            start = Lsn(start)
+        return cls(slot, StreamOptions.of(publications, **options), start, types)
+
+    @property
+    def handled(self) -> int:
+        """How many changes of the first transaction are not to be given again."""
+        return self.start.index if isinstance(self.start, ResumeToken) else 0
+
+    def conversation(
+        self,
+        state: ServerState,
+        codec: Codec,
+        start_streaming: Callable[[str], Conversation[None]],
+    ) -> Conversation[Opened]:
+        """Ask, check and begin.
+
+        Raises `UsageError` for an option that the server is too old for, what `preflight` raises,
+        and what `start_streaming` raises, which runs the command.
+        """
+        options = self.options
+        plugin_options = options.plugin_options(state.version)
+        decoder = codec.Decoder(options.version, options.streaming, self.types, ordered=True)
+        checked = yield from preflight(state, self.slot, options.publications, self.start)
+        decoder.define((yield from read_types(state)))
+        command = start_logical_command(self.slot, checked.start, plugin_options)
+        yield from start_streaming(command)
+        return Opened(checked, decoder)
