@@ -197,26 +197,22 @@ pgr_parse pgr_text_timestamptz(const uint8_t *text, size_t size, pgr_date *date,
     return both(outcome, read_offset(text + length, size - length, offset));
 }
 
-/* The value of a hexadecimal digit; 16 for anything else. */
-static uint8_t nibble(uint8_t c) {
-    if (is_digit(c))
-        return (uint8_t)(c - '0');
-    if (c >= 'a' && c <= 'f')
-        return (uint8_t)(c - 'a' + 10);
-    if (c >= 'A' && c <= 'F')
-        return (uint8_t)(c - 'A' + 10);
-    return 16;
-}
+/* Each hexadecimal digit's value plus one, so that 0, as it stands for all others, is none. */
+static const uint8_t HEX_DIGITS[UINT8_MAX + 1] = {
+    ['0'] = 1,  ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,  ['6'] = 7,  ['7'] = 8,
+    ['8'] = 9,  ['9'] = 10, ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
+    ['A'] = 11, ['B'] = 12, ['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16,
+};
 
 /* `count` bytes from twice as many digits. */
 static pgr_parse read_hex(const uint8_t *text, size_t count, uint8_t *bytes) {
-    uint8_t wrong = 0;
+    int valid = 1;
     for (size_t i = 0; i < count; i++) {
-        uint8_t high = nibble(text[2 * i]), low = nibble(text[2 * i + 1]);
-        wrong |= (uint8_t)((high | low) & 16);
-        bytes[i] = (uint8_t)(high << 4 | (low & 15));
+        unsigned high = HEX_DIGITS[text[2 * i]], low = HEX_DIGITS[text[2 * i + 1]];
+        valid &= (high != 0) & (low != 0);
+        bytes[i] = (uint8_t)((high - 1) << 4 | ((low - 1) & 15));
     }
-    return wrong ? PGR_MALFORMED : PGR_PARSED;
+    return valid ? PGR_PARSED : PGR_MALFORMED;
 }
 
 pgr_parse pgr_text_uuid(const uint8_t *text, size_t size, uint8_t uuid[16]) {

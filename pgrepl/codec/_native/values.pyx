@@ -20,7 +20,7 @@ from libc.string cimport memcpy, strlen
 from .slots cimport Slots, new_instance, put, slots_of
 
 from datetime import timezone
-from decimal import Decimal
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Inexact, InvalidOperation
 from uuid import UUID, SafeUUID
 
 from ...lsn import Lsn
@@ -79,7 +79,11 @@ ctypedef object (*Reader)(const uint8_t *bytes, Py_ssize_t size)
 
 cdef object NOT_READ = object()
 cdef object UTC = get_utc()
-cdef object new_decimal = Decimal
+# Any precision will do, so that nothing is rounded; it costs less than the class itself, which looks
+# up the context of the moment.
+cdef object new_decimal = Context(
+    prec=MAX_PREC, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[Inexact, InvalidOperation]
+).create_decimal
 cdef object unknown_safety = SafeUUID.unknown
 cdef Slots UUID_SLOTS = slots_of(UUID, ("int", "is_safe"))
 cdef dict offsets = {0: UTC}        # seconds east of UTC to a timezone; as many as the world has
