@@ -382,7 +382,7 @@ def _check_position(
             f'expected replication slot "{slot.name}" to have the changes from {wanted} on, it has '
             f"those from {confirmed} on",
             detail=f"The server would begin at {confirmed} and tell nobody. The slot was advanced, "
-            "acknowledged further, or dropped and created again.",
+            "acknowledged further (an idle stream does so too), or dropped and created again.",
             hint="copy the tables again and go on from the slot's position; if you know that "
             f"nothing was published in between, begin at {confirmed}",
         )
