@@ -6,29 +6,27 @@ messages until `stop_streaming` or the stream's end, then commands again.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from types import MappingProxyType, TracebackType
+from collections.abc import Iterable
+from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
+from .base_connection import BaseConnection
 from .codec import PrimaryKeepalive, WalBatch, XLogData
 from .codec import codec as default_codec
 from .codec.abc import Codec
-from .errors import Error, ServerError, UsageError
+from .errors import Error, UsageError
 from .protocol import replication
 from .protocol.backend import ServerState
 from .protocol.conversation import Conversation, Exchange
 from .protocol.frontend import TERMINATE
-from .protocol.query import Result, drain, simple_query
+from .protocol.query import Result, simple_query
 from .protocol.replication import Slot, SnapshotAction, SystemIdentity
 from .session.opening import Opening, Overrides
 from .session.options import Origin, Streaming
-from .session.session import Session
-from .session.wal_stream import StreamState, WalStream
 from .stream import Stream
 from .token import ResumeToken
 from .transport.blocking import BlockingTransport
-from .transport.clock import Deadline, monotonic, now_microseconds
+from .transport.clock import Deadline, monotonic
 from .transport.connecting import open_connection
 from .transport.conninfo import resolve
 
@@ -70,7 +68,7 @@ def connect(
     return Connection(transport, state, _codec)
 
 
-class Connection:
+class Connection(BaseConnection):
     """A replication connection, made by `connect`; a context manager that closes itself.
 
     Every method that waits takes `timeout` in seconds, None for no limit. When it runs out,
@@ -82,40 +80,8 @@ class Connection:
     """
 
     def __init__(self, transport: BlockingTransport, state: ServerState, codec: Codec) -> None:
-        self._transport = transport
-        self._state = state
-        self._codec = codec
-        self._stream: WalStream | None = None
-        # The batch that receive_wal_message() hands out, and how far it has come.
-        self._batch: WalBatch = _empty_batch(codec)
-        self._messages: Iterator[XLogData | PrimaryKeepalive] = iter(())
-        self._taken = 0
-        # A conversation that a time limit cut off.
-        self._unfinished: Exchange[Any] | None = None
-        self._stopping = False
-
-    # What is known of the server and the session
-
-    @property
-    def server_version(self) -> int:
-        """The server's version as PostgreSQL counts it: 180004 for 18.4; 0 where it did not
-        tell."""
-        return self._state.version
-
-    @property
-    def parameters(self) -> Mapping[str, str]:
-        """The settings that the server reports: server_version, TimeZone and others."""
-        return MappingProxyType(self._state.parameters)
-
-    @property
-    def pid(self) -> int:
-        """Process id of the server process, as in pg_stat_replication; 0 where it did not tell."""
-        return self._state.pid
-
-    @property
-    def closed(self) -> bool:
-        """Whether the connection is closed, by `disconnect` or after a failure."""
-        return self._transport.closed
+        self._transport: BlockingTransport = transport
+        super().__init__(state, codec)
 
     def fileno(self) -> int:
         """Return the socket's file descriptor, -1 once it is closed."""
@@ -188,21 +154,6 @@ class Connection:
         """
         self._command(self._start(sql), timeout)
 
-    def _start(self, sql: str) -> Conversation[None]:
-        # Inside the conversation, so that a start that was cut off takes effect when it goes on.
-        physical = not replication.is_logical(sql)
-        if self._state.has_stopped_stream and not physical:
-            # Only a physical START_REPLICATION resets what the server process remembers of
-            # CopyDone.
-            raise UsageError(
-                "PostgreSQL ends a logical stream at once on a connection whose last stream was "
-                "stopped; open a new connection for it"
-            )
-        results = yield from replication.start_streaming(self._state, sql)
-        if results is None:
-            self._state.has_stopped_stream = False
-        self._stream = WalStream(self._codec, self._state, physical, results)
-
     def stream(
         self,
         slot: str,
@@ -250,16 +201,8 @@ class Connection:
             messages=messages,
             origin=origin,
         )
-        opened = self._command(opening.conversation(self._state, self._codec, self._start), timeout)
-        session = Session(
-            self._codec,
-            self._streaming().positions,
-            status_interval=status_interval,
-            sender_timeout=opened.checked.wal_sender_timeout,
-            receive_timeout=receive_timeout,
-            now=monotonic(),
-        )
-        session.positions.automatic = not isinstance(start, ResumeToken)
+        opened = self._command(self._open(opening), timeout)
+        session = self._session(opening, opened, status_interval, receive_timeout, monotonic())
         return Stream(self, session, opened, opening.handled)
 
     def receive_wal_message(
@@ -272,12 +215,9 @@ class Connection:
         `ProtocolError`.
         """
         try:
-            message = next(self._messages, None)
+            message: XLogData | PrimaryKeepalive | None = next(self._messages, None)
             if message is None:
-                self._batch = self._next_batch(timeout)
-                self._taken = 0
-                self._messages = iter(self._batch)
-                message = next(self._messages, None)
+                message = self._hand_out(self._next_batch(timeout))
             self._taken += 1
             return message
         except Error:
@@ -292,12 +232,8 @@ class Connection:
         Begins with what `receive_wal_message` left over, if anything. Raises what that one raises.
         """
         try:
-            if self._taken < len(self._batch):
-                rest = self._batch.tail(self._taken)
-                self._forget_batch()
-                return rest
-            batch: WalBatch = self._next_batch(timeout)
-            return batch
+            rest: WalBatch | None = self._rest_of_batch()
+            return self._next_batch(timeout) if rest is None else rest
         except Error:
             raise
         except BaseException:
@@ -305,7 +241,6 @@ class Connection:
             raise
 
     def _next_batch(self, timeout: float | None) -> Any:
-        # Any: a `WalBatch` of the twin in use, which the rooms below know by its contract alone.
         deadline = Deadline.after(timeout)
         if self._unfinished is not None and not self._stopping:
             self._finish(deadline)
@@ -313,12 +248,7 @@ class Connection:
         try:
             return self._transport.next_batch(stream, deadline)
         except Error as error:
-            self._after(error)
-            if isinstance(error, ServerError):
-                self._stream = None
-                self._forget_batch()
-                if not self.closed:
-                    self._unfinished = Exchange(drain(self._state))
+            self._after_error_in_stream(error)
             raise
 
     def send_standby_status(
@@ -338,9 +268,7 @@ class Connection:
         as the nearest position that does not. `timestamp` in microseconds since 2000-01-01 00:00
         UTC, now by default; `reply_requested` asks for a keepalive at once.
         """
-        report = self._streaming().positions.report(written, flushed, applied)
-        moment = now_microseconds() if timestamp is None else timestamp
-        frame = self._codec.standby_status(*report, moment, reply_requested)
+        frame = self._status(written, flushed, applied, timestamp, reply_requested)
         # After a failure the connection is left open for receiving: what the server said before it
         # closed, and why it did, may still be there to be read.
         self._transport.send(frame, Deadline.after(timeout))
@@ -355,31 +283,9 @@ class Connection:
         deadline = Deadline.after(timeout)
         if not self._stopping:
             self._finish(deadline)
-            # Before anything changes: the stream may be somebody else's to read.
-            self._transport.expect_no_reader()
-            self._unfinished = Exchange(self._streaming().stop())
-            self._stopping = True
-            # At once: whatever becomes of it, the server has been told.
-            self._state.has_stopped_stream = True
-            self._stream = None
-            self._forget_batch()
+            self._begin_to_stop()
         results: list[Result] = self._finish(deadline, raising=True)
         return results
-
-    def _forget_batch(self) -> None:
-        self._batch = _empty_batch(self._codec)
-        self._messages = iter(())
-        self._taken = 0
-
-    def _require_open(self) -> None:
-        if self.closed:
-            raise UsageError("expected an open connection, this one is closed")
-
-    def _streaming(self) -> WalStream:
-        self._require_open()
-        if self._stream is None:
-            raise UsageError("expected a stream that was started; call start_streaming() first")
-        return self._stream
 
     # Conversations, and what is left of them after a time limit
 
@@ -387,9 +293,7 @@ class Connection:
         deadline = Deadline.after(timeout)
         self._require_open()
         self._finish(deadline)
-        if self._stream is not None:
-            if self._stream.state is not StreamState.ENDED:
-                raise UsageError("expected no stream to be on; call stop_streaming() first")
+        if self._must_stop_first:
             self.stop_streaming(deadline.left())
         self._unfinished = Exchange(conversation)
         result: _Result = self._finish(deadline, raising=True)
@@ -404,23 +308,13 @@ class Connection:
         try:
             return self._transport.run(exchange, deadline)
         except Error as error:
-            self._after(error)
-            # What a command that was cut off came to is of no interest to the next one.
-            if raising or self.closed or exchange.request is not None:
+            if self._matters(error, exchange, raising):
                 raise
         except BaseException:
             self._after_interruption()
             raise
         finally:
-            if exchange.request is None:
-                self._unfinished = None
-                self._stopping = False
-
-    def _after(self, error: Error) -> None:
-        """Close the connection after an error that leaves it in no known state."""
-        fatal = isinstance(error, ServerError) and error.severity != "ERROR"
-        if fatal or not isinstance(error, ServerError | UsageError):
-            self._transport.close()
+            self._leave(exchange)
 
     def _after_interruption(self) -> None:
         """Close the connection if an exception from outside may have cost a message."""
@@ -445,20 +339,3 @@ class Connection:
         traceback: TracebackType | None,
     ) -> None:
         self.disconnect()
-
-    def __del__(self) -> None:
-        if not self.closed:
-            told = f"{self!r} was not closed"
-            self._transport.close()
-            warnings.warn(told, ResourceWarning, source=self, stacklevel=2)
-
-    def __repr__(self) -> str:
-        if self.closed:
-            status = "closed"
-        else:
-            status = "commands" if self._stream is None else self._stream.state.value
-        return f"<pgrepl.Connection pid={self.pid} {status}>"
-
-
-def _empty_batch(codec: Codec) -> Any:
-    return codec.WalBatch()

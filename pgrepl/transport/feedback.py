@@ -48,8 +48,7 @@ class Feedback:
         with self._changed:
             self._session.delivered(delivered)
             self._session.acknowledge(position, time.monotonic(), written, flushed, applied)
-            if self._session.due_at < self._wakes_at:
-                self._changed.notify()
+            self._leave_to_the_thread()
 
     def wait_begins(self, delivered: int, idle: bool) -> float | None:
         """Send what is due before the application waits; return for how long at most it should."""
@@ -83,6 +82,8 @@ class Feedback:
         """
         with self._changed:
             data = self._session.data_to_send(time.monotonic(), now_microseconds(), final)
+            if data is None:
+                self._leave_to_the_thread()
         if data is not None:
             # Outside of the lock: it may wait, and whoever acknowledges must not.
             with contextlib.suppress(TimeoutError):
@@ -95,6 +96,11 @@ class Feedback:
             self._changed.notify()
         if threading.current_thread() is not self._thread:
             self._thread.join()
+
+    def _leave_to_the_thread(self) -> None:
+        """See to it that the thread is awake when the next status is due."""
+        if self._session.due_at < self._wakes_at:
+            self._changed.notify()
 
     def _run(self) -> None:
         while self._wait():

@@ -279,7 +279,7 @@ def test_missing_publication(
         if database.cluster.major < 18:
             with pytest.raises(pgrepl.ServerError, match='"p" does not exist') as caught:
                 receive_data(connection)
-            assert type(caught.value) is pgrepl.ServerError
+            assert type(caught.value) is pgrepl.PublicationNotFound
             assert caught.value.sqlstate == "42704"
             assert connection.query("SELECT 1")[0].rows == [("1",)]
             assert caplog.records == []
