@@ -2,6 +2,9 @@
 
 from importlib.metadata import version as _version
 
+from .aio import AsyncConnection
+from .aio import connect as connect_async
+from .aio_stream import AsyncStream, AsyncTransaction
 from .base_stream import Batch, Change, Stats
 from .codec import Decoder, PrimaryKeepalive, Row, WalBatch, XLogData
 from .codec import implementation as __impl__
@@ -58,6 +61,9 @@ __version__ = _version("pgrepl")
 
 __all__ = [
     "Array",
+    "AsyncConnection",
+    "AsyncStream",
+    "AsyncTransaction",
     "AuthenticationError",
     "AuthenticationRejected",
     "Batch",
@@ -116,6 +122,7 @@ __all__ = [
     "__impl__",
     "__version__",
     "connect",
+    "connect_async",
     "decode_lsn",
     "encode_lsn",
 ]

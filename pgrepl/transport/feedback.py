@@ -84,10 +84,16 @@ class Feedback:
             data = self._session.data_to_send(time.monotonic(), now_microseconds(), final)
             if data is None:
                 self._leave_to_the_thread()
-        if data is not None:
-            # Outside of the lock: it may wait, and whoever acknowledges must not.
-            with contextlib.suppress(TimeoutError):
-                self._transport.send(data, Deadline(timeout))
+                return
+            # Within the lock, so that no later status gets ahead of it.
+            try:
+                self._transport.send(data, Deadline(0.0))
+                return
+            except TimeoutError:
+                pass
+        # It is queued. Outside of the lock: this waits, and whoever acknowledges must not.
+        with contextlib.suppress(TimeoutError):
+            self._transport.send(b"", Deadline(timeout))
 
     def stop(self) -> None:
         """End the thread, and wait until it has ended."""

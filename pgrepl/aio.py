@@ -1,0 +1,364 @@
+"""Level 1 of the API for asyncio: one replication connection, awaited.
+
+The names, parameters and errors are those of `connection`, and so is what they do; this page says
+what is different. Everything below the driver is the same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Generator, Iterable
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+from .aio_stream import AsyncStream, Beginning
+from .base_connection import BaseConnection
+from .codec import PrimaryKeepalive, WalBatch, XLogData
+from .codec import codec as default_codec
+from .codec.abc import Codec
+from .errors import Error, UsageError
+from .protocol import replication
+from .protocol.backend import ServerState
+from .protocol.conversation import Conversation, Exchange
+from .protocol.frontend import TERMINATE
+from .protocol.query import Result, simple_query
+from .protocol.replication import Slot, SnapshotAction, SystemIdentity
+from .session.opening import Opening, Overrides
+from .session.options import Origin, Streaming
+from .token import ResumeToken
+from .transport.async_connecting import open_async_connection
+from .transport.asynchronous import AsyncTransport
+from .transport.clock import Deadline
+from .transport.conninfo import ConnectionParameters, resolve
+
+__all__ = ["AsyncConnection", "connect"]
+
+_Result = TypeVar("_Result")
+
+
+def connect(
+    conninfo: str = "",
+    *,
+    replication: Literal["database", "physical"] = "database",
+    _codec: Codec = default_codec,
+    **keywords: Any,
+) -> Connecting:
+    """Connect to a server for replication: `pgrepl.connect` for asyncio.
+
+    ``connection = await connect(...)``, or ``async with connect(...) as connection``, which closes
+    it. Takes and raises what `pgrepl.connect` does; `connect_timeout` covers the search for the
+    host's address as well. When it is cancelled, nothing is left open.
+    """
+    refused: UsageError | None = None
+    try:
+        parameters = resolve(conninfo, keywords, replication=replication)
+    except UsageError as error:
+        refused = UsageError(*error.args)
+    # Both may hold a password, which a traceback that shows locals would print.
+    del conninfo, keywords
+    if refused is not None:
+        raise refused
+    return Connecting(_open(parameters, _codec))
+
+
+async def _open(parameters: ConnectionParameters, codec: Codec) -> AsyncConnection:
+    transport, state = await open_async_connection(parameters, codec)
+    return AsyncConnection(transport, state, codec)
+
+
+class Connecting(Coroutine[Any, Any, "AsyncConnection"]):
+    """A connection that is being made: a coroutine, and an asynchronous context manager."""
+
+    def __init__(self, opening: Coroutine[Any, Any, AsyncConnection]) -> None:
+        self._opening = opening
+        self._connection: AsyncConnection | None = None
+
+    def __await__(self) -> Generator[Any, Any, AsyncConnection]:
+        return self._opening.__await__()
+
+    def send(self, value: Any) -> Any:
+        """See `collections.abc.Coroutine`."""
+        return self._opening.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """See `collections.abc.Coroutine`."""
+        return self._opening.throw(*error)
+
+    def close(self) -> None:
+        """See `collections.abc.Coroutine`."""
+        self._opening.close()
+
+    async def __aenter__(self) -> AsyncConnection:
+        self._connection = await self
+        return self._connection
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._connection is not None:
+            await self._connection.disconnect()
+
+
+class AsyncConnection(BaseConnection):
+    """A replication connection of an event loop, made by `connect`; closes itself in `async with`.
+
+    It belongs to the event loop that it was made in; elsewhere its methods raise `UsageError`. One
+    task at a time may receive or run a command, any other may send a status or disconnect.
+
+    Every method that waits takes `timeout` in seconds, None for no limit. When it runs out,
+    `TimeoutError` is raised and the connection stays usable: nothing that had arrived is lost. So
+    it is with a cancellation, by `asyncio.timeout` for instance: a message that was waited for
+    comes with the next call. A command that was cut off in either way goes on at the server; its
+    answer is awaited and dropped before the next command runs.
+
+    Where a message is there already nothing is waited for, and no other task runs.
+    """
+
+    def __init__(self, transport: AsyncTransport, state: ServerState, codec: Codec) -> None:
+        self._transport: AsyncTransport = transport
+        super().__init__(state, codec)
+
+    def fileno(self) -> int:
+        """Return the socket's file descriptor, -1 once it is closed. The event loop reads it."""
+        return self._transport.fileno()
+
+    # Commands
+
+    async def query(self, sql: str, timeout: float | None = None) -> list[Result]:
+        """Run SQL or a replication command; see `Connection.query`."""
+        return await self._command(simple_query(self._state, sql), timeout)
+
+    async def identify_system(self, timeout: float | None = None) -> SystemIdentity:
+        """Return the system identifier, timeline, WAL position and database."""
+        return await self._command(replication.identify_system(self._state), timeout)
+
+    async def show(self, name: str, timeout: float | None = None) -> str:
+        """Return the value of a server setting, as text with its unit."""
+        return await self._command(replication.show(self._state, name), timeout)
+
+    async def create_logical_slot(
+        self,
+        name: str,
+        plugin: str = "pgoutput",
+        *,
+        temporary: bool = False,
+        snapshot: SnapshotAction = "nothing",
+        two_phase: bool = False,
+        failover: bool = False,
+        timeout: float | None = None,
+    ) -> Slot:
+        """Create a logical replication slot; see `Connection.create_logical_slot`."""
+        return await self._command(
+            replication.create_logical_slot(
+                self._state,
+                name,
+                plugin,
+                temporary=temporary,
+                snapshot=snapshot,
+                two_phase=two_phase,
+                failover=failover,
+            ),
+            timeout,
+        )
+
+    async def drop_slot(
+        self, name: str, *, wait: bool = False, timeout: float | None = None
+    ) -> None:
+        """Drop a replication slot; see `Connection.drop_slot`."""
+        await self._command(replication.drop_slot(self._state, name, wait), timeout)
+
+    # The stream
+
+    async def start_streaming(self, sql: str, timeout: float | None = None) -> None:
+        """Run a START_REPLICATION command; see `Connection.start_streaming`."""
+        await self._command(self._start(sql), timeout)
+
+    def stream(
+        self,
+        slot: str,
+        *,
+        publications: Iterable[str],
+        start: int | ResumeToken | None = None,
+        proto_version: int | None = None,
+        streaming: Streaming = "off",
+        two_phase: bool = False,
+        binary: bool = False,
+        messages: bool = False,
+        origin: Origin = "any",
+        types: Overrides | None = None,
+        status_interval: float = 10.0,
+        receive_timeout: float | None = 60.0,
+        timeout: float | None = None,
+    ) -> Beginning:
+        """Stream the decoded changes of a slot that uses pgoutput; see `Connection.stream`.
+
+        ``async with connection.stream(...) as stream``, which stops it at the end, or ``stream =
+        await connection.stream(...)``.
+        """
+        opening = Opening.of(
+            slot,
+            publications,
+            start,
+            types,
+            proto_version=proto_version,
+            streaming=streaming,
+            two_phase=two_phase,
+            binary=binary,
+            messages=messages,
+            origin=origin,
+        )
+
+        async def begin() -> AsyncStream:
+            opened = await self._command(self._open(opening), timeout)
+            now = self._transport.time()
+            session = self._session(opening, opened, status_interval, receive_timeout, now)
+            return AsyncStream(self, session, opened, opening.handled)
+
+        return Beginning(begin)
+
+    async def receive_wal_message(
+        self, timeout: float | None = None
+    ) -> XLogData | PrimaryKeepalive | None:
+        """Return the next message of the stream; None: streaming has ended.
+
+        See `Connection.receive_wal_message`.
+        """
+        self._transport.expect_own_loop()
+        try:
+            message: XLogData | PrimaryKeepalive | None = next(self._messages, None)
+            if message is None:
+                message = self._hand_out(await self._next_batch(timeout))
+            self._taken += 1
+            return message
+        except BaseException as error:
+            self._transport.after_interruption(error)
+            raise
+
+    async def receive_wal_messages(self, timeout: float | None = None) -> WalBatch:
+        """Return all messages that one read brought, in order; empty: streaming has ended.
+
+        See `Connection.receive_wal_messages`.
+        """
+        self._transport.expect_own_loop()
+        try:
+            rest: WalBatch | None = self._rest_of_batch()
+            return await self._next_batch(timeout) if rest is None else rest
+        except BaseException as error:
+            self._transport.after_interruption(error)
+            raise
+
+    async def _next_batch(self, timeout: float | None) -> Any:
+        deadline = Deadline.after(timeout)
+        if self._unfinished is not None and not self._stopping:
+            await self._finish(deadline)
+        stream = self._streaming()
+        try:
+            return await self._transport.next_batch(stream, deadline)
+        except Error as error:
+            self._after_error_in_stream(error)
+            raise
+
+    def _batch_at_hand(self) -> Any:
+        """Return the next batch if it is there already, else None."""
+        if self._unfinished is not None:
+            return None
+        stream = self._streaming()
+        try:
+            return self._transport.batch_at_hand(stream)
+        except Error as error:
+            self._after_error_in_stream(error)
+            raise
+
+    async def send_standby_status(
+        self,
+        written: int,
+        flushed: int,
+        applied: int,
+        timestamp: int | None = None,
+        reply_requested: bool = False,
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """Tell the server which positions were written, flushed and applied. From any task.
+
+        See `Connection.send_standby_status`. It is with the operating system when this returns.
+        """
+        frame = self._status(written, flushed, applied, timestamp, reply_requested)
+        # After a failure the connection is left open for receiving: what the server said before it
+        # closed, and why it did, may still be there to be read.
+        await self._transport.send(frame, Deadline.after(timeout))
+
+    async def stop_streaming(self, timeout: float | None = None) -> list[Result]:
+        """End the stream and return to commands; see `Connection.stop_streaming`.
+
+        After a `TimeoutError` or a cancellation, call it again to go on, or `disconnect`.
+        """
+        deadline = Deadline.after(timeout)
+        if not self._stopping:
+            self._require_open()
+            await self._finish(deadline)
+            self._begin_to_stop()
+        results: list[Result] = await self._finish(deadline, raising=True)
+        return results
+
+    def _require_open(self) -> None:
+        self._transport.expect_own_loop()
+        super()._require_open()
+
+    # Conversations, and what is left of them after a time limit or a cancellation
+
+    async def _command(self, conversation: Conversation[_Result], timeout: float | None) -> _Result:
+        deadline = Deadline.after(timeout)
+        self._require_open()
+        await self._finish(deadline)
+        if self._must_stop_first:
+            await self.stop_streaming(deadline.left())
+        # While this one waited for what was cut off, another task may have begun something.
+        self._transport.expect_no_reader()
+        self._unfinished = Exchange(conversation)
+        result: _Result = await self._finish(deadline, raising=True)
+        return result
+
+    async def _finish(self, deadline: Deadline, raising: bool = False) -> Any:
+        """Run the unfinished conversation to its end; an error of one that was cut off is
+        dropped."""
+        exchange = self._unfinished
+        if exchange is None:
+            return None
+        try:
+            return await self._transport.run(exchange, deadline)
+        except Error as error:
+            if self._matters(error, exchange, raising):
+                raise
+        except BaseException as error:
+            self._transport.after_interruption(error)
+            raise
+        finally:
+            self._leave(exchange)
+
+    async def disconnect(self) -> None:
+        """Close the connection, telling the server if that takes no waiting. Safe to call again,
+        and from any task."""
+        if self._transport.loop_is_closed:
+            self._transport.close()
+            return
+        self._transport.expect_own_loop()
+        if not self.closed:
+            self._transport.send_last(TERMINATE)
+            self._transport.close()
+        await self._transport.wait_closed()
+
+    close = disconnect
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.disconnect()

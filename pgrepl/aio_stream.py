@@ -1,0 +1,288 @@
+"""Level 2 of the API, the stream: decoded changes of a slot and their acknowledgement, asyncio.
+
+What iterates keeps its place in objects, not in a generator's frame: so whatever waits can be
+cancelled, by `asyncio.timeout` for instance, and the next call goes on where it stood.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from .base_stream import BaseStream, Batch, Change, ReadTransaction
+from .codec.abc import Changes
+from .errors import ConnectionFailed, UsageError
+from .messages import LogicalMessage
+from .session.opening import Opened
+from .session.session import Session
+from .transport.async_feedback import AsyncFeedback
+from .transport.clock import Deadline
+
+if TYPE_CHECKING:
+    from .aio import AsyncConnection
+
+__all__ = ["AsyncStream", "AsyncTransaction", "Beginning"]
+
+
+class AsyncTransaction(ReadTransaction):
+    """A transaction: iterate over its changes, once; what was not read yet comes next."""
+
+    __slots__ = ()
+
+    def __aiter__(self) -> AsyncIterator[Change]:
+        return _ChangeIterator(self._stream, self)
+
+
+class _ChangeIterator(AsyncIterator[Change]):
+    """The changes of a transaction."""
+
+    __slots__ = ("_at_hand", "_stream", "_transaction")
+
+    def __init__(self, stream: AsyncStream, transaction: AsyncTransaction) -> None:
+        self._stream = stream
+        self._transaction = transaction
+        self._at_hand: Iterator[Change] = iter(())
+
+    async def __anext__(self) -> Change:
+        for change in self._at_hand:
+            return change
+        transaction, stream = self._transaction, self._stream
+        while not transaction.is_whole:
+            self._at_hand = stream._changes_at_hand(transaction)
+            for change in self._at_hand:
+                return change
+            if not transaction.is_whole:
+                await stream._fetch_more()
+        raise StopAsyncIteration
+
+
+class _TransactionIterator(AsyncIterator[AsyncTransaction]):
+    """The transactions of a stream."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: AsyncStream) -> None:
+        self._stream = stream
+
+    async def __anext__(self) -> AsyncTransaction:
+        stream = self._stream
+        before = stream._transactions.open
+        if before is not None and not before.is_whole:
+            async for _ in before:
+                pass
+        while (transaction := stream._next_transaction()) is None:
+            if not await stream._fetched(None):
+                raise StopAsyncIteration
+        return transaction
+
+
+class _MessageIterator(AsyncIterator[LogicalMessage]):
+    """The messages of a stream."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: AsyncStream) -> None:
+        self._stream = stream
+
+    async def __anext__(self) -> LogicalMessage:
+        stream = self._stream
+        while True:
+            if stream._changes is not None:
+                with stream._failing():
+                    for message in stream._changes:
+                        return message
+            if not await stream._fetched(None):
+                raise StopAsyncIteration
+
+
+class _BatchIterator(AsyncIterator[Batch]):
+    """The changes of a stream in batches; one that was cut off is gone on with."""
+
+    __slots__ = ("_changes", "_deadline", "_max_rows", "_max_wait", "_stream")
+
+    def __init__(self, stream: AsyncStream, max_rows: int, max_wait: float) -> None:
+        self._stream = stream
+        self._max_rows = max_rows
+        self._max_wait = max_wait
+        self._changes: list[Change] = []
+        self._deadline = Deadline.after(None)
+
+    async def __anext__(self) -> Batch:
+        stream, changes = self._stream, self._changes
+        while len(changes) < self._max_rows and self._deadline.left() != 0.0:
+            if stream._take(changes, self._max_rows - len(changes)):
+                continue
+            if changes and self._deadline.timeout is None:
+                self._deadline = Deadline(self._max_wait)
+            try:
+                if not await stream._fetched(self._deadline.left()):
+                    break
+            except TimeoutError:
+                break
+        if not changes:
+            raise StopAsyncIteration
+        self._changes, self._deadline = [], Deadline.after(None)
+        return stream._batch(changes)
+
+
+class AsyncStream(BaseStream[AsyncTransaction]):
+    """The decoded changes of a slot, made by `AsyncConnection.stream`; `async with` stops it.
+
+    Iterate over it for what pgoutput says, message by message, or over `transactions` or `batches`.
+    One task reads; `ack` and `stats` are for any. Every wait can be cancelled, and loses nothing.
+    """
+
+    def __init__(
+        self, connection: AsyncConnection, session: Session, opened: Opened, handled: int = 0
+    ) -> None:
+        super().__init__(session, opened, handled)
+        self._connection = connection
+        self._feedback = AsyncFeedback(session, connection._transport)
+
+    def _make(self, *arguments: Any, **keywords: Any) -> AsyncTransaction:
+        return AsyncTransaction(self, *arguments, **keywords)
+
+    def _tell(self, position: int, written: bool, flushed: bool, applied: bool) -> None:
+        self._feedback.acknowledge(self._decoder.delivered, position, written, flushed, applied)
+
+    def _fail(self) -> None:
+        self._feedback.stop()
+        self._connection._transport.close()
+
+    @property
+    def _is_over(self) -> bool:
+        return self._ended or self._connection.closed
+
+    # Reading
+
+    def __aiter__(self) -> AsyncIterator[LogicalMessage]:
+        """Iterate over the messages as they come; see `Stream`."""
+        self._expect_transaction_read()
+        return _MessageIterator(self)
+
+    def transactions(self) -> AsyncIterator[AsyncTransaction]:
+        """Iterate over transactions in the order of their commits; see `Stream.transactions`."""
+        self._expect_transaction_read()
+        return _TransactionIterator(self)
+
+    def batches(self, max_rows: int = 1000, max_wait: float = 1.0) -> AsyncIterator[Batch]:
+        """Iterate over batches of changes, one wait for many; see `Stream.batches`."""
+        if max_rows < 1:
+            raise UsageError(f"expected batches of at least one row, got max_rows={max_rows}")
+        self._expect_transaction_read()
+        return _BatchIterator(self, max_rows, max_wait)
+
+    async def _fetch_more(self) -> None:
+        """Go on with the open transaction."""
+        if not await self._fetched(None):
+            raise UsageError("the stream was stopped in the middle of this transaction")
+
+    async def _fetched(self, timeout: float | None) -> bool:
+        """Receive the next batch with something in it; False: the stream was stopped."""
+        changes = await self._fetch(timeout)
+        if changes is None:
+            return False
+        self._changes = changes
+        self._transactions.feed(changes)
+        return True
+
+    async def _fetch(self, timeout: float | None) -> Changes | None:
+        deadline = Deadline.after(timeout)
+        with self._failing():
+            while not self._ended:
+                try:
+                    batch = await self._receive(deadline)
+                except (ConnectionFailed, UsageError):
+                    if self._ended:  # by another task
+                        return None
+                    raise
+                # Nothing is awaited from here on, so that a cancellation finds it done or not.
+                changes = self._decoded(batch)
+                self._feedback.received(batch)
+                if changes is not None:
+                    return changes
+        return None
+
+    async def _receive(self, deadline: Deadline) -> Any:
+        batch = self._connection._batch_at_hand()
+        return await self._wait(deadline) if batch is None else batch
+
+    async def _wait(self, deadline: Deadline) -> Any:
+        """Wait for a batch, telling the server what it should know before."""
+        feedback, decoder = self._feedback, self._decoder
+        try:
+            while True:
+                limits = (
+                    feedback.wait_begins(decoder.delivered, decoder.is_between),
+                    deadline.left(),
+                )
+                with contextlib.suppress(TimeoutError):
+                    return await self._connection._next_batch(
+                        min((limit for limit in limits if limit is not None), default=None)
+                    )
+                feedback.silence()
+                if deadline.left() == 0.0:
+                    raise TimeoutError
+        finally:
+            feedback.wait_ends()
+
+    # The end
+
+    async def stop(self, timeout: float = 10.0) -> None:
+        """Report for the last time, end the stream, and return to commands; see `Stream.stop`.
+
+        While another task reads, which then comes to an end, the connection is closed.
+        """
+        if self._ended:
+            return
+        self._ended = True
+        try:
+            if not self._connection.closed:
+                self._feedback.send(final=True)
+                self._feedback.stop()
+                await self._connection.stop_streaming(timeout)
+        except (TimeoutError, ConnectionFailed, UsageError):
+            # A UsageError says that somebody is reading.
+            await self._connection.disconnect()
+        except BaseException:
+            self._connection._transport.close()
+            raise
+        finally:
+            self._feedback.stop()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+
+class Beginning(Awaitable[AsyncStream]):
+    """A stream that is about to begin: to be awaited, or used by ``async with``, which stops it."""
+
+    def __init__(self, begin: Callable[[], Coroutine[Any, Any, AsyncStream]]) -> None:
+        self._begin = begin
+        self._stream: AsyncStream | None = None
+
+    def __await__(self) -> Generator[Any, Any, AsyncStream]:
+        return self._begin().__await__()
+
+    async def __aenter__(self) -> AsyncStream:
+        self._stream = await self
+        return self._stream
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._stream is not None:
+            await self._stream.stop()

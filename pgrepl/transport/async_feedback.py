@@ -1,0 +1,102 @@
+"""Feedback that does not depend on the consumer: a timer of the event loop that sends statuses.
+
+It runs whenever the loop does. A consumer that keeps the loop itself busy keeps its statuses back
+as well; work that takes longer than the server's wal_sender_timeout belongs into a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+from ..codec.abc import WalBatch
+from ..session.session import Session
+from .asynchronous import AsyncTransport
+from .clock import now_microseconds
+
+__all__ = ["AsyncFeedback"]
+
+
+class AsyncFeedback:
+    """A session, and the timer that sends what it owes the server.
+
+    To be used in the event loop that it was made in; `acknowledge` anywhere.
+    """
+
+    def __init__(self, session: Session, transport: AsyncTransport) -> None:
+        self._session = session
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._wakes_at = math.inf
+        self._stopped = False
+        self._schedule()
+
+    def acknowledge(
+        self, delivered: int, position: int, written: bool, flushed: bool, applied: bool
+    ) -> None:
+        """Take an acknowledgement, from any thread."""
+        arguments = (delivered, position, written, flushed, applied)
+        if asyncio._get_running_loop() is self._loop:
+            self._acknowledge(*arguments)
+        else:
+            self._loop.call_soon_threadsafe(self._acknowledge, *arguments)
+
+    def _acknowledge(
+        self, delivered: int, position: int, written: bool, flushed: bool, applied: bool
+    ) -> None:
+        self._session.delivered(delivered)
+        self._session.acknowledge(position, self._loop.time(), written, flushed, applied)
+        if self._session.due_at < self._wakes_at:
+            self._schedule()
+
+    def wait_begins(self, delivered: int, idle: bool) -> float | None:
+        """Send what is due before the application waits; return for how long at most it should."""
+        now = self._loop.time()
+        self._session.delivered(delivered)
+        self._session.wait_begins(now, idle)
+        self.send()
+        silent_at = self._session.silent_at
+        return None if silent_at == math.inf else max(silent_at - now, 0.0)
+
+    def received(self, batch: WalBatch) -> None:
+        """Take note of what has come, and answer at once where the server asks for that."""
+        self._session.received(batch, self._loop.time())
+        if batch.reply_requested:
+            self.send()
+
+    def wait_ends(self) -> None:
+        """Take note that the application is busy."""
+        self._session.wait_ends()
+
+    def silence(self) -> None:
+        """Take note that nothing came. Raises `ConnectionFailed` after too long a time of that."""
+        self._session.silence(self._loop.time())
+
+    def send(self, final: bool = False) -> None:
+        """Send the status that is due, if one is, without waiting."""
+        data = self._session.data_to_send(self._loop.time(), now_microseconds(), final)
+        if data is not None:
+            self._transport.post(data)
+            self._schedule()
+
+    def stop(self) -> None:
+        """Send nothing more."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _schedule(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._stopped and not self._transport.closed:
+            self._wakes_at = max(self._session.due_at, self._loop.time())
+            self._timer = self._loop.call_at(self._wakes_at, self._fire)
+
+    def _fire(self) -> None:
+        self._timer = None
+        self.send()
+        if self._timer is None:
+            self._schedule()

@@ -1,0 +1,89 @@
+"""TLS in memory, between the bytes that an event loop reads and writes and those of the session.
+
+Not by `loop.start_tls`, which has an implementation in asyncio and another in uvloop: it takes over
+what was read before the handshake, drops what it has decrypted where an error follows at once, and
+lets closing wait for the peer. Here every loop carries plain bytes and runs the same code; the
+errors are those of `ssl` as a blocking socket raises them; and as everything is decrypted as it
+comes, nobody waits for bytes that are here already.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from typing import Any, Final, cast
+
+from ..codec.abc import FrameReader
+
+__all__ = ["TLSFilter"]
+
+# What a read can bring; decrypted it fits into the half of a chunk that is always free.
+_ROOM: Final = 65536
+
+
+class TLSFilter:
+    """Stands where the reader would: takes what is read, and passes on what it holds."""
+
+    def __init__(
+        self, context: ssl.SSLContext, server_hostname: str | None, reader: FrameReader
+    ) -> None:
+        """Raises `ssl.SSLError` where the name cannot be used."""
+        self._reader = reader
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._session = context.wrap_bio(
+            self._incoming, self._outgoing, server_hostname=server_hostname
+        )
+        self._room = memoryview(bytearray(_ROOM))
+        self._established = False
+        self.ended = False
+        """Whether the peer has said that no more will come."""
+
+    def get_buffer(self, sizehint: int = -1) -> memoryview:
+        """Return room for encrypted bytes, to be filled from its start."""
+        return self._room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take encrypted bytes; all that they hold goes on to the reader. Raises `ssl.SSLError`,
+        when everything before the fault has been passed on."""
+        self._incoming.write(self._room[:nbytes])
+        if self._established:
+            self._decrypt()
+
+    def shake_hands(self) -> bool:
+        """Go on with the handshake; False: the peer has to answer first. Raises `ssl.SSLError`."""
+        try:
+            self._session.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        self._established = True
+        self._decrypt()
+        return True
+
+    def end_of_file(self) -> None:
+        """Take note that the connection has ended."""
+        self._incoming.write_eof()
+
+    def encrypt(self, data: bytes) -> bytes:
+        """Return what is to be sent in place of `data`. Raises `ssl.SSLError`."""
+        at = 0
+        while at < len(data):
+            at += self._session.write(data[at:])
+        return self.take_outgoing()
+
+    def take_outgoing(self) -> bytes:
+        """Return what TLS itself has to send."""
+        return self._outgoing.read()
+
+    def _decrypt(self) -> None:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            while True:
+                room = self._reader.get_buffer()
+                # The annotation of ssl has it that this returns bytes; with a buffer it does not.
+                count = cast(int, self._session.read(len(room), cast(Any, room)))
+                # The reader may use a chunk again only when nobody looks into it.
+                del room
+                if not count:
+                    self.ended = True
+                    return
+                self._reader.buffer_updated(count)

@@ -1,0 +1,113 @@
+"""Event loops for tests: of asyncio, and of uvloop where it is installed.
+
+A test of the asynchronous flavour runs its coroutine by `asyncio.Runner`. One that was written for
+the blocking flavour runs on the asynchronous one as well: `blocking_connect` gives a `connect`
+whose connections have the methods of blocking ones, each of which lets the loop run until it is
+done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import inspect
+import ssl
+from collections.abc import Callable, Iterator
+from types import ModuleType, SimpleNamespace
+from typing import Any, Final, Self, TypeAlias
+from unittest import mock
+
+import pytest
+
+import pgrepl.aio
+
+LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
+
+#: Names of the loops, for `params` of a fixture.
+LOOPS: Final = ("asyncio", "uvloop")
+
+#: Twin of the codec and loop: each twin on asyncio, and one of them on uvloop.
+FLAVOURS: Final = (("c", "asyncio"), ("python", "asyncio"), ("c", "uvloop"))
+
+#: Each twin and each loop once.
+FEW_FLAVOURS: Final = (("python", "asyncio"), ("c", "uvloop"))
+
+# libuv makes a pipe for the whole process with its first loop: not in the middle of a test that
+# counts descriptors.
+with contextlib.suppress(ImportError):
+    importlib.import_module("uvloop").new_event_loop().close()
+
+_TWINS: Final = {"c": "pgrepl.codec._native", "python": "pgrepl.codec._pure"}
+
+
+def loop_factory(name: str) -> LoopFactory:
+    """What makes loops of that name; a skip where there are none."""
+    if name == "asyncio":
+        return asyncio.new_event_loop
+    factory: LoopFactory = pytest.importorskip("uvloop").new_event_loop
+    return factory
+
+
+def twin(name: str) -> ModuleType:
+    """The codec's twin of that name; a skip where it was not built."""
+    try:
+        return importlib.import_module(_TWINS[name])
+    except ImportError as error:
+        pytest.skip(f"this install has no compiled codec ({error})")
+
+
+@contextlib.contextmanager
+def blocking_connect(flavour: tuple[str, str]) -> Iterator[Callable[..., Awaited]]:
+    """`pgrepl.connect`, by `pgrepl.aio.connect` on the twin and the loop of that flavour.
+
+    The loops are closed at the end.
+    """
+    codec, factory = twin(flavour[0]), loop_factory(flavour[1])
+    made: list[Awaited] = []
+
+    def connect(*args: Any, **keywords: Any) -> Awaited:
+        with contextlib.ExitStack() as stack:
+            runner = stack.enter_context(asyncio.Runner(loop_factory=factory))
+            connecting = pgrepl.aio.connect(*args, _codec=codec, **keywords)
+            made.append(Awaited(runner, runner.run(connecting)))
+            stack.pop_all()
+        return made[-1]
+
+    yield connect
+    for connection in made:
+        connection.release()
+
+
+class Awaited:
+    """An asynchronous connection that looks like a blocking one, with a loop of its own."""
+
+    def __init__(self, runner: asyncio.Runner, connection: pgrepl.aio.AsyncConnection) -> None:
+        self._runner = runner
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._connection, name)
+        if not inspect.iscoroutinefunction(attribute):
+            return attribute
+
+        def call(*args: Any, **keywords: Any) -> Any:
+            return self._runner.run(attribute(*args, **keywords))
+
+        return call
+
+    @property
+    def _transport(self) -> SimpleNamespace:
+        """What shows whether TLS is on: the type of the socket, in the blocking flavour."""
+        has_tls = self._connection._transport.has_tls
+        return SimpleNamespace(socket=mock.Mock(spec=ssl.SSLSocket) if has_tls else None)
+
+    def release(self) -> None:
+        """Close the loop, and leave the connection as it is."""
+        self._runner.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
