@@ -3,7 +3,6 @@
 from importlib.metadata import version as _version
 
 from .aio import AsyncConnection
-from .aio import connect as connect_async
 from .aio_stream import AsyncStream, AsyncTransaction
 from .base_stream import Batch, Change, Stats
 from .codec import Decoder, PrimaryKeepalive, Row, WalBatch, XLogData
@@ -122,7 +121,6 @@ __all__ = [
     "__impl__",
     "__version__",
     "connect",
-    "connect_async",
     "decode_lsn",
     "encode_lsn",
 ]

@@ -120,6 +120,16 @@ class AsyncConnection(BaseConnection):
         self._transport: AsyncTransport = transport
         super().__init__(state, codec)
 
+    @staticmethod
+    def connect(
+        conninfo: str = "",
+        *,
+        replication: Literal["database", "physical"] = "database",
+        **keywords: Any,
+    ) -> Connecting:
+        """Connect to a server; see `pgrepl.aio.connect`."""
+        return connect(conninfo, replication=replication, **keywords)
+
     def fileno(self) -> int:
         """Return the socket's file descriptor, -1 once it is closed. The event loop reads it."""
         return self._transport.fileno()

@@ -90,7 +90,7 @@ class _MessageIterator(AsyncIterator[LogicalMessage]):
         stream = self._stream
         while True:
             if stream._changes is not None:
-                with stream._failing():
+                with stream._handing_out():
                     for message in stream._changes:
                         return message
             if not await stream._fetched(None):

@@ -148,7 +148,7 @@ class BaseStream(ABC, Generic[T]):
 
     def _next_transaction(self) -> T | None:
         """Begin the next transaction; None: another batch is needed."""
-        with self._failing():
+        with self._handing_out():
             return self._transactions.next()
 
     def _changes_at_hand(self, transaction: T) -> Iterator[Change]:
@@ -157,7 +157,7 @@ class BaseStream(ABC, Generic[T]):
             raise UsageError(
                 "expected to read the transaction that was given last; the others are over"
             )
-        with self._failing():
+        with self._handing_out():
             changes = self._transactions.at_hand()
             while self._handled and next(changes, None) is not None:
                 self._handled -= 1
@@ -208,6 +208,17 @@ class BaseStream(ABC, Generic[T]):
         try:
             yield
         except Error:
+            self._fail()
+            raise
+
+    @contextlib.contextmanager
+    def _handing_out(self) -> Iterator[None]:
+        """The same where nothing waits, and where Ctrl-C as well may have cost a change."""
+        try:
+            yield
+        except GeneratorExit:
+            raise
+        except BaseException:
             self._fail()
             raise
 

@@ -76,7 +76,7 @@ class Stream(BaseStream[Transaction]):
         """
         self._expect_transaction_read()
         while self._at_hand() or self._fetched(None):
-            with self._failing():
+            with self._handing_out():
                 yield from self._changes or ()
 
     def transactions(self) -> Iterator[Transaction]:
