@@ -349,7 +349,8 @@ class AsyncTransport(asyncio.BufferedProtocol):
     def _put(self, data: bytes) -> None:
         """Hand bytes to the system, and to the loop's transport what it does not take.
 
-        At once, since uvloop would keep them until its next turn, and closing would lose them.
+        At once, as asyncio would: uvloop puts it off to the end of its turn, and whoever sends
+        would have to wait for that.
         """
         transport = self._transport
         if not data or transport is None or transport.is_closing():
@@ -407,11 +408,7 @@ class AsyncTransport(asyncio.BufferedProtocol):
         self, waiter: asyncio.Future[bool], deadline: Deadline
     ) -> asyncio.TimerHandle | None:
         left = deadline.left()
-        return None if left is None else self._loop.call_later(left, self._expire, waiter)
-
-    def _expire(self, waiter: asyncio.Future[bool]) -> None:
-        # One turn later: with no time at all to wait, uvloop would not have looked at the socket.
-        self._loop.call_soon(_give_up, waiter)
+        return None if left is None else self._loop.call_later(left, _give_up, waiter)
 
     def _failed(self, doing: str) -> ConnectionFailed:
         if self._closed:

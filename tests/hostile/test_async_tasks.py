@@ -6,14 +6,13 @@ import asyncio
 import contextlib
 import gc
 import threading
-import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, TypeAlias
 
 import pytest
 
 from pgrepl import aio
-from pgrepl.errors import ConnectionFailed, TLSError, UsageError
+from pgrepl.errors import ConnectionFailed, UsageError
 from tests.hostile.sessions import (
     ENDED,
     PATIENCE,
@@ -21,9 +20,7 @@ from tests.hostile.sessions import (
     START,
     address,
     answers_a_query,
-    begin_stream,
     data,
-    keepalive,
     streams,
 )
 from tests.support import builders
@@ -33,8 +30,6 @@ from tests.support.scripted import Peer, ScriptedServer, handshake
 
 Run: TypeAlias = Callable[[Coroutine[Any, Any, Any]], Any]
 Connect: TypeAlias = Callable[..., Any]
-
-CHUNK = 131072
 
 
 @pytest.fixture(params=FLAVOURS, ids="-".join)
@@ -262,6 +257,21 @@ def test_what_is_there_comes_without_waiting(run: Run, connect: Connect) -> None
         run(main())
 
 
+def test_a_limit_of_nothing_still_looks_once(run: Run, connect: Connect) -> None:
+    sent = threading.Event()
+
+    async def main() -> None:
+        async with streaming(connect, server) as connection:
+            go_on.set()
+            assert sent.wait(PATIENCE)  # and the loop has had no turn since
+            assert (await connection.receive_wal_message(timeout=0)).wal_start == 1
+
+    go_on = threading.Event()
+    script = streams(lambda peer: go_on.wait(PATIENCE), data(1), lambda peer: sent.set())
+    with ScriptedServer(script) as server:
+        run(main())
+
+
 # Several tasks
 
 
@@ -354,293 +364,4 @@ def test_other_tasks_run_while_one_waits(run: Run, connect: Connect) -> None:
             assert (await receiving).wal_start == 1
 
     with ScriptedServer(streams(lambda peer: go_on.wait(PATIENCE), data(1))) as server:
-        run(main())
-
-
-# The buffer: never filled under a view, never beyond measure
-
-
-class Pouring:
-    """A script that sends a long stream as fast as it is taken, and knows how much it has sent."""
-
-    def __init__(self, count: int, size: int) -> None:
-        self.count, self.size = count, size
-        self.sent = 0
-
-    def payload(self, number: int) -> bytes:
-        return number.to_bytes(4, "big") * (self.size // 4)
-
-    def __call__(self, peer: Peer) -> None:
-        begin_stream(peer)
-        for first in range(0, self.count, 50):
-            messages = [data(i, self.payload(i)) for i in range(first, first + 50)]
-            peer.send(b"".join(messages))
-            self.sent = first + 50
-        peer.send(ENDED)
-
-
-@pytest.mark.parametrize("sslmode", ["disable", "require"])
-def test_what_is_kept_stays_as_it_is(
-    run: Run, connect: Connect, certificates: CertificateSet, sslmode: str
-) -> None:
-    pouring = Pouring(12_000, 400)
-
-    async def main() -> None:
-        kept: list[tuple[int, Any]] = []
-        number = 0
-        async with streaming(connect, server, sslmode=sslmode) as connection:
-            while batch := await connection.receive_wal_messages(timeout=PATIENCE):
-                for message in batch:
-                    if number % 7 == 0:
-                        kept.append((number, message.data[4:-4]))
-                    elif number % 11 == 0:
-                        kept.append((number, message))
-                    number += 1
-                if number % 3 == 0:
-                    await asyncio.sleep(0)  # the loop reads on, and nobody takes it
-        assert number == pouring.count
-        for at, thing in kept:
-            payload = pouring.payload(at)
-            assert bytes(thing) in (payload, payload[4:-4])
-
-    with ScriptedServer(pouring, tls=certificates.server.server_context()) as server:
-        run(main())
-
-
-@pytest.mark.parametrize("sslmode", ["disable", "require"])
-def test_reading_pauses_while_nobody_takes_anything(
-    run: Run, connect: Connect, certificates: CertificateSet, sslmode: str
-) -> None:
-    pouring = Pouring(100_000, 400)
-
-    async def main() -> None:
-        got: list[int] = []
-        async with streaming(connect, server, sslmode=sslmode) as connection:
-            for _ in range(4):
-                # Until the server can send no more, which takes as long as it takes.
-                before = -1
-                while before != pouring.sent:
-                    before = pouring.sent
-                    await asyncio.sleep(0.2)
-                assert pouring.sent < pouring.count
-                assert connection._transport.reader.pending < 2 * CHUNK
-                for _ in range(10):
-                    got += (await connection.receive_wal_messages()).wal_start
-            while batch := await connection.receive_wal_messages(timeout=PATIENCE):
-                got += batch.wal_start
-        assert got == list(range(pouring.count))
-
-    with ScriptedServer(pouring, tls=certificates.server.server_context()) as server:
-        run(main())
-
-
-def test_a_message_larger_than_what_makes_it_pause(run: Run, connect: Connect) -> None:
-    payload = bytes(range(256)) * 20_000
-
-    async def main() -> None:
-        async with streaming(connect, server) as connection:
-            await asyncio.sleep(0.05)  # paused in the middle of the message
-            for _ in range(50):
-                with contextlib.suppress(TimeoutError):
-                    message = await connection.receive_wal_message(timeout=0)
-                    break
-            else:
-                message = await connection.receive_wal_message(timeout=PATIENCE)
-            assert message.data == payload
-            assert (await connection.receive_wal_message()).wal_start == 2
-
-    with ScriptedServer(streams(data(1, payload) + data(2))) as server:
-        run(main())
-
-
-# A server that does not read
-
-
-def test_a_status_that_has_to_wait(run: Run, connect: Connect) -> None:
-    go_on = threading.Event()
-
-    def reads_late(peer: Peer) -> None:
-        go_on.wait(PATIENCE)
-        while peer.recv_message()[0] == b"d":
-            pass
-
-    async def main() -> int:
-        sent = 0
-        async with streaming(connect, server) as connection:
-            with pytest.raises(TimeoutError, match=r"within 0\.02 s"):
-                while True:
-                    await connection.send_standby_status(1, 1, 1, timeout=0.02)
-                    sent += 1
-            # It goes out later, and once; who cannot wait for it may receive all the same.
-            waiting = asyncio.ensure_future(connection.send_standby_status(1, 1, 1))
-            assert (await connection.receive_wal_message(timeout=PATIENCE)).wal_start == 1
-            assert not waiting.done()
-            go_on.set()
-            await waiting
-            await connection.send_standby_status(1, 1, 1)
-        return sent
-
-    with ScriptedServer(streams(data(1), reads_late)) as server:
-        assert run(main()) > 100
-
-
-def test_closing_waits_for_no_server(run: Run, connect: Connect) -> None:
-    left = threading.Event()
-
-    async def main() -> None:
-        async with streaming(connect, server) as connection:
-            with pytest.raises(TimeoutError):
-                while True:
-                    await connection.send_standby_status(1, 1, 1, timeout=0.02)
-        assert connection.closed
-        left.set()
-
-    with ScriptedServer(streams(data(1), lambda peer: left.wait(PATIENCE))) as server:
-        run(main())
-        assert left.is_set()
-
-
-def test_a_last_status_goes_out_before_the_end(run: Run, connect: Connect) -> None:
-    seen: list[bytes] = []
-
-    def listens(peer: Peer) -> None:
-        while not seen or seen[-1] != b"X":
-            seen.append(peer.recv_message()[0])
-
-    async def main() -> None:
-        async with streaming(connect, server) as connection:
-            assert (await connection.receive_wal_message()).wal_start == 1
-            await connection.send_standby_status(1, 1, 1)
-
-    with ScriptedServer(streams(data(1), listens)) as server:
-        run(main())
-    assert seen == [b"d", b"X"]
-
-
-# Loops
-
-
-def test_another_loop(run: Run, connect: Connect, factory: LoopFactory) -> None:
-    async def use(connection: aio.AsyncConnection) -> None:
-        uses: list[Callable[[], Awaitable[object]]] = [
-            connection.receive_wal_message,
-            connection.receive_wal_messages,
-            connection.stop_streaming,
-            connection.disconnect,
-            lambda: connection.query("SELECT 1"),
-            lambda: connection.send_standby_status(1, 1, 1),
-        ]
-        for call in uses:
-            with pytest.raises(UsageError, match="expected the event loop that this connection"):
-                await call()
-
-    async def main() -> None:
-        async with streaming(connect, server) as connection:
-            assert (await connection.receive_wal_message()).wal_start == 1
-
-            def elsewhere() -> None:
-                with asyncio.Runner(loop_factory=factory) as runner:
-                    runner.run(use(connection))
-
-            await asyncio.to_thread(elsewhere)
-            assert not connection.closed
-            assert (await connection.receive_wal_message()).wal_start == 2
-
-    with ScriptedServer(streams(data(1) + data(2), falls_silent)) as server:
-        run(main())
-
-
-def test_forgotten_in_a_running_loop(run: Run, connect: Connect) -> None:
-    async def main() -> None:
-        connection = await connect(server)
-        with pytest.warns(ResourceWarning, match="pgrepl.AsyncConnection pid=.* was not closed"):
-            del connection
-            gc.collect()
-
-    with ScriptedServer(lambda peer: (handshake(peer), peer.expect_hang_up())) as server:
-        run(main())
-
-
-def test_forgotten_in_another_thread(run: Run, connect: Connect) -> None:
-    async def main() -> None:
-        held = [await connect(server)]
-        with pytest.warns(ResourceWarning, match="was not closed"):
-            await asyncio.to_thread(held.clear)
-        await asyncio.sleep(0)
-
-    with ScriptedServer(lambda peer: (handshake(peer), peer.expect_hang_up())) as server:
-        run(main())
-
-
-def test_a_loop_that_was_closed_early(connect: Connect, factory: LoopFactory) -> None:
-    def script(peer: Peer) -> None:
-        handshake(peer)
-        peer.expect_hang_up()
-
-    async def disconnect(connection: aio.AsyncConnection) -> None:
-        await connection.disconnect()
-        assert connection.closed
-        with pytest.raises(UsageError, match="expected the event loop"):
-            await connection.query("SELECT 1")
-
-    # That it was left with something open, the loop tells in its own way.
-    with ScriptedServer(script) as server, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "unclosed (transport|resource)", ResourceWarning)
-        with asyncio.Runner(loop_factory=factory) as runner:
-            connection = runner.run(connect(server))
-        with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run(disconnect(connection))
-        del connection
-        gc.collect()
-
-
-def test_a_task_that_is_destroyed_while_it_waits(connect: Connect, factory: LoopFactory) -> None:
-    """What a loop leaves behind that was closed under a task, the connection included."""
-
-    async def wait() -> None:
-        async with streaming(connect, server) as connection:
-            await connection.receive_wal_message()
-
-    with ScriptedServer(streams(falls_silent)) as server:
-        with asyncio.Runner(loop_factory=factory) as runner:
-            waiting = runner.get_loop().create_task(wait())
-
-            async def give_it_a_moment() -> None:
-                await asyncio.sleep(0.05)
-
-            runner.run(give_it_a_moment())
-        # The runner has cancelled it.
-        assert waiting.cancelled()
-    assert server.hang_ups == 1
-
-
-def test_errors_of_connecting_do_not_depend_on_the_flavour(
-    run: Run, connect: Connect, certificates: CertificateSet
-) -> None:
-    async def main() -> None:
-        with pytest.raises(TLSError, match="the server does not offer TLS"):
-            await connect(server, sslmode="require")
-        with pytest.raises(UsageError, match="does not exist"):
-            await connect(server, sslmode="verify-full")
-        with pytest.raises(UsageError, match="expected a known connection option"):
-            connect(server, nonsense=1)
-
-    with ScriptedServer(lambda peer: peer.recv_startup() and peer.send(b"N")) as server:
-        run(main())
-
-
-def test_keepalives_and_the_end(run: Run, connect: Connect) -> None:
-    async def main() -> None:
-        async with streaming(connect, server) as connection:
-            first, second = await connection.receive_wal_messages()
-            assert (first.wal_start, second.wal_end) == (1, 2)
-            assert repr(connection).endswith(" streaming>")
-            assert await connection.receive_wal_message() is None
-            assert not await connection.receive_wal_messages()
-            await connection.stop_streaming()
-            [result] = await connection.query("SELECT 1")
-            assert result.rows == [("1",)]
-
-    script = streams(data(1) + keepalive(2) + ENDED, answers_a_query)
-    with ScriptedServer(script) as server:
         run(main())
