@@ -23,6 +23,7 @@ Origin: TypeAlias = Literal["any", "none"]
 _SERVER_OF: Final = {1: 10, 2: 14, 3: 15, 4: 16}
 _STREAMING_NEEDS: Final = {"off": 1, "on": 2, "parallel": 4}
 _TWO_PHASE_NEEDS: Final = 3
+_SWITCHES: Final = ("two_phase", "binary", "messages")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +54,35 @@ class StreamOptions:
         return made
 
     def _check(self) -> None:
-        if self.streaming not in tuple(_STREAMING_NEEDS):
-            raise UsageError(
-                f"expected streaming 'off', 'on' or 'parallel', got {self.streaming!r}"
-            )
-        if self.origin not in ("any", "none"):
-            raise UsageError(f"expected origin 'any' or 'none', got {self.origin!r}")
-        if self.proto_version is not None and self.proto_version not in tuple(_SERVER_OF):
-            raise UsageError(
-                f"expected a pgoutput protocol version from 1 to 4, got {self.proto_version!r}"
-            )
+        for publication in self.publications:
+            if not isinstance(publication, str):
+                raise UsageError(
+                    f"expected publication names as text, got {type(publication).__name__}"
+                )
+        publication_list(self.publications)
+        self._check_values()
         for wanted, needed in self._needs():
             if self.version < needed:
                 raise UsageError(
                     f"{wanted} needs proto_version {needed} or later, got {self.proto_version}; "
                     "leave proto_version out to have the version chosen"
                 )
+
+    def _check_values(self) -> None:
+        if self.streaming not in tuple(_STREAMING_NEEDS):
+            raise UsageError(
+                f"expected streaming 'off', 'on' or 'parallel', got {self.streaming!r}"
+            )
+        if self.origin not in ("any", "none"):
+            raise UsageError(f"expected origin 'any' or 'none', got {self.origin!r}")
+        version = self.proto_version
+        # True and 2.0 equal versions, and are sent as no server reads them.
+        if version is not None and (type(version) is not int or version not in _SERVER_OF):
+            raise UsageError(f"expected a pgoutput protocol version from 1 to 4, got {version!r}")
+        for name in _SWITCHES:
+            # "off" is true.
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"expected {name} True or False, got {getattr(self, name)!r}")
 
     def _needs(self) -> list[tuple[str, int]]:
         needs = [(f"streaming={self.streaming!r}", _STREAMING_NEEDS[self.streaming])]
@@ -107,7 +121,7 @@ class StreamOptions:
         }
         if self.streaming != "off":
             options["streaming"] = self.streaming
-        for name in ("two_phase", "binary", "messages"):
+        for name in _SWITCHES:
             if getattr(self, name):
                 options[name] = "on"
         if self.origin != "any":

@@ -7,12 +7,15 @@ that never goes back. So the same state serves a thread, an event loop and a tes
 The times:
 
 status
-    At the latest `interval` seconds after the last one; at once where the server asks for it. What
-    is new goes out as soon as the application waits for more, and within `_BUSY_DELAY` while it
-    does not, but never more often than every `_GAP`.
+    At the latest `interval` seconds after the last one. What is new goes out as soon as the
+    application waits for more, and within `_BUSY_DELAY` while it does not, but never more often
+    than every `_GAP`. Where the server asks for it at once, but what is not new not twice within
+    `_ANSWER_GAP`: as long as something is not acknowledged, a server that shuts down takes every
+    answer for a reason to ask again.
 silence
     Counted only while somebody waits, since what nobody reads is no silence of the server's. After
-    half of `receive_timeout` the server is asked for a reply, after the whole the peer is dead.
+    half of `receive_timeout` the server is asked for a reply; another half after that the peer is
+    dead. So nobody is given up unasked, not even where this process itself was stopped for long.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ __all__ = ["Session"]
 
 _GAP: Final = 0.001
 _BUSY_DELAY: Final = 0.05
+_ANSWER_GAP: Final = 0.05
 
 
 class Session:
@@ -61,7 +65,7 @@ class Session:
         self._news_at = math.inf  # when what is new is to be reported
         self._must_answer = False  # the server wants a status
         self._must_ask = False  # we want an answer to ours
-        self._asked = False
+        self._asked_at: float | None = None
         self._heard_at = now
         self._waits = False
 
@@ -75,7 +79,7 @@ class Session:
         if not self._waits:
             self._waits = True
             self._heard_at = max(self._heard_at, now)
-            self._asked = self._must_ask = False
+            self._asked_at, self._must_ask = None, False
         if idle:
             self.positions.settle()
         if self._news_at < math.inf or self.positions.peek() != self.positions.last:
@@ -88,7 +92,7 @@ class Session:
     def received(self, batch: WalBatch, now: float) -> None:
         """Something has come. Its positions are known already, see `WalStream`."""
         self._heard_at = now
-        self._asked = self._must_ask = False
+        self._asked_at, self._must_ask = None, False
         if batch.reply_requested:
             self._must_answer = True
 
@@ -105,34 +109,37 @@ class Session:
 
     def silence(self, now: float) -> None:
         """Nothing came while somebody waited. Raises `ConnectionFailed` if that is too long."""
-        timeout = self.receive_timeout
-        if timeout is None or not self._waits:
+        # Held against the very number that the driver was told: a sum made in another way can be
+        # less by rounding, and the driver would come back at once, again and again.
+        if not self._waits or now < self.silent_at:
             return
-        silent = now - self._heard_at
-        if silent >= timeout:
+        if self._asked_at is not None:
             raise ConnectionFailed(
-                f"nothing came from the server within {timeout:g} s (receive_timeout), not even an "
-                "answer to a request for one; the server or the network in between is gone: "
-                "connect again, and go on after the last acknowledged transaction"
+                f"nothing came from the server within {self.receive_timeout:g} s "
+                "(receive_timeout), not even an answer to a request for one; the server or the "
+                "network in between is gone: connect again, and go on after the last acknowledged "
+                "transaction"
             )
-        if silent >= timeout / 2 and not self._asked:
-            self._asked = self._must_ask = True
+        self._asked_at, self._must_ask = now, True
 
     # What the driver asks
 
     @property
     def due_at(self) -> float:
         """When a status is to be sent; not after all of time, since there is an interval."""
-        if self._must_answer or self._must_ask:
+        if self._must_ask:
             return -math.inf
-        return min(self._sent_at + self.interval, max(self._news_at, self._sent_at + _GAP))
+        news_at = max(self._news_at, self._sent_at + _GAP)
+        answer_at = self._sent_at + _ANSWER_GAP if self._must_answer else math.inf
+        return min(self._sent_at + self.interval, news_at, answer_at)
 
     @property
     def silent_at(self) -> float:
         """When to call `silence`, if nothing comes until then."""
         if self.receive_timeout is None:
             return math.inf
-        return self._heard_at + self.receive_timeout / (1 if self._asked else 2)
+        begun_at = self._heard_at if self._asked_at is None else self._asked_at
+        return begun_at + self.receive_timeout / 2
 
     def data_to_send(self, now: float, timestamp: int, final: bool = False) -> bytes | None:
         """Return the status message that is due, or None.
@@ -153,8 +160,3 @@ class Session:
     def reported(self) -> Report:
         """The positions of the last report."""
         return self.positions.last
-
-
-def _check(name: str, limit: float | None) -> None:
-    if limit is not None and not limit > 0:
-        raise UsageError(f"expected a {name} above 0 seconds, got {limit!r}")

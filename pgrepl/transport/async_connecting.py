@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import os
 import socket
 import ssl
-from pathlib import Path
 from typing import Any
 
 from ..codec.abc import MAX_FRAME_LENGTH, Codec
@@ -22,10 +20,19 @@ from ..protocol.backend import ServerState
 from ..protocol.conversation import Exchange, ReceiveByte, Send
 from ..protocol.startup import request_tls, start_up
 from .asynchronous import AsyncTransport
+from .attempts import (
+    STARTUP_LIMIT,
+    attempts,
+    is_final,
+    no_address,
+    not_connected,
+    not_in_time,
+    set_options,
+    socket_path,
+)
 from .clock import Deadline
-from .connecting import _STARTUP_LIMIT, _attempts
 from .conninfo import ConnectionParameters
-from .tls import tls_wrapper
+from .tls import tls_context
 from .tls_filter import TLSFilter
 
 __all__ = ["open_async_connection"]
@@ -39,28 +46,24 @@ async def open_async_connection(
     When it is cancelled, nothing is left open.
     """
     deadline = Deadline(parameters.connect_timeout)
-    for last, tls in _attempts(parameters):
+    for last, tls in attempts(parameters):
         try:
             return await _attempt(parameters, codec, tls, deadline)
         except (TLSError, AuthenticationRejected) as error:
-            rejected_later = isinstance(error, AuthenticationRejected) and error.sqlstate != "28000"
-            if last or rejected_later:
+            if is_final(error, last):
                 raise
         except TimeoutError:
-            raise ConnectionFailed(
-                f"no connection to {parameters.where} within connect_timeout, "
-                f"{parameters.connect_timeout} s"
-            ) from None
+            raise not_in_time(parameters) from None
     raise AssertionError("there is at least one attempt")
 
 
 async def _attempt(
     parameters: ConnectionParameters, codec: Codec, tls: str, deadline: Deadline
 ) -> tuple[AsyncTransport, ServerState]:
-    context = None if tls == "no" else _tls_context(parameters)
+    context = None if tls == "no" else tls_context(parameters)
     connected = await _connect(parameters, deadline)
-    reader = codec.FrameReader(int(__import__("os").environ.get("CS", "131072")))
-    reader.limit = _STARTUP_LIMIT
+    reader = codec.FrameReader()
+    reader.limit = STARTUP_LIMIT
     async with asyncio.timeout(deadline.left()):
         transport = await _transport(parameters, connected, reader, context, tls)
         state = ServerState()
@@ -146,15 +149,6 @@ def _failed(doing: str, error: OSError) -> ConnectionFailed:
     return ConnectionFailed(f"the connection to the server failed while {doing}: {error}")
 
 
-def _tls_context(parameters: ConnectionParameters) -> ssl.SSLContext:
-    """Return the settings of TLS that this sslmode asks for. Raises `UsageError`."""
-    # What `tls` gives turns a socket into a TLS one, here one that leads nowhere: it shows the
-    # settings, which do not depend on the host.
-    wrap = tls_wrapper(dataclasses.replace(parameters, host="localhost"))
-    with wrap(socket.socket()) as unconnected:
-        return unconnected.context
-
-
 async def _connect(parameters: ConnectionParameters, deadline: Deadline) -> socket.socket:
     loop = asyncio.get_running_loop()
     failures = []
@@ -164,9 +158,7 @@ async def _connect(parameters: ConnectionParameters, deadline: Deadline) -> sock
             connection.setblocking(False)
             async with asyncio.timeout(deadline.left()):
                 await loop.sock_connect(connection, address)
-            if family != getattr(socket, "AF_UNIX", None):
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            set_options(connection)
             return connection
         except OSError as error:
             connection.close()
@@ -174,10 +166,7 @@ async def _connect(parameters: ConnectionParameters, deadline: Deadline) -> sock
         except BaseException:
             connection.close()
             raise
-    raise ConnectionFailed(
-        f"could not connect to {parameters.where}: {'; '.join(dict.fromkeys(failures))}; is the "
-        "server running there and listening?"
-    )
+    raise not_connected(parameters, failures)
 
 
 def _reason(error: OSError) -> str:
@@ -187,8 +176,7 @@ def _reason(error: OSError) -> str:
 
 async def _addresses(parameters: ConnectionParameters, deadline: Deadline) -> list[tuple[int, Any]]:
     if parameters.is_unix_socket:
-        path = Path(parameters.host) / f".s.PGSQL.{parameters.port}"
-        return [(socket.AF_UNIX, str(path))]
+        return [(socket.AF_UNIX, socket_path(parameters))]
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(deadline.left()):
         try:
@@ -196,7 +184,5 @@ async def _addresses(parameters: ConnectionParameters, deadline: Deadline) -> li
                 parameters.host, parameters.port, type=socket.SOCK_STREAM
             )
         except (OSError, UnicodeError) as error:
-            raise ConnectionFailed(
-                f"could not find the address of host {parameters.host!r}: {error}"
-            ) from error
+            raise no_address(parameters, error) from error
     return [(family, address) for family, _, _, _, address in found]

@@ -79,6 +79,8 @@ class AsyncFeedback:
         if data is not None:
             self._transport.post(data)
             self._schedule()
+        elif self._session.due_at < self._wakes_at:
+            self._schedule()
 
     def stop(self) -> None:
         """Send nothing more."""

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from ..codec.abc import MAX_FRAME_LENGTH, Codec
-from ..errors import AuthenticationRejected, ConnectionFailed, TLSError
+from ..errors import AuthenticationRejected, TLSError
 from ..protocol.backend import ServerState
 from ..protocol.conversation import Conversation, Exchange
 from ..protocol.startup import request_tls, start_up
+from .attempts import (
+    STARTUP_LIMIT,
+    attempts,
+    is_final,
+    no_address,
+    not_connected,
+    not_in_time,
+    set_options,
+    socket_path,
+)
 from .blocking import BlockingTransport
 from .clock import Deadline
 from .conninfo import ConnectionParameters
@@ -19,42 +28,21 @@ from .tls import tls_wrapper
 
 __all__ = ["open_connection"]
 
-# Nobody has proved anything yet, and no honest message is longer.
-_STARTUP_LIMIT: Final = 65536
-
 
 def open_connection(
     parameters: ConnectionParameters, codec: Codec
 ) -> tuple[BlockingTransport, ServerState]:
-    """Connect, start up and authenticate.
-
-    Under sslmode=prefer a second attempt without TLS is made where TLS itself failed, or where the
-    server turned the TLS connection away before a password was asked for.
-    """
+    """Connect, start up and authenticate; by several attempts, see `attempts`."""
     deadline = Deadline(parameters.connect_timeout)
-    attempts = _attempts(parameters)
-    for last, tls in attempts:
+    for last, tls in attempts(parameters):
         try:
             return _attempt(parameters, codec, tls, deadline)
         except (TLSError, AuthenticationRejected) as error:
-            rejected_later = isinstance(error, AuthenticationRejected) and error.sqlstate != "28000"
-            if last or rejected_later:
+            if is_final(error, last):
                 raise
         except TimeoutError:
-            raise ConnectionFailed(
-                f"no connection to {parameters.where} within connect_timeout, "
-                f"{parameters.connect_timeout} s"
-            ) from None
+            raise not_in_time(parameters) from None
     raise AssertionError("there is at least one attempt")
-
-
-def _attempts(parameters: ConnectionParameters) -> list[tuple[bool, str]]:
-    """Return (is the last one, TLS: "no", "offered" or "required") in the order to be tried."""
-    if parameters.is_unix_socket or parameters.sslmode == "disable":
-        return [(True, "no")]
-    if parameters.sslmode == "prefer":
-        return [(False, "offered"), (True, "no")]
-    return [(True, "required")]
 
 
 def _attempt(
@@ -62,7 +50,7 @@ def _attempt(
 ) -> tuple[BlockingTransport, ServerState]:
     wrapper = None if tls == "no" else tls_wrapper(parameters)
     reader = codec.FrameReader()
-    reader.limit = _STARTUP_LIMIT
+    reader.limit = STARTUP_LIMIT
     transport = BlockingTransport(_connect(parameters, deadline), reader, wrapper)
     state = ServerState()
     try:
@@ -89,9 +77,7 @@ def _connect(parameters: ConnectionParameters, deadline: Deadline) -> socket.soc
         try:
             connection.settimeout(deadline.left())
             connection.connect(address)
-            if family != getattr(socket, "AF_UNIX", None):
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            set_options(connection)
             return connection
         except OSError as error:
             connection.close()
@@ -99,21 +85,16 @@ def _connect(parameters: ConnectionParameters, deadline: Deadline) -> socket.soc
         except BaseException:
             connection.close()
             raise
-    raise ConnectionFailed(
-        f"could not connect to {parameters.where}: {'; '.join(dict.fromkeys(failures))}; is the "
-        "server running there and listening?"
-    )
+    raise not_connected(parameters, failures)
 
 
 def _addresses(parameters: ConnectionParameters) -> Iterator[tuple[int, Any]]:
     if parameters.is_unix_socket:
-        yield socket.AF_UNIX, str(Path(parameters.host) / f".s.PGSQL.{parameters.port}")
+        yield socket.AF_UNIX, socket_path(parameters)
         return
     try:
         found = socket.getaddrinfo(parameters.host, parameters.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise ConnectionFailed(
-            f"could not find the address of host {parameters.host!r}: {error}"
-        ) from error
+        raise no_address(parameters, error) from error
     for family, _, _, _, address in found:
         yield family, address

@@ -33,7 +33,9 @@ class Feedback:
     def __init__(self, session: Session, transport: BlockingTransport, name: str) -> None:
         self._session = session
         self._transport = transport
-        self._changed = threading.Condition(threading.Lock())
+        # Taken by itself: into the `with` of a Condition, Ctrl-C can come behind its taking.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._wakes_at = math.inf
         self._stopped = False
         self._thread = threading.Thread(
@@ -45,14 +47,14 @@ class Feedback:
         self, delivered: int, position: int, written: bool, flushed: bool, applied: bool
     ) -> None:
         """Take an acknowledgement. Waits for nobody."""
-        with self._changed:
+        with self._lock:
             self._session.delivered(delivered)
             self._session.acknowledge(position, time.monotonic(), written, flushed, applied)
             self._leave_to_the_thread()
 
     def wait_begins(self, delivered: int, idle: bool) -> float | None:
         """Send what is due before the application waits; return for how long at most it should."""
-        with self._changed:
+        with self._lock:
             self._session.delivered(delivered)
             self._session.wait_begins(time.monotonic(), idle)
         self.send()
@@ -61,7 +63,7 @@ class Feedback:
 
     def received(self, batch: WalBatch) -> None:
         """Take note of what has come, and answer at once where the server asks for that."""
-        with self._changed:
+        with self._lock:
             self._session.received(batch, time.monotonic())
         if batch.reply_requested:
             self.send()
@@ -72,7 +74,7 @@ class Feedback:
 
     def silence(self) -> None:
         """Take note that nothing came. Raises `ConnectionFailed` after too long a time of that."""
-        with self._changed:
+        with self._lock:
             self._session.silence(time.monotonic())
 
     def send(self, final: bool = False, timeout: float = _SEND_TIMEOUT) -> None:
@@ -80,7 +82,7 @@ class Feedback:
 
         Raises `ConnectionFailed`. A server that does not take it in time finds it before the next.
         """
-        with self._changed:
+        with self._lock:
             data = self._session.data_to_send(time.monotonic(), now_microseconds(), final)
             if data is None:
                 self._leave_to_the_thread()
@@ -97,7 +99,7 @@ class Feedback:
 
     def stop(self) -> None:
         """End the thread, and wait until it has ended."""
-        with self._changed:
+        with self._lock:
             self._stopped = True
             self._changed.notify()
         if threading.current_thread() is not self._thread:
@@ -118,7 +120,7 @@ class Feedback:
 
     def _wait(self) -> bool:
         """Wait until a status is due; False: there will be none any more."""
-        with self._changed:
+        with self._lock:
             while not self._stopped:
                 self._wakes_at = self._session.due_at
                 left = self._wakes_at - time.monotonic()

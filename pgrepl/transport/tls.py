@@ -14,11 +14,11 @@ from pathlib import Path
 from ..errors import UsageError
 from .conninfo import ConnectionParameters
 
-__all__ = ["tls_wrapper"]
+__all__ = ["tls_context", "tls_wrapper"]
 
 
-def tls_wrapper(parameters: ConnectionParameters) -> Callable[[socket.socket], ssl.SSLSocket]:
-    """Return what turns a connected socket into a TLS one, the handshake still to be done.
+def tls_context(parameters: ConnectionParameters) -> ssl.SSLContext:
+    """Return the settings of TLS that the sslmode asks for.
 
     Raises `UsageError` where a certificate file is missing or not readable.
     """
@@ -40,6 +40,15 @@ def tls_wrapper(parameters: ConnectionParameters) -> Callable[[socket.socket], s
                 f"expected PEM certificates in sslrootcert {str(root)!r}, "
                 f"could not load them: {error}"
             ) from error
+    return context
+
+
+def tls_wrapper(parameters: ConnectionParameters) -> Callable[[socket.socket], ssl.SSLSocket]:
+    """Return what turns a connected socket into a TLS one, the handshake still to be done.
+
+    Raises what `tls_context` raises.
+    """
+    context = tls_context(parameters)
 
     def wrap(connected: socket.socket) -> ssl.SSLSocket:
         return context.wrap_socket(

@@ -69,6 +69,104 @@ def test_both_laws_hold_whatever_is_asked_for(
         before = report
 
 
+# Acknowledged positions
+
+
+def observed(received: int, delivered: int = 0, settled: int = 0) -> Positions:
+    """Positions of a stream that has received, delivered and settled this much."""
+    positions = Positions()
+    positions.observe(settled)
+    positions.settle()
+    positions.deliver(delivered)
+    positions.observe(received)
+    return positions
+
+
+ALL = (True, True, True)
+
+
+@pytest.mark.parametrize(
+    ("delivered", "settled", "acknowledged", "expected"),
+    [
+        # Nothing is left to acknowledge: what was settled goes by itself.
+        (0, 0, 0, 0),
+        (0, 90, 0, 90),
+        (50, 0, 50, 50),
+        (50, 90, 50, 90),
+        # Something is.
+        (50, 90, 49, 49),
+        (50, 90, 0, 0),
+        # An acknowledgement counts up to what was delivered, or was settled.
+        (50, 0, 51, 50),
+        (50, 0, 2**63, 50),
+        (50, 90, 2**63, 90),
+        (95, 90, 2**63, 95),
+        (50, 0, -1, 0),
+    ],
+)
+def test_what_is_due_after_an_acknowledgement(
+    delivered: int, settled: int, acknowledged: int, expected: int
+) -> None:
+    positions = observed(100, delivered, settled)
+    positions.acknowledge(acknowledged, *ALL)
+    assert positions.peek() == Report(expected, expected, expected)
+    assert positions.last == Report(0, 0, 0)
+    assert positions.due() == positions.last == Report(expected, expected, expected)
+
+
+def test_an_acknowledgement_says_whether_it_is_news() -> None:
+    positions = observed(100, delivered=50)
+    assert positions.acknowledge(40, *ALL)
+    assert not positions.acknowledge(40, *ALL)
+    assert not positions.acknowledge(30, *ALL)
+    assert not positions.acknowledge(50, False, False, False)
+    assert positions.acknowledge(50, False, False, True)
+    assert positions.acknowledged == Report(40, 40, 50)
+    assert not positions.acknowledge(60, False, False, True)
+    assert positions.acknowledged == Report(40, 40, 50)
+
+
+def test_delivered_and_received_positions_only_grow() -> None:
+    positions = observed(100, delivered=50)
+    positions.observe(90)
+    positions.deliver(40)
+    assert (positions.received, positions.delivered) == (100, 50)
+
+
+def test_each_position_settles_when_nothing_is_left_for_it() -> None:
+    positions = observed(100, delivered=50, settled=90)
+    positions.acknowledge(50, True, False, False)
+    positions.acknowledge(30, False, True, False)
+    assert positions.due() == Report(90, 30, 0)
+
+
+def test_what_comes_later_is_not_settled() -> None:
+    positions = observed(100, settled=100)
+    assert positions.due() == Report(100, 100, 100)
+    positions.observe(200)
+    assert positions.peek() == Report(100, 100, 100)
+    positions.settle()
+    assert positions.peek() == Report(200, 200, 200)
+    # A transaction that was delivered in the meantime takes nothing back.
+    positions.deliver(190)
+    positions.due()
+    assert positions.last == Report(100, 100, 100)
+
+
+def test_the_application_keeps_positions_of_its_own() -> None:
+    positions = observed(100, delivered=50, settled=90)
+    positions.automatic = False
+    assert positions.safe == 0
+    positions.acknowledge(20, *ALL)
+    assert (positions.safe, positions.due()) == (20, Report(20, 20, 20))
+    positions.acknowledge(50, True, False, True)
+    assert (positions.safe, positions.due()) == (20, Report(50, 20, 50))
+    positions.acknowledge(50, *ALL)
+    assert (positions.safe, positions.due()) == (90, Report(50, 50, 50))
+    positions.acknowledge(90, *ALL)
+    assert (positions.safe, positions.due()) == (90, Report(90, 90, 90))
+
+
 # What a stream brings
 
 
