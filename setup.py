@@ -24,6 +24,8 @@ C_SOURCES = {
     "wal": ["pgr_wal.c", "pgr_frames.c"],
     "pgoutput": ["pgr_pgoutput.c"],
     "rows": [],
+    "changes": [],
+    "spool": ["pgr_pgoutput.c"],
     "values": ["pgr_values.c"],
 }
 """The stages of the codec, and the files of ``src_c`` that each one is compiled with."""

@@ -200,6 +200,7 @@ class AsyncConnection(BaseConnection):
         types: Overrides | None = None,
         status_interval: float = 10.0,
         receive_timeout: float | None = 60.0,
+        memory_limit: int = 64 << 20,
         timeout: float | None = None,
     ) -> Beginning:
         """Stream the decoded changes of a slot that uses pgoutput; see `Connection.stream`.
@@ -212,6 +213,7 @@ class AsyncConnection(BaseConnection):
             publications,
             start,
             types,
+            memory_limit,
             proto_version=proto_version,
             streaming=streaming,
             two_phase=two_phase,
@@ -224,7 +226,7 @@ class AsyncConnection(BaseConnection):
             opened = await self._command(self._open(opening), timeout)
             now = self._transport.time()
             session = self._session(opening, opened, status_interval, receive_timeout, now)
-            return AsyncStream(self, session, opened, opening.handled)
+            return AsyncStream(self, session, opened)
 
         return Beginning(begin)
 

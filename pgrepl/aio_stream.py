@@ -70,6 +70,7 @@ class _TransactionIterator(AsyncIterator[AsyncTransaction]):
         stream = self._stream
         before = stream._transactions.open
         if before is not None and not before.is_whole:
+            stream._transactions.skip()
             async for _ in before:
                 pass
         while (transaction := stream._next_transaction()) is None:
@@ -134,10 +135,8 @@ class AsyncStream(BaseStream[AsyncTransaction]):
     One task reads; `ack` and `stats` are for any. Every wait can be cancelled, and loses nothing.
     """
 
-    def __init__(
-        self, connection: AsyncConnection, session: Session, opened: Opened, handled: int = 0
-    ) -> None:
-        super().__init__(session, opened, handled)
+    def __init__(self, connection: AsyncConnection, session: Session, opened: Opened) -> None:
+        super().__init__(session, opened)
         self._connection = connection
         self._feedback = AsyncFeedback(session, connection._transport)
 
@@ -150,6 +149,7 @@ class AsyncStream(BaseStream[AsyncTransaction]):
     def _fail(self) -> None:
         self._feedback.stop()
         self._connection._transport.close()
+        self._let_go()
 
     @property
     def _is_over(self) -> bool:
@@ -159,19 +159,19 @@ class AsyncStream(BaseStream[AsyncTransaction]):
 
     def __aiter__(self) -> AsyncIterator[LogicalMessage]:
         """Iterate over the messages as they come; see `Stream`."""
-        self._expect_transaction_read()
+        self._begin_to_read(by_transaction=False)
         return _MessageIterator(self)
 
     def transactions(self) -> AsyncIterator[AsyncTransaction]:
         """Iterate over transactions in the order of their commits; see `Stream.transactions`."""
-        self._expect_transaction_read()
+        self._begin_to_read(by_transaction=True)
         return _TransactionIterator(self)
 
     def batches(self, max_rows: int = 1000, max_wait: float = 1.0) -> AsyncIterator[Batch]:
         """Iterate over batches of changes, one wait for many; see `Stream.batches`."""
         if max_rows < 1:
             raise UsageError(f"expected batches of at least one row, got max_rows={max_rows}")
-        self._expect_transaction_read()
+        self._begin_to_read(by_transaction=True)
         return _BatchIterator(self, max_rows, max_wait)
 
     async def _fetch_more(self) -> None:
@@ -251,6 +251,7 @@ class AsyncStream(BaseStream[AsyncTransaction]):
             raise
         finally:
             self._feedback.stop()
+            self._let_go()
 
     async def __aenter__(self) -> Self:
         return self

@@ -109,13 +109,14 @@ T = TypeVar("T", bound=ReadTransaction)
 class BaseStream(ABC, Generic[T]):
     """The decoded changes of a slot: what has come of them, and what is acknowledged."""
 
-    def __init__(self, session: Session, opened: Opened, handled: int) -> None:
-        """`handled`: how many changes of the first transaction are not to be given again."""
+    def __init__(self, session: Session, opened: Opened) -> None:
         self._session = session
         self._decoder = opened.decoder
         self._system = opened.checked.system
         self._start = opened.checked.start
-        self._handled = handled
+        self._handled = opened.handled  # changes of the first transaction, not to be given again
+        self._spool = opened.spool
+        self._by_transaction = False
         self._changes: Changes | None = None
         self._transactions: Transactions[T] = Transactions(self._make)
         self._ended = False
@@ -181,12 +182,13 @@ class BaseStream(ABC, Generic[T]):
     def _batch(self, changes: list[Change]) -> Batch:
         """Make a batch, with the end of the transaction where that comes next."""
         transaction = self._transactions.open
-        at_end = self._changes is not None and self._changes.peek() in ("C", "P")
-        if transaction is not None and not transaction.is_whole and at_end:
+        if transaction is not None and self._transactions.at_end:
             changes += self._changes_at_hand(transaction)
         return Batch(changes, Lsn(self._decoder.delivered))
 
-    def _expect_transaction_read(self) -> None:
+    def _begin_to_read(self, by_transaction: bool) -> None:
+        """Go on from the boundary of a transaction, in this way or the other."""
+        self._by_transaction = by_transaction
         transaction = self._transactions.open
         if transaction is not None and not transaction.is_whole:
             raise UsageError(
@@ -199,8 +201,14 @@ class BaseStream(ABC, Generic[T]):
         """Decode a batch as it is read; None: there is nothing in it to read."""
         if not len(batch):
             raise ConnectionFailed("the server ended the stream; its log may say why")
-        changes = self._decoder.decode_batch(batch)
+        spool = self._spool if self._by_transaction else None
+        changes = self._decoder.decode_batch(batch, spool)
         return None if changes.peek() is None else changes
+
+    def _let_go(self) -> None:
+        """Give back what was put aside, and the room for it."""
+        if self._spool is not None:
+            self._spool.close()
 
     @contextlib.contextmanager
     def _failing(self) -> Iterator[None]:
@@ -299,7 +307,7 @@ def _end_of(upto: Any) -> int:
     if isinstance(upto, int):
         return upto
     end_lsn = getattr(upto, "end_lsn", None)
-    if end_lsn is None:
+    if end_lsn is None or not getattr(upto, "is_whole", True):
         raise UsageError(
             "expected a transaction that was read to its end, a batch, a message that ends a "
             f"transaction or an Lsn, got {upto!r:.100}"

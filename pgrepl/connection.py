@@ -169,6 +169,7 @@ class Connection(BaseConnection):
         types: Overrides | None = None,
         status_interval: float = 10.0,
         receive_timeout: float | None = 60.0,
+        memory_limit: int = 64 << 20,
         timeout: float | None = None,
     ) -> Stream:
         """Stream the decoded changes of a slot that uses pgoutput.
@@ -182,7 +183,9 @@ class Connection(BaseConnection):
 
         The server hears from this side every `status_interval` seconds, or a third of its
         wal_sender_timeout where that is less. After `receive_timeout` seconds of silence, None for
-        any time, the connection has failed. `timeout` is for the beginning alone.
+        any time, the connection has failed. Transactions that are streamed before they end wait in
+        `memory_limit` bytes, and beyond that in a temporary file. `timeout` is for the beginning
+        alone.
 
         Raises `UsageError` for options that make no sense or that the server is too old for,
         `SlotNotFound`, `SlotInUse`, `SlotInvalidated`, `SlotGap` where the slot no longer has what
@@ -194,6 +197,7 @@ class Connection(BaseConnection):
             publications,
             start,
             types,
+            memory_limit,
             proto_version=proto_version,
             streaming=streaming,
             two_phase=two_phase,
@@ -203,7 +207,7 @@ class Connection(BaseConnection):
         )
         opened = self._command(self._open(opening), timeout)
         session = self._session(opening, opened, status_interval, receive_timeout, monotonic())
-        return Stream(self, session, opened, opening.handled)
+        return Stream(self, session, opened)
 
     def receive_wal_message(
         self, timeout: float | None = None

@@ -30,6 +30,7 @@ __all__ = [
     "SlotInUse",
     "SlotInvalidated",
     "SlotNotFound",
+    "SpoolError",
     "SystemMismatch",
     "TLSError",
     "UsageError",
@@ -81,6 +82,14 @@ class TLSError(Error):
 
 class AuthenticationError(Error):
     """Client and server could not agree on who is who."""
+
+
+class SpoolError(Error):
+    """Streamed transactions could not be put aside, or not be read back.
+
+    The stream stops, and nothing that was not acknowledged is lost. What the system said is the
+    error's cause.
+    """
 
 
 class ProtocolError(Error):

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeAlias, overload
 from ..lsn import Lsn
 from ..messages import Column, LogicalMessage, Origin, Relation
 from ..typedefs import TypeDefinition
+from .spool import Spool
 
 __all__ = [
     "MAX_FRAME_LENGTH",
@@ -21,6 +22,7 @@ __all__ = [
     "Decoder",
     "FrameReader",
     "PrimaryKeepalive",
+    "Replay",
     "Row",
     "Types",
     "ValueType",
@@ -260,15 +262,20 @@ class Decoder(Protocol):
     def delivered(self) -> int:
         """The highest position by which something that was decoded can be acknowledged.
 
-        The end of a transaction, or the position of a message that belongs to none; 0 at first.
+        The end of a transaction, or the position of a message that belongs to none; 0 at first. One
+        that was put aside in a spool counts from `Changes.settle` on.
         """
 
     @property
     def is_between(self) -> bool:
-        """Whether no transaction is open, and no stream block."""
+        """Whether no transaction is open or being read, and no stream block is open."""
 
-    def decode_batch(self, batch: Any) -> Changes:
-        """Decode the payloads of a `WalBatch` of the same twin, one at a time."""
+    def decode_batch(self, batch: Any, spool: Spool | None = None) -> Changes:
+        """Decode the payloads of a `WalBatch` of the same twin, one at a time.
+
+        With a `spool`, what stream blocks hold is checked, put aside, and not given: see `Changes`.
+        A stream is decoded with one spool from its beginning, or without.
+        """
 
 
 class Changes(Protocol):
@@ -276,6 +283,12 @@ class Changes(Protocol):
 
     Whoever iterates takes what comes next, also after iterating over a transaction. Raises what
     `Decoder.feed` raises.
+
+    With a spool, what comes between StreamStart and StreamStop is put aside, but for a Message that
+    is not transactional: that has happened, whatever becomes of the transaction. When StreamCommit
+    or StreamPrepare comes, `streamed` has the rest. Raises `SpoolError` when the system does not
+    let it be put aside; nothing can be decoded after that. A StreamCommit of a transaction of which
+    no block came, or a block without the first one, is a `DecodeError`.
     """
 
     def __iter__(self) -> Iterator[LogicalMessage]: ...
@@ -291,6 +304,16 @@ class Changes(Protocol):
         work in the decoder. Stops behind the message that ends the transaction.
         """
 
+    def streamed(self, xid: int) -> Replay:
+        """Iterate over the changes of a transaction whose StreamCommit or StreamPrepare came last.
+
+        Without those of subtransactions that were rolled back. A change's `xid` is that of its
+        subtransaction, as it came. Raises `ValueError` without a spool.
+        """
+
+    def settle(self) -> None:
+        """Count what `streamed` gave as delivered."""
+
     @property
     def end(self) -> LogicalMessage | None:
         """The Commit or Prepare behind which `of_transaction` stopped; None: it goes on."""
@@ -298,6 +321,28 @@ class Changes(Protocol):
     @property
     def origin(self) -> Origin | None:
         """The Origin that `of_transaction` met, or None."""
+
+
+class Replay(Protocol):
+    """The changes of a streamed transaction, read from where they were put aside.
+
+    They mean what they meant when they came, whatever relations were described since. Raises
+    `SpoolError` when they cannot be read, and `UsageError` when the spool was closed. What it
+    takes, in memory or on disk, is given back at its end, or when nobody has it any more.
+    """
+
+    def __iter__(self) -> Iterator[LogicalMessage]: ...
+    def __next__(self) -> LogicalMessage: ...
+
+    def peek(self) -> str | None:
+        """Return the tag of the next change, None behind the last one."""
+
+    def release(self) -> None:
+        """Pass over what was not read, and give back what it takes."""
+
+    @property
+    def origin(self) -> Origin | None:
+        """The Origin that came in the transaction's blocks, or None."""
 
 
 # By another name, since `Codec.WalBatch` hides the class inside of `Codec`.

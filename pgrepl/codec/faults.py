@@ -46,6 +46,7 @@ class Fault(IntEnum):
     COLUMN_COUNT = 41
     ENCODING = 42
     VALUE = 43
+    STREAM_UNKNOWN = 44
 
 
 # {tag}: of the message, readable; {expected}, {got}: numbers; {byte}: `got` as a readable byte.
@@ -85,6 +86,10 @@ _WORDS: Final = {
     ),
     Fault.COLUMN_COUNT: (
         "expected {expected} columns as the relation has in message {tag}, got {got}"
+    ),
+    Fault.STREAM_UNKNOWN: (
+        "expected a transaction that was streamed from its first block on, got message {tag} of "
+        "transaction {got}"
     ),
     Fault.VALUE: "expected a value that can be decoded in message {tag}, got another",
     Fault.ENCODING: "expected UTF-8 text in message {tag}, got a byte sequence that is not",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ..codec.abc import Codec, Decoder
+from ..codec.spool import LEAST_LIMIT, Spool
 from ..errors import UsageError
 from ..lsn import Lsn
 from ..protocol.backend import ServerState
@@ -24,10 +25,13 @@ Overrides: TypeAlias = Mapping[int | str, Callable[[Any], Any] | int]
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A stream that has begun: what was found before, and what decodes it."""
+    """A stream that has begun: what was found before, what decodes it, where it puts aside what is
+    streamed before it ends, and how many changes of its first transaction are dealt with."""
 
     checked: Preflight
     decoder: Decoder
+    spool: Spool | None
+    handled: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class Opening:
     options: StreamOptions
     start: Lsn | ResumeToken | None
     types: Overrides | None
+    memory_limit: int
 
     @classmethod
     def of(
@@ -46,6 +51,7 @@ class Opening:
         publications: Iterable[str],
         start: int | ResumeToken | None,
         types: Overrides | None,
+        memory_limit: int,
         **options: object,
     ) -> Opening:
         """Make one of what a caller gave. Raises `UsageError` for what makes no sense."""
@@ -56,12 +62,11 @@ class Opening:
                     "ResumeToken.parse() and Lsn() read their texts"
                 )
             start = Lsn(start)
-        return cls(slot, StreamOptions.of(publications, **options), start, types)
-
-    @property
-    def handled(self) -> int:
-        """How many changes of the first transaction are not to be given again."""
-        return self.start.index if isinstance(self.start, ResumeToken) else 0
+        if memory_limit < LEAST_LIMIT:
+            raise UsageError(
+                f"expected a memory_limit of at least {LEAST_LIMIT} bytes, got {memory_limit!r}"
+            )
+        return cls(slot, StreamOptions.of(publications, **options), start, types, memory_limit)
 
     def conversation(
         self,
@@ -81,4 +86,6 @@ class Opening:
         decoder.define((yield from read_types(state)))
         command = start_logical_command(self.slot, checked.start, plugin_options)
         yield from start_streaming(command)
-        return Opened(checked, decoder)
+        spool = None if options.streaming == "off" else Spool(self.memory_limit)
+        handled = self.start.index if isinstance(self.start, ResumeToken) else 0
+        return Opened(checked, decoder, spool, handled)

@@ -2,7 +2,9 @@
 
 The driver feeds the decoded batches and asks for the next transaction, then for its changes as far
 as they are at hand; None, or the end of an iterator, says that another batch is needed. So nothing
-of a transaction is collected here, however large it is, and no code runs for each change.
+of a transaction is collected here, however large it is, and no code runs for each change. What the
+server streams before its transaction ends waits in the spool that the batches are decoded with; the
+transaction begins when its end has come, and is then at hand as a whole.
 
 What is held against the rules: a transaction ends with the commit that its beginning announced, and
 commits come in order.
@@ -13,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
-from ..codec.abc import Changes
+from ..codec.abc import Changes, Replay
 from ..errors import DecodeError
 from ..lsn import Lsn, encode_lsn
 from ..messages import (
@@ -26,10 +28,16 @@ from ..messages import (
     Origin,
     Prepare,
     RollbackPrepared,
+    StreamCommit,
+    StreamPrepare,
     to_datetime,
 )
 
 __all__ = ["BaseTransaction", "Kind", "Transactions"]
+
+# Where a Commit and a Prepare have the position of their record, and its end.
+_LSN_AT: Final = 2
+_END_LSN_AT: Final = 10
 
 Kind: TypeAlias = Literal["commit", "prepare", "commit prepared", "rollback prepared", "message"]
 
@@ -43,12 +51,14 @@ class BaseTransaction:
     transaction.
 
     `commit_lsn`, `commit_time` (microseconds since 2000-01-01 UTC): of the commit, or of what
-    `kind` says; None for a message. `end_lsn`: by which it is acknowledged; None until the changes
-    have been read to their end. `xid` and `origin` None where there is none.
+    `kind` says; None for a message. `end_lsn`: by which it is acknowledged once it `is_whole`; None
+    while the server has not told, as it does at the latest behind the changes. `xid` and `origin`
+    None where there is none.
     """
 
     __slots__ = (
         "_at_hand",
+        "_replay",
         "commit_lsn",
         "commit_time",
         "end_lsn",
@@ -74,7 +84,8 @@ class BaseTransaction:
         self.end_lsn = end_lsn
         self.gid: Final = gid
         self.origin: Origin | None = None
-        self._at_hand: Iterator[Any] | None = None  # changes that came before
+        self._at_hand: Iterator[Any] | None = None  # changes that came before its end
+        self._replay: Replay | None = None  # the same, of one that was streamed
 
     @property
     def commit_datetime(self) -> Any:
@@ -110,9 +121,25 @@ class Transactions(Generic[T]):
         """The transaction whose changes are being read."""
         return self._open
 
+    @property
+    def at_end(self) -> bool:
+        """Whether the open transaction has come to its end, though that was not read yet."""
+        transaction, changes = self._open, self._changes
+        if transaction is None or changes is None or transaction.is_whole:
+            return False
+        if transaction.end_lsn is None:
+            return changes.peek() in ("C", "P")
+        replay = transaction._replay
+        return replay is not None and replay.peek() is None
+
     def feed(self, changes: Changes) -> None:
         """Go on with another batch; the one before must be used up."""
         self._changes = changes
+
+    def skip(self) -> None:
+        """Pass over those changes of the open transaction that need not be read one by one."""
+        if self._open is not None and self._open._replay is not None:
+            self._open._replay.release()
 
     def next(self) -> T | None:
         """Begin the next transaction; None: another batch is needed.
@@ -130,7 +157,7 @@ class Transactions(Generic[T]):
     def _take_origin(self, transaction: T) -> None:
         # It comes right behind the beginning. In another batch: `at_hand` finds it.
         changes = self._changes
-        if changes is not None and changes.peek() == "O":
+        if transaction.end_lsn is None and changes is not None and changes.peek() == "O":
             origin = next(changes)
             assert isinstance(origin, Origin)
             transaction.origin = origin
@@ -141,8 +168,32 @@ class Transactions(Generic[T]):
         if isinstance(message, BeginPrepare):
             lsn, time, gid = message.prepare_lsn, message.prepare_time, message.gid
             return self._make("prepare", message.xid, lsn, time, gid=gid)
+        if isinstance(message, StreamCommit):
+            self._in_order(message.commit_lsn, message.end_lsn, b"c")
+            return self._streamed(message, "commit", message.commit_lsn, message.commit_time)
+        if isinstance(message, StreamPrepare):
+            self._in_order(message.prepare_lsn, message.end_lsn, b"p")
+            lsn, time = message.prepare_lsn, message.prepare_time
+            return self._streamed(message, "prepare", lsn, time, message.gid)
+        return self._without_changes(message)
+
+    def _streamed(
+        self,
+        message: StreamCommit | StreamPrepare,
+        kind: Kind,
+        lsn: Lsn,
+        time: int,
+        gid: str | None = None,
+    ) -> T:
+        assert self._changes is not None
+        made = self._make(kind, message.xid, lsn, time, message.end_lsn, gid)
+        made._replay = made._at_hand = self._changes.streamed(message.xid)
+        made.origin = made._replay.origin
+        return made
+
+    def _without_changes(self, message: LogicalMessage) -> T | None:
         if isinstance(message, CommitPrepared):
-            self._in_order(message.commit_lsn, message.end_lsn)
+            self._in_order(message.commit_lsn, message.end_lsn, b"K")
             return self._make(
                 "commit prepared",
                 message.xid,
@@ -153,7 +204,7 @@ class Transactions(Generic[T]):
             )
         if isinstance(message, RollbackPrepared):
             end = message.rollback_end_lsn
-            self._in_order(end, end)
+            self._in_order(end, end, b"r")
             return self._make(
                 "rollback prepared", message.xid, None, message.rollback_time, end, message.gid
             )
@@ -173,8 +224,11 @@ class Transactions(Generic[T]):
             return
         if transaction._at_hand is not None:
             yield from transaction._at_hand
-            transaction._at_hand = None
+            transaction._at_hand = transaction._replay = None
+            if self._changes is not None:
+                self._changes.settle()
         elif transaction.end_lsn is None and self._changes is not None:
+            self._take_origin(transaction)
             changes = self._changes
             yield from changes.of_transaction()
             transaction.origin = changes.origin or transaction.origin
@@ -192,16 +246,19 @@ class Transactions(Generic[T]):
                 f"expected the transaction that was to end at {transaction.commit_lsn} to do so, "
                 f"got its end at {encode_lsn(lsn)}",
                 tag=tag,
+                offset=_LSN_AT,
                 lsn=lsn,
             )
-        self._in_order(lsn, end.end_lsn)
+        self._in_order(lsn, end.end_lsn, tag)
         transaction.end_lsn = end.end_lsn
 
-    def _in_order(self, lsn: Lsn, end_lsn: Lsn) -> None:
+    def _in_order(self, lsn: Lsn, end_lsn: Lsn, tag: bytes) -> None:
         if end_lsn < self._last_end or end_lsn < lsn:
             raise DecodeError(
                 "expected transactions in the order of their commits, got one that ends at "
                 f"{end_lsn} after one that ended at {encode_lsn(self._last_end)}",
+                tag=tag,
+                offset=_END_LSN_AT,
                 lsn=lsn,
             )
         self._last_end = end_lsn

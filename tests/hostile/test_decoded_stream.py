@@ -92,7 +92,7 @@ BROKEN: dict[str, tuple[bytes, bytes, str, int | None]] = {
     ),
     "commits that go back": (
         transaction(0x1800, 2),
-        b"",
+        b"C",
         "expected transactions in the order of their commits",
         0x1800,
     ),

@@ -9,17 +9,21 @@ cimport cython
 from cpython.buffer cimport (
     PyBUF_SIMPLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
 )
-from cpython.bytes cimport PyBytes_CheckExact, PyBytes_FromStringAndSize
-from cpython.object cimport PyObject, PyTypeObject
-from cpython.unicode cimport PyUnicode_DecodeUTF8
+from cpython.bytes cimport PyBytes_CheckExact
 
-from .rows cimport Layout, Row, row_of
+from .changes cimport (
+    check_text, check_widths, flaw_at, flaw_of, lsn_of, make_change, make_message, make_truncate,
+    text_of, xid_of
+)
+from .rows cimport Layout
 from .slots cimport Slots, new_instance, put, slots_of
+from .spool cimport Writer, replay_of, writer_of
 from .values cimport Types
 from .wal cimport WalBatch, pgr_wal_columns
 
 from functools import partial
 
+from ...errors import SpoolError, UsageError
 from ...lsn import Lsn
 from ...messages import (
     Begin,
@@ -27,9 +31,6 @@ from ...messages import (
     Column,
     Commit,
     CommitPrepared,
-    Delete,
-    Insert,
-    Message,
     Origin,
     Prepare,
     Relation,
@@ -39,33 +40,21 @@ from ...messages import (
     StreamPrepare,
     StreamStart,
     StreamStop,
-    Truncate,
     Type,
-    Update,
 )
+from .._pure.cursor import Flaw
 from ..dialect import Dialect
 from ..faults import Fault, fault_error
 from ..relations import Relations
+from ..spool import mixed
 
 
 cdef int RELATION_UNKNOWN = Fault.RELATION_UNKNOWN
-cdef int COLUMN_COUNT = Fault.COLUMN_COUNT
-cdef int ENCODING = Fault.ENCODING
+cdef int STREAM_UNKNOWN = Fault.STREAM_UNKNOWN
 
 # The messages that come by the million; all others are made the ordinary way.
 cdef Slots BEGIN = slots_of(Begin, ("final_lsn", "commit_time", "xid"))
 cdef Slots COMMIT = slots_of(Commit, ("commit_lsn", "end_lsn", "commit_time"))
-cdef Slots INSERT = slots_of(Insert, ("relation", "new", "xid"))
-cdef Slots UPDATE = slots_of(Update, ("relation", "key", "old", "new", "xid"))
-cdef Slots DELETE = slots_of(Delete, ("relation", "key", "old", "xid"))
-cdef Slots MESSAGE = slots_of(Message, ("transactional", "lsn", "prefix", "content", "xid"))
-
-cdef PyTypeObject *lsn_type = <PyTypeObject *>Lsn
-cdef PyTypeObject *int_type = <PyTypeObject *>int
-
-
-class Flaw(Exception):
-    """A fault as the arguments of `fault_error`, on its way up to `Decoder.feed`."""
 
 
 @cython.final
@@ -81,6 +70,10 @@ cdef class Decoder:
     cdef uint64_t lsn           # of the message that is being decoded
     cdef bint has_lsn
     cdef uint64_t ended         # highest end of what can be acknowledged
+    cdef object spool           # for the batch that is being decoded, or None
+    cdef Writer writer          # of the block that is open and put aside, or None
+    cdef bint spooled           # whether there ever was one
+    cdef uint64_t unsettled     # the end of a streamed transaction whose changes are being read
 
     def __cinit__(
         self, proto_version=1, streaming="off", types=None, typed=True, bint ordered=False
@@ -108,6 +101,7 @@ cdef class Decoder:
         if self.has_lsn:
             self.lsn = position_of(lsn)
         PyObject_GetBuffer(exporter(payload), &view, PyBUF_SIMPLE)
+        self.spool = None
         try:
             return self.take(<const uint8_t *>view.buf, <size_t>view.len)
         finally:
@@ -124,14 +118,15 @@ cdef class Decoder:
 
     @property
     def is_between(self):
-        """Whether no transaction is open, and no stream block."""
-        return not self.stream.transaction and not self.stream.in_block
+        """Whether no transaction is open or being read, and no stream block is open."""
+        return not (self.stream.transaction or self.stream.in_block or self.unsettled)
 
-    def decode_batch(self, WalBatch batch not None):
+    def decode_batch(self, WalBatch batch not None, spool=None):
         """Decode the payloads of a batch; see `pgrepl.codec.abc.Decoder`."""
         cdef Changes changes = Changes.__new__(Changes)
         changes.decoder = self
         changes.batch = batch
+        changes.spool = spool
         return changes
 
     cdef object take(self, const uint8_t *bytes, size_t size):
@@ -140,6 +135,9 @@ cdef class Decoder:
             raise self.failed()
         try:
             return self.decode(bytes, size)
+        except SpoolError as error:
+            self.failed = partial(SpoolError, str(error))
+            raise
         except Flaw as flaw:
             *numbers, where = flaw.args
         # Not the error is kept but how to make it: its traceback would hold on to the payload.
@@ -153,37 +151,73 @@ cdef class Decoder:
         cdef pgr_error error
         if pgr_pgoutput_read(&self.stream, bytes, size, &message, &error) != PGR_OK:
             raise flaw_of(&error)
-        if message.tag == c"I":
-            return self.insert(&message)
-        elif message.tag == c"U":
-            return self.update(&message)
-        elif message.tag == c"D":
-            return self.delete(&message)
+        if self.stream.in_block and self.spool is not None and message.tag != c"S":
+            return self.put_aside(&message, size)
+        return self.make(&message)
+
+    cdef object put_aside(self, const pgr_message *message, size_t size):
+        """Keep what a streamed transaction consists of, and return what is none of it, or None."""
+        cdef Writer writer = self.writer
+        cdef uint32_t binding = 0
+        cdef Layout layout
+        if writer is None:
+            raise UsageError(mixed)
+        if message.tag in (c"I", c"U", c"D"):
+            layout = self.described(message, pgr_message_body(message))
+            check_widths(message, layout)
+            binding = writer.bind(layout)
+        elif message.tag == c"T":
+            binding = writer.bind_all(self.truncated(message))
+        elif message.tag == c"M":
+            if not message.body.logical.transactional:
+                return self.make(message)  # which a rollback does not take along
+            check_text(message)
+        else:
+            made = self.make(message)
+            if message.tag == c"O":
+                writer.stored.origin = made
+            return None
+        writer.append(message.start, size, self.lsn, binding)
+        return None
+
+    cdef object make(self, const pgr_message *message):
+        cdef Layout layout
+        if message.tag in (c"I", c"U", c"D"):
+            layout = self.described(message, pgr_message_body(message))
+            return make_change(message, layout, self.lsn, self.has_lsn)
         elif message.tag == c"B":
             return make_begin(&message.body.begin)
         elif message.tag == c"C":
             self.end(message.body.commit.end_lsn)
             return make_commit(&message.body.commit)
         elif message.tag == c"M":
+            made = make_message(message)
             if not message.body.logical.transactional:
                 self.end(message.body.logical.lsn)
-            return make_message(&message)
+            return made
         elif message.tag == c"T":
-            return self.truncate(&message)
+            return make_truncate(message, self.truncated(message))
         elif message.tag == c"R":
-            return self.describe(&message)
+            return self.describe(message)
         elif message.tag == c"Y":
-            return self.describe_type(&message)
+            return self.describe_type(message)
         elif message.tag == c"O":
-            return make_origin(&message)
+            return make_origin(message)
         elif message.tag in (c"S", c"E", c"c", c"A", c"p"):
-            return self.turn(&message)
+            if self.spool is None:
+                if self.spooled:
+                    raise UsageError(mixed)
+                return self.turn(message)
+            with self.spool.moving():
+                return self.turn(message)
         elif message.tag == c"r":
+            made = make_rollback_prepared(message)
             self.end(message.body.rollback_prepared.rollback_end_lsn)
-            return make_rollback_prepared(&message)
-        elif message.tag != c"b":
+            return made
+        made = make_prepared(message)
+        if message.tag != c"b":
             self.end(message.body.prepared.end_lsn)
-        return make_prepared(&message)
+        return made
 
     cdef void end(self, uint64_t position) noexcept:
         if position > self.ended:
@@ -196,20 +230,47 @@ cdef class Decoder:
         if message.tag == c"S":
             if body.stream_start.first_segment:
                 self.relations.abort(body.stream_start.xid, body.stream_start.xid)
+            if self.spool is not None:
+                self.begin(message)
             return StreamStart(body.stream_start.xid, body.stream_start.first_segment != 0)
         elif message.tag == c"E":
+            self.writer = None
             return StreamStop()
         elif message.tag == c"A":
             self.relations.abort(body.stream_abort.xid, body.stream_abort.subxid)
+            if self.spool is not None:
+                self.spool.abort(body.stream_abort.xid, body.stream_abort.subxid)
             return make_stream_abort(&body.stream_abort)
         elif message.tag == c"c":
             self.relations.settle(body.stream_commit.xid)
-            self.end(body.stream_commit.commit.end_lsn)
+            if self.spool is not None and body.stream_commit.xid not in self.spool:
+                raise self.unknown(message, body.stream_commit.xid)
+            self.end_streamed(body.stream_commit.commit.end_lsn)
             return make_stream_commit(&body.stream_commit)
         prepare = make_prepared(message)
         self.relations.settle(body.prepared.xid)
-        self.end(body.prepared.end_lsn)
+        self.end_streamed(body.prepared.end_lsn)
         return prepare
+
+    cdef int begin(self, const pgr_message *message) except -1:
+        """Go on with a transaction that is put aside, or begin it."""
+        cdef const pgr_stream_start *start = &message.body.stream_start
+        stored = self.spool.begin(start.xid, start.first_segment != 0)
+        if stored is None:
+            raise self.unknown(message, start.xid)
+        self.spooled = True
+        self.writer = writer_of(stored)
+        return 0
+
+    cdef object unknown(self, const pgr_message *message, uint32_t xid):
+        return flaw_at(message, STREAM_UNKNOWN, message.start + 1, 0, xid)
+
+    cdef void end_streamed(self, uint64_t position) noexcept:
+        """Take note of the end, which counts once what was put aside has been read."""
+        if self.spool is None:
+            self.end(position)
+        else:
+            self.unsettled = position
 
     cdef Layout described(self, const pgr_message *message, const uint8_t *field):
         """Return the layout of the relation whose OID stands at `field`."""
@@ -224,62 +285,21 @@ cdef class Decoder:
             self.recent = <Layout>layout
         return self.recent
 
-    cdef object insert(self, const pgr_message *message):
-        cdef Layout layout = self.described(message, pgr_message_body(message))
-        insert = new_instance(&INSERT)
-        put(insert, &INSERT, 0, layout.relation)
-        put(insert, &INSERT, 1, self.row(message, &message.body.change.new_tuple, layout))
-        put(insert, &INSERT, 2, xid_of(message))
-        return insert
-
-    cdef object update(self, const pgr_message *message):
-        cdef Layout layout = self.described(message, pgr_message_body(message))
-        cdef const pgr_tuple *old = &message.body.change.old_tuple
-        update = new_instance(&UPDATE)
-        put(update, &UPDATE, 0, layout.relation)
-        put(update, &UPDATE, 1, self.row(message, old, layout) if old.mark == c"K" else None)
-        put(update, &UPDATE, 2, self.row(message, old, layout) if old.mark == c"O" else None)
-        put(update, &UPDATE, 3, self.row(message, &message.body.change.new_tuple, layout))
-        put(update, &UPDATE, 4, xid_of(message))
-        return update
-
-    cdef object delete(self, const pgr_message *message):
-        cdef Layout layout = self.described(message, pgr_message_body(message))
-        cdef const pgr_tuple *old = &message.body.change.old_tuple
-        delete = new_instance(&DELETE)
-        put(delete, &DELETE, 0, layout.relation)
-        put(delete, &DELETE, 1, self.row(message, old, layout) if old.mark == c"K" else None)
-        put(delete, &DELETE, 2, self.row(message, old, layout) if old.mark == c"O" else None)
-        put(delete, &DELETE, 3, xid_of(message))
-        return delete
-
-    cdef Row row(self, const pgr_message *message, const pgr_tuple *source, Layout layout):
-        if source.column_count != layout.width:
-            # The count stands right before the columns.
-            raise flaw_at(
-                message, COLUMN_COUNT, source.columns.bytes - 2, layout.width, source.column_count
-            )
-        cdef Row row = row_of(message, source, layout)
-        row.lsn = self.lsn
-        row.has_lsn = self.has_lsn
-        return row
-
-    cdef object truncate(self, const pgr_message *message):
+    cdef tuple truncated(self, const pgr_message *message):
+        """Return the layouts of the relations of a Truncate."""
         cdef const pgr_truncate *body = &message.body.truncate
         cdef uint32_t i
-        relations = [
-            self.described(message, body.relations.bytes + 4 * <size_t>i).relation
+        layouts = [
+            self.described(message, body.relations.bytes + 4 * <size_t>i)
             for i in range(body.relation_count)
         ]
-        return Truncate(
-            tuple(relations), body.cascade != 0, body.restart_identity != 0, xid_of(message)
-        )
+        return tuple(layouts)
 
     cdef object describe_type(self, const pgr_message *message):
         """Make a Type, and take it in for the relations that come after it."""
         cdef const pgr_type *body = &message.body.type
-        schema = make_text(message, body.schema, f"the schema of type {body.oid}") or "pg_catalog"
-        name = make_text(message, body.name, f"the name of type {body.oid}")
+        schema = text_of(message, body.schema, f"the schema of type {body.oid}") or "pg_catalog"
+        name = text_of(message, body.name, f"the name of type {body.oid}")
         self.types.describe(body.oid, schema, name)
         return Type(body.oid, schema, name, xid_of(message))
 
@@ -290,15 +310,15 @@ cdef class Decoder:
         cdef pgr_attribute attribute
         cdef int i
         owner = f"relation {body.oid}"
-        schema = make_text(message, body.schema, f"the schema of {owner}") or "pg_catalog"
-        name = make_text(message, body.name, f"the name of {owner}")
+        schema = text_of(message, body.schema, f"the schema of {owner}") or "pg_catalog"
+        name = text_of(message, body.name, f"the name of {owner}")
         columns = []
         for i in range(body.attribute_count):
             if pgr_attribute_next(&cursor, &attribute) != PGR_OK:
                 raise flaw_of(&cursor.error)
             where = f"the name of column {i + 1} of {owner}"
             columns.append(Column(
-                make_text(message, attribute.name, where), attribute.type_oid,
+                text_of(message, attribute.name, where), attribute.type_oid,
                 attribute.type_modifier, attribute.is_key != 0,
             ))
         relation = Relation(
@@ -320,6 +340,7 @@ cdef class Changes:
 
     cdef Decoder decoder
     cdef WalBatch batch
+    cdef object spool
     cdef size_t next            # of the batch's XLogData
     cdef readonly object end    # what ended the transaction
     cdef readonly object origin
@@ -328,17 +349,21 @@ cdef class Changes:
         return self
 
     def __next__(self):
-        cdef size_t i = self.next
-        if i == self.batch.run.xlogdata:
-            raise StopIteration
-        self.next = i + 1
-        return self.decode(i)
+        while self.next < self.batch.run.xlogdata:
+            message = self.decode()
+            if message is not None:
+                return message
+        raise StopIteration
 
-    cdef object decode(self, size_t i):
+    cdef object decode(self):
+        """Decode the next message; None: it was put aside."""
         cdef pgr_wal_columns *columns = &self.batch.table.columns
         cdef Decoder decoder = self.decoder
+        cdef size_t i = self.next
+        self.next = i + 1
         decoder.lsn = columns.wal_start[i]
         decoder.has_lsn = decoder.lsn != 0
+        decoder.spool = self.spool
         return decoder.take(self.batch.bytes + columns.offset[i], columns.size[i])
 
     cdef uint8_t tag(self) noexcept:
@@ -353,6 +378,17 @@ cdef class Changes:
         if self.next == self.batch.run.xlogdata:
             return None
         return chr(self.tag())
+
+    def streamed(self, uint32_t xid):
+        """Iterate over what a streamed transaction consists of, whose end was just decoded."""
+        if self.spool is None:
+            raise ValueError("expected changes that were decoded with a spool")
+        return replay_of(self.spool.take(xid), &self.decoder.stream, xid)
+
+    def settle(self):
+        """Count the streamed transaction as delivered: its changes have been read."""
+        self.decoder.end(self.decoder.unsettled)
+        self.decoder.unsettled = 0
 
     def of_transaction(self):
         """Iterate over the changes of the transaction that is open."""
@@ -376,8 +412,9 @@ cdef class TransactionChanges:
         cdef uint8_t tag
         while source.end is None and source.next < source.batch.run.xlogdata:
             tag = source.tag()
-            source.next += 1
-            message = source.decode(source.next - 1)
+            message = source.decode()
+            if message is None:
+                continue
             if tag in (c"I", c"U", c"D", c"T", c"M"):
                 return message
             if tag in (c"C", c"P"):
@@ -408,40 +445,9 @@ cdef uint64_t position_of(lsn) except? 0:
     return Lsn(lsn)
 
 
-cdef object flaw_of(const pgr_error *error):
-    return Flaw(error.fault, error.tag, error.offset, error.expected, error.got, "")
-
-
-cdef object flaw_at(
-    const pgr_message *message, int fault, const uint8_t *field, int64_t expected, int64_t got,
-    where=""
-):
-    return Flaw(fault, message.tag, field - message.start, expected, got, where)
-
-
-cdef inline object xid_of(const pgr_message *message):
-    """Return the xid of a message in a stream block, None of any other."""
-    if message.marked:
-        return message.xid
-    return None
-
-
-cdef object make_lsn(uint64_t position):
-    """Make an Lsn without its checks: any 64 bits are one."""
-    arguments = (position,)
-    return int_type.tp_new(<type>lsn_type, <PyObject *>arguments, NULL)
-
-
-cdef object make_text(const pgr_message *message, pgr_span text, where):
-    try:
-        return PyUnicode_DecodeUTF8(<const char *>text.bytes, <Py_ssize_t>text.size, NULL)
-    except UnicodeDecodeError:
-        raise flaw_at(message, ENCODING, text.bytes, 0, 0, where)
-
-
 cdef object make_begin(const pgr_begin *body):
     begin = new_instance(&BEGIN)
-    put(begin, &BEGIN, 0, make_lsn(body.final_lsn))
+    put(begin, &BEGIN, 0, lsn_of(body.final_lsn))
     put(begin, &BEGIN, 1, body.commit_time)
     put(begin, &BEGIN, 2, body.xid)
     return begin
@@ -449,42 +455,28 @@ cdef object make_begin(const pgr_begin *body):
 
 cdef object make_commit(const pgr_commit *body):
     commit = new_instance(&COMMIT)
-    put(commit, &COMMIT, 0, make_lsn(body.commit_lsn))
-    put(commit, &COMMIT, 1, make_lsn(body.end_lsn))
+    put(commit, &COMMIT, 0, lsn_of(body.commit_lsn))
+    put(commit, &COMMIT, 1, lsn_of(body.end_lsn))
     put(commit, &COMMIT, 2, body.commit_time)
     return commit
 
 
 cdef object make_origin(const pgr_message *message):
     cdef const pgr_origin *body = &message.body.origin
-    return Origin(make_lsn(body.commit_lsn), make_text(message, body.name, "the origin's name"))
-
-
-cdef object make_message(const pgr_message *source):
-    cdef const pgr_logical *body = &source.body.logical
-    content = PyBytes_FromStringAndSize(
-        <const char *>body.content.bytes, <Py_ssize_t>body.content.size
-    )
-    message = new_instance(&MESSAGE)
-    put(message, &MESSAGE, 0, body.transactional != 0)
-    put(message, &MESSAGE, 1, make_lsn(body.lsn))
-    put(message, &MESSAGE, 2, make_text(source, body.prefix, "the prefix"))
-    put(message, &MESSAGE, 3, content)
-    put(message, &MESSAGE, 4, xid_of(source))
-    return message
+    return Origin(lsn_of(body.commit_lsn), text_of(message, body.name, "the origin's name"))
 
 
 cdef object make_stream_commit(const pgr_stream_commit *body):
     cdef const pgr_commit *commit = &body.commit
     return StreamCommit(
-        body.xid, make_lsn(commit.commit_lsn), make_lsn(commit.end_lsn), commit.commit_time
+        body.xid, lsn_of(commit.commit_lsn), lsn_of(commit.end_lsn), commit.commit_time
     )
 
 
 cdef object make_stream_abort(const pgr_stream_abort *body):
     if not body.detailed:
         return StreamAbort(body.xid, body.subxid)
-    return StreamAbort(body.xid, body.subxid, make_lsn(body.abort_lsn), body.abort_time)
+    return StreamAbort(body.xid, body.subxid, lsn_of(body.abort_lsn), body.abort_time)
 
 
 cdef object make_prepared(const pgr_message *message):
@@ -497,14 +489,14 @@ cdef object make_prepared(const pgr_message *message):
         cls = CommitPrepared
     else:
         cls = StreamPrepare
-    gid = make_text(message, body.gid, "the gid")
-    return cls(make_lsn(body.lsn), make_lsn(body.end_lsn), body.time, body.xid, gid)
+    gid = text_of(message, body.gid, "the gid")
+    return cls(lsn_of(body.lsn), lsn_of(body.end_lsn), body.time, body.xid, gid)
 
 
 cdef object make_rollback_prepared(const pgr_message *message):
     cdef const pgr_rollback_prepared *body = &message.body.rollback_prepared
     return RollbackPrepared(
-        make_lsn(body.prepare_end_lsn), make_lsn(body.rollback_end_lsn),
+        lsn_of(body.prepare_end_lsn), lsn_of(body.rollback_end_lsn),
         body.prepare_time, body.rollback_time, body.xid,
-        make_text(message, body.gid, "the gid"),
+        text_of(message, body.gid, "the gid"),
     )

@@ -79,8 +79,8 @@ ctypedef object (*Reader)(const uint8_t *bytes, Py_ssize_t size)
 
 cdef object NOT_READ = object()
 cdef object UTC = get_utc()
-# Any precision will do, so that nothing is rounded; it costs less than the class itself, which looks
-# up the context of the moment.
+# Any precision will do, so that nothing is rounded. It costs less than the class itself, which
+# looks for the context of the moment.
 cdef object new_decimal = Context(
     prec=MAX_PREC, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[Inexact, InvalidOperation]
 ).create_decimal

@@ -14,7 +14,7 @@ from enum import Enum
 from functools import partial
 from typing import Any, Final, NamedTuple, final
 
-from ...errors import ProtocolError
+from ...errors import Error, UsageError
 from ...lsn import Lsn
 from ...messages import (
     Begin,
@@ -43,8 +43,11 @@ from ...typedefs import TypeDefinition
 from ..dialect import Dialect
 from ..faults import Fault, fault_error
 from ..relations import Relations
-from .cursor import I16, I32, U8, Cursor, Flaw, Tuple
-from .rows import Layout, Row, Sent, row_of
+from ..spool import Spool, mixed
+from .changes import READERS, Change
+from .cursor import I16, U8, Cursor, Flaw
+from .rows import Layout
+from .spool import Replay, Writer
 from .values import Override, Types
 from .wal import WalBatch, XLogData
 
@@ -60,8 +63,6 @@ _PREPARED: Final = struct.Struct(">QQqI")
 _ROLLBACK_PREPARED: Final = struct.Struct(">QQqqI")
 _ATTRIBUTE_TYPE: Final = struct.Struct(">Ii")
 
-_NEW, _KEY, _OLD = b"NKO"
-
 
 @final
 class Decoder:
@@ -76,6 +77,10 @@ class Decoder:
         "_transaction",
         "_types",
         "_ordered",
+        "_spool",
+        "_spooled",
+        "_unsettled",
+        "_writer",
         "delivered",
     )
 
@@ -95,7 +100,11 @@ class Decoder:
         self._ordered = ordered
         self.delivered = 0
         self._lsn: int | None = None  # of the message that is being decoded
-        self._failed: Callable[[], ProtocolError] | None = None
+        self._failed: Callable[[], Error] | None = None
+        self._spool: Spool | None = None  # for the batch that is being decoded
+        self._spooled = False  # whether there ever was one
+        self._writer: Writer | None = None  # of the block that is open and put aside
+        self._unsettled = 0  # the end of a streamed transaction whose changes are being read
 
     def feed(self, payload: Any, lsn: int | None = None) -> LogicalMessage:
         """Decode one message from any bytes-like object or an `XLogData`.
@@ -109,6 +118,10 @@ class Decoder:
             lsn = getattr(payload, "wal_start", None) or None
         self._lsn = None if lsn is None else Lsn(lsn)
         data = _contents(payload)
+        self._spool = None
+        return self._take(data)
+
+    def _take(self, data: bytes) -> LogicalMessage:
         try:
             return self._message(data)
         except Flaw as flaw:
@@ -117,9 +130,37 @@ class Decoder:
         self._failed = partial(fault_error, *numbers, where=where, lsn=self._lsn)
         raise self._failed()
 
-    def decode_batch(self, batch: WalBatch) -> Changes:
+    def _take_aside(self, payload: XLogData, spool: Spool) -> LogicalMessage | None:
+        """As `feed`; None: it belongs to a streamed transaction and was put aside."""
+        if self._failed is not None:
+            raise self._failed()
+        self._lsn = Lsn(payload.wal_start) if payload.wal_start else None
+        data = _contents(payload)
+        self._spool, block = spool, self._block
+        message = self._take(data)
+        if block is None or isinstance(message, StreamStop):
+            return message
+        if self._writer is None:
+            raise UsageError(mixed)
+        if isinstance(message, Message) and not message.transactional:
+            return message  # which a rollback does not take along
+        if isinstance(message, Insert | Update | Delete | Truncate | Message):
+            self._writer.append(data, self._lsn, self._layouts(block, message))
+        elif isinstance(message, Origin):
+            self._writer.stored.origin = message
+        return None
+
+    def _layouts(self, block: int, change: Change) -> list[Layout]:
+        """Return what the OIDs of a change mean, in their order."""
+        if isinstance(change, Message):
+            return []
+        relations = change.relations if isinstance(change, Truncate) else (change.relation,)
+        found = (self._relations.find_streamed(block, relation.oid) for relation in relations)
+        return [layout for layout in found if layout is not None]
+
+    def decode_batch(self, batch: WalBatch, spool: Spool | None = None) -> Changes:
         """Decode the payloads of a batch; see `pgrepl.codec.abc.Decoder`."""
-        return Changes(self, [each for each in batch if isinstance(each, XLogData)])
+        return Changes(self, [each for each in batch if isinstance(each, XLogData)], spool)
 
     def _message(self, data: bytes) -> LogicalMessage:
         if not data:
@@ -128,6 +169,8 @@ class Decoder:
         version = self._dialect.proto_version
         if rule is None or version < rule.since:
             raise Flaw(Fault.LOGICAL_TAG, data[0], 0, version, data[0], "")
+        if self._spooled and self._spool is None and data[0] in b"SEcAp":
+            raise UsageError(mixed)
         cursor = Cursor(data, self._advance)
         if self._block is None:
             if not rule.outside:
@@ -144,8 +187,8 @@ class Decoder:
 
     @property
     def is_between(self) -> bool:
-        """Whether no transaction is open, and no stream block."""
-        return not self._transaction and self._block is None
+        """Whether no transaction is open or being read, and no stream block is open."""
+        return not self._transaction and self._block is None and not self._unsettled
 
     def _end(self, position: int) -> None:
         self.delivered = max(self.delivered, position)
@@ -229,54 +272,11 @@ class Decoder:
         self._types.describe(oid, schema_name, type_name)
         return Type(oid, schema_name, type_name, cursor.xid)
 
-    def _insert(self, cursor: Cursor) -> Insert:
-        offset, oid = cursor.at, cursor.one(_U32)
-        new = _marked_tuple(cursor, _NEW)
-        cursor.finish()
-        layout = self._described(cursor, oid, offset)
-        return Insert(layout.relation, self._row(cursor, layout, new), cursor.xid)
-
-    def _update(self, cursor: Cursor) -> Update:
-        offset, oid = cursor.at, cursor.one(_U32)
-        old = None
-        new = _marked_tuple(cursor, _NEW, _KEY, _OLD)
-        if new.mark != _NEW:
-            old, new = new, _marked_tuple(cursor, _NEW)
-        cursor.finish()
-        layout = self._described(cursor, oid, offset)
-        key_row, old_row = self._old_rows(cursor, layout, old) if old else (None, None)
-        new_row = self._row(cursor, layout, new)
-        return Update(layout.relation, key_row, old_row, new_row, cursor.xid)
-
-    def _delete(self, cursor: Cursor) -> Delete:
-        offset, oid = cursor.at, cursor.one(_U32)
-        old = _marked_tuple(cursor, _KEY, _OLD)
-        cursor.finish()
-        layout = self._described(cursor, oid, offset)
-        return Delete(layout.relation, *self._old_rows(cursor, layout, old), cursor.xid)
-
-    def _truncate(self, cursor: Cursor) -> Truncate:
-        count = cursor.count(I32)
-        flags = cursor.flags(known=3)
-        start, stop = cursor.span(count * 4)
-        cursor.finish()
-        relations = (
-            self._described(cursor, _U32.unpack_from(cursor.data, offset)[0], offset).relation
-            for offset in range(start, stop, 4)
-        )
-        return Truncate(tuple(relations), flags & 1 != 0, flags & 2 != 0, cursor.xid)
-
-    def _logical(self, cursor: Cursor) -> Message:
-        transactional = cursor.transactional = bool(cursor.flags(known=1))
-        lsn = cursor.one(_U64)
-        prefix = cursor.cstr()
-        start, stop = cursor.span(cursor.count(I32))
-        cursor.finish()
-        content = cursor.data[start:stop]
-        if not transactional:
-            self._end(lsn)
-        text = cursor.text(prefix, "the prefix")
-        return Message(transactional, Lsn(lsn), text, content, cursor.xid)
+    def _change(self, cursor: Cursor) -> Change:
+        change = READERS[cursor.data[0]](cursor, self._described, self._lsn)
+        if isinstance(change, Message) and not change.transactional:
+            self._end(change.lsn)
+        return change
 
     def _stream_start(self, cursor: Cursor) -> StreamStart:
         xid = cursor.one(_U32)
@@ -285,18 +285,29 @@ class Decoder:
         if first_segment:
             self._relations.abort(xid, xid)
         self._block = xid
+        if self._spool is not None:
+            stored = self._spool.begin(xid, first_segment)
+            if stored is None:
+                raise cursor.flaw(Fault.STREAM_UNKNOWN, 1, 0, xid)
+            self._spooled = True
+            self._writer = stored.writer = Writer.of(stored)
         return StreamStart(xid, first_segment)
 
     def _stream_stop(self, cursor: Cursor) -> StreamStop:
         cursor.finish()
-        self._block = None
+        self._block = self._writer = None
         return StreamStop()
 
     def _stream_commit(self, cursor: Cursor) -> StreamCommit:
         xid = cursor.one(_U32)
-        commit = self._commit(cursor)
+        cursor.flags(known=0)
+        commit_lsn, end_lsn, commit_time = cursor.take(_COMMIT)
+        cursor.finish()
         self._relations.settle(xid)
-        return StreamCommit(xid, commit.commit_lsn, commit.end_lsn, commit.commit_time)
+        if self._spool is not None and xid not in self._spool:
+            raise cursor.flaw(Fault.STREAM_UNKNOWN, 1, 0, xid)
+        self._end_streamed(end_lsn)
+        return StreamCommit(xid, Lsn(commit_lsn), Lsn(end_lsn), commit_time)
 
     def _stream_abort(self, cursor: Cursor) -> StreamAbort:
         xid, subxid = cursor.take(_ABORT)
@@ -306,6 +317,8 @@ class Decoder:
             abort_lsn = Lsn(position)
         cursor.finish()
         self._relations.abort(xid, subxid)
+        if self._spool is not None:
+            self._spool.abort(xid, subxid)
         return StreamAbort(xid, subxid, abort_lsn, abort_time)
 
     def _begin_prepare(self, cursor: Cursor) -> BeginPrepare:
@@ -328,9 +341,17 @@ class Decoder:
 
     def _stream_prepare(self, cursor: Cursor) -> StreamPrepare:
         cursor.flags(known=0)
-        prepare = StreamPrepare(*self._ended(cursor))
+        prepare = StreamPrepare(*_prepared(cursor))
         self._relations.settle(prepare.xid)
+        self._end_streamed(prepare.end_lsn)
         return prepare
+
+    def _end_streamed(self, position: int) -> None:
+        """Take note of the end, which counts once what was put aside has been read."""
+        if self._spool is None:
+            self._end(position)
+        else:
+            self._unsettled = position
 
     def _ended(self, cursor: Cursor) -> tuple[Lsn, Lsn, int, int, str]:
         prepared = _prepared(cursor)
@@ -347,37 +368,17 @@ class Decoder:
             raise cursor.flaw(Fault.RELATION_UNKNOWN, offset, 0, oid)
         return layout
 
-    def _old_rows(
-        self, cursor: Cursor, layout: Layout, old: Tuple
-    ) -> tuple[Row | None, Row | None]:
-        """Return (key, old) of an Update or Delete: one of them is there, as the mark says."""
-        if old.mark == _KEY:
-            return self._row(cursor, layout, old, key_only=True), None
-        return None, self._row(cursor, layout, old)
-
-    def _row(self, cursor: Cursor, layout: Layout, source: Tuple, key_only: bool = False) -> Row:
-        columns = layout.relation.columns
-        if len(source.columns) != len(columns):
-            counts = len(columns), len(source.columns)
-            raise cursor.flaw(Fault.COLUMN_COUNT, source.offset, *counts)
-        # A key tuple has all columns on the wire; those outside the key mean nothing.
-        sent = [
-            (place, *column)
-            for place, column in enumerate(source.columns)
-            if not key_only or columns[place].is_key
-        ]
-        return row_of(Sent(layout, cursor.data, sent, self._lsn), key_only)
-
 
 @final
 class Changes:
     """The decoded messages of a batch; see `pgrepl.codec.abc.Changes`."""
 
-    __slots__ = ("_decoder", "_next", "_payloads", "end", "origin")
+    __slots__ = ("_decoder", "_next", "_payloads", "_spool", "end", "origin")
 
-    def __init__(self, decoder: Decoder, payloads: list[XLogData]) -> None:
+    def __init__(self, decoder: Decoder, payloads: list[XLogData], spool: Spool | None) -> None:
         self._decoder = decoder
         self._payloads = payloads
+        self._spool = spool
         self._next = 0
         self.end: LogicalMessage | None = None
         self.origin: Origin | None = None
@@ -386,10 +387,21 @@ class Changes:
         return self
 
     def __next__(self) -> LogicalMessage:
-        if self._next == len(self._payloads):
-            raise StopIteration
-        self._next += 1
-        return self._decoder.feed(self._payloads[self._next - 1])
+        while self._next < len(self._payloads):
+            message = self._decoded()
+            if message is not None:
+                return message
+        raise StopIteration
+
+    def _decoded(self) -> LogicalMessage | None:
+        """Decode the next message; None: it was put aside."""
+        spool = self._spool
+        if spool is None:
+            self._next += 1
+            return self._decoder.feed(self._payloads[self._next - 1])
+        with spool.moving():
+            self._next += 1
+            return self._decoder._take_aside(self._payloads[self._next - 1], spool)
 
     def peek(self) -> str | None:
         """Return the tag of the next message, None at the end of the batch."""
@@ -397,11 +409,23 @@ class Changes:
             return None
         return chr((self._payloads[self._next].data[:1] or b"\0")[0])
 
+    def streamed(self, xid: int) -> Replay:
+        """Iterate over what a streamed transaction consists of, whose end was just decoded."""
+        if self._spool is None:
+            raise ValueError("expected changes that were decoded with a spool")
+        return Replay(self._spool.take(xid))
+
+    def settle(self) -> None:
+        """Count the streamed transaction as delivered: its changes have been read."""
+        decoder = self._decoder
+        decoder.delivered = max(decoder.delivered, decoder._unsettled)
+        decoder._unsettled = 0
+
     def of_transaction(self) -> Iterator[LogicalMessage]:
         """Iterate over the changes of the transaction that is open."""
         self.end = self.origin = None
         while self.end is None and self._next < len(self._payloads):
-            message = next(self)
+            message = self._decoded()
             if isinstance(message, Insert | Update | Delete | Truncate | Message):
                 yield message
             elif isinstance(message, Commit | Prepare):
@@ -441,11 +465,11 @@ _RULES: Final = {
     ord("O"): _Rule(Decoder._origin, inside=True, order=_Order.WITHIN),
     ord("R"): _Rule(Decoder._relation, inside=True, marked=True),
     ord("Y"): _Rule(Decoder._type, inside=True, marked=True),
-    ord("I"): _Rule(Decoder._insert, inside=True, marked=True, order=_Order.WITHIN),
-    ord("U"): _Rule(Decoder._update, inside=True, marked=True, order=_Order.WITHIN),
-    ord("D"): _Rule(Decoder._delete, inside=True, marked=True, order=_Order.WITHIN),
-    ord("T"): _Rule(Decoder._truncate, inside=True, marked=True, order=_Order.WITHIN),
-    ord("M"): _Rule(Decoder._logical, inside=True, marked=True),
+    ord("I"): _Rule(Decoder._change, inside=True, marked=True, order=_Order.WITHIN),
+    ord("U"): _Rule(Decoder._change, inside=True, marked=True, order=_Order.WITHIN),
+    ord("D"): _Rule(Decoder._change, inside=True, marked=True, order=_Order.WITHIN),
+    ord("T"): _Rule(Decoder._change, inside=True, marked=True, order=_Order.WITHIN),
+    ord("M"): _Rule(Decoder._change, inside=True, marked=True),
     ord("S"): _Rule(Decoder._stream_start, since=2, order=_Order.BETWEEN),
     ord("E"): _Rule(Decoder._stream_stop, since=2, outside=False, inside=True),
     ord("c"): _Rule(Decoder._stream_commit, since=2, order=_Order.BETWEEN),
@@ -488,10 +512,3 @@ def _gid(cursor: Cursor) -> str:
     gid = cursor.cstr()
     cursor.finish()
     return cursor.text(gid, "the gid")
-
-
-def _marked_tuple(cursor: Cursor, *allowed: int) -> Tuple:
-    mark = cursor.one(U8)
-    if mark not in allowed:
-        raise cursor.flaw(Fault.TUPLE_MARK, cursor.at - 1, 0, mark)
-    return cursor.row(mark)

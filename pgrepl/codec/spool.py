@@ -1,0 +1,314 @@
+"""Where streamed transactions wait for their end: in memory up to a limit, beyond it in files.
+
+Law: what was put aside comes back whole and in order, or an error does. A record is complete
+before it counts; whatever cuts off a change of this state, a full disk or Ctrl-C, leaves the spool
+unusable for good, so that nothing is missing or comes twice. All transactions share one limit. When
+it is passed, the one that holds most memory goes to a temporary file of its own, which has no name
+where the system allows that, and what comes later follows piece by piece. Memory, file and
+descriptor go with the transaction.
+
+Records are the twins' business; here are the pieces that they are written to. A piece begins with
+the number of its bytes in use, these four included, and is in a file as it is in memory. A record
+is never divided, so there are pieces of one record that are larger than others.
+
+What the server does, by its sources (reorderbuffer.c and pgoutput.c, versions 14 to 18):
+
+StreamStart
+    The first segment comes before any other. It may come for a transaction that is known, then all
+    of it is sent anew.
+StreamAbort
+    One for each subtransaction of which the server may have sent something, nested ones too, and
+    one for the transaction. From 18 on they also come where nothing was sent, since a transaction
+    that is found to have been aborted then counts as streamed.
+StreamCommit
+    Only of transactions of which a block was sent, be it an empty one.
+StreamPrepare
+    The same, except that from 18 on it may come where nothing was sent: of a transaction that was
+    prepared and rolled back before it was decoded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Final, Protocol, final
+from weakref import WeakSet
+
+from ..errors import Error, SpoolError, UsageError
+from ..messages import Origin
+
+__all__ = ["HEADER", "LEAST_LIMIT", "RECORD", "Spool", "Stored", "damaged", "mixed"]
+
+HEADER: Final = struct.Struct("=I")
+"""Before the records of a piece: how many of its bytes are used."""
+
+RECORD: Final = struct.Struct("=IIQ")
+"""Before a payload: its size, what its relations mean (an index), its LSN, 0 for none."""
+
+LEAST_LIMIT: Final = 1 << 20
+_FIRST_PIECE: Final = 4 << 10
+_LARGEST_PIECE: Final = 256 << 10
+
+mixed: Final = (
+    "expected to read a stream either message by message or by transactions: a block of a streamed "
+    "transaction has begun in one way and cannot be read on in the other"
+)
+
+_INTERRUPTED: Final = (
+    "expected to finish with what was being put aside of a streamed transaction, but that was cut "
+    "off in the middle: start the stream again, which brings what was not acknowledged once more"
+)
+
+
+def damaged() -> SpoolError:
+    """Return the error for a file in which something else stands than was written."""
+    return SpoolError(
+        "expected to read from a temporary file what was written to it, got something else: "
+        "another program or the disk has damaged it; start the stream again, which brings what was "
+        "not acknowledged once more"
+    )
+
+
+class Writer(Protocol):
+    """A twin's writer, which keeps hold of the piece that it fills."""
+
+    def release(self) -> None:
+        """Let the piece go; ask for another one before the next record."""
+
+
+@final
+class Spool:
+    """What streamed transactions have sent so far, by their xids.
+
+    `memory_limit`: bytes for all of them together, at least 1 MiB. `directory`: where to put
+    temporary files, None for the system's place. Raises `ValueError` for a limit below that.
+    """
+
+    __slots__ = ("_directory", "_fault", "_known", "_limit", "_piece_size", "_taken", "memory")
+
+    def __init__(self, memory_limit: int = 64 << 20, directory: str | Path | None = None) -> None:
+        if memory_limit < LEAST_LIMIT:
+            raise ValueError(
+                f"expected a memory limit of at least {LEAST_LIMIT} bytes, got {memory_limit!r}"
+            )
+        self._limit = memory_limit
+        self._piece_size = min(_LARGEST_PIECE, memory_limit // 16)
+        self._directory = directory
+        self._known: dict[int, Stored] = {}
+        self._taken: WeakSet[Stored] = WeakSet()  # that are being read
+        self._fault: str | None = None  # after which no record is certain
+        self.memory = 0
+        """Bytes held in memory now."""
+
+    @contextlib.contextmanager
+    def moving(self) -> Iterator[None]:
+        """Do what must be done to its end, or else must never be relied upon.
+
+        Raises `SpoolError` for what the system says, and from then on at every call.
+        """
+        if self._fault is not None:
+            raise SpoolError(self._fault)
+        self._fault = _INTERRUPTED
+        try:
+            yield
+        except OSError as error:
+            self._fault = (
+                "expected to put streamed transactions aside in a temporary file, in "
+                f"{self._directory or 'the default directory'}, and to read them back, but the "
+                f"system says: {error.strerror or type(error).__name__}. Make room there, or raise "
+                "memory_limit, and start the stream again"
+            )
+            raise SpoolError(self._fault) from error
+        except SpoolError as error:
+            self._fault = str(error)
+            raise
+        except Error:
+            self._fault = None  # the message was at fault, which its decoder remembers
+            raise
+        self._fault = None
+
+    def begin(self, xid: int, first_segment: bool) -> Stored | None:
+        """Go on with a transaction, or begin it; None: it was not begun."""
+        if first_segment:
+            self._drop(xid)
+            self._known[xid] = Stored(self)
+        return self._known.get(xid)
+
+    def abort(self, xid: int, subxid: int) -> None:
+        """Declare a subtransaction void, or all of the transaction if `subxid` is its xid."""
+        if subxid == xid:
+            self._drop(xid)
+        elif xid in self._known:
+            self._known[xid].aborted.add(subxid)
+
+    def __contains__(self, xid: int) -> bool:
+        return xid in self._known
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def take(self, xid: int) -> Stored:
+        """Hand out a transaction that is to be read; one without changes if it is not known."""
+        stored = self._known.pop(xid, None) or Stored(self)
+        stored.writer = None
+        self._taken.add(stored)
+        return stored
+
+    def close(self) -> None:
+        """Give back all memory, files and descriptors. What is being read cannot be read on."""
+        for stored in [*self._known.values(), *self._taken]:
+            stored.close()
+        self._known.clear()
+
+    def _drop(self, xid: int) -> None:
+        stored = self._known.pop(xid, None)
+        if stored is not None:
+            stored.close()
+
+    def _make_room(self, size: int) -> None:
+        while self.memory + size > self._limit:
+            largest = max(self._known.values(), key=lambda stored: stored.memory, default=None)
+            if largest is None or not largest.memory:
+                return  # for a record that is larger than the limit
+            largest.spill()
+
+
+class Stored:
+    """What one transaction has sent: pieces in a file, if there is one, and then those in memory.
+
+    It is written first, and taken from the spool before it is read.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_closed",
+        "_file",
+        "_pieces",
+        "_spool",
+        "_unread",
+        "aborted",
+        "bound",
+        "memory",
+        "origin",
+        "writer",
+    )
+
+    def __init__(self, spool: Spool) -> None:
+        self.writer: Writer | None = None
+        self.bound: list[Any] = []
+        """What relations mean, as a twin keeps it; records refer to it by index."""
+        self.aborted: set[int] = set()
+        """Subtransactions whose records are void."""
+        self.origin: Origin | None = None
+        self.memory = 0
+        """Bytes held in memory now."""
+        self._spool = spool
+        self._pieces: deque[bytearray] = deque()
+        self._file: IO[bytes] | None = None
+        self._unread: int | None = None  # bytes in the file; None: it was not rewound yet
+        self._closed = False
+
+    def moving(self) -> contextlib.AbstractContextManager[None]:
+        """See `Spool.moving`. Both `room` and `next_piece` need it.
+
+        Raises `UsageError` when the spool was closed.
+        """
+        if self._closed:
+            raise UsageError("the stream was stopped in the middle of this transaction")
+        return self._spool.moving()
+
+    def room(self, size: int) -> bytearray:
+        """Return an empty piece with room for a record; the one before is full."""
+        wanted = self._spool._piece_size
+        if self._file is not None:
+            self.spill()
+        else:
+            wanted = min(wanted, max(self.memory, _FIRST_PIECE))
+        wanted = max(wanted, HEADER.size + size)
+        self._spool._make_room(wanted)
+        piece = bytearray(wanted)
+        HEADER.pack_into(piece, 0, HEADER.size)
+        self._pieces.append(piece)
+        self._count(wanted)
+        return piece
+
+    def spill(self) -> None:
+        """Write what is in memory to the transaction's file."""
+        if self.writer is not None:
+            self.writer.release()
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(  # noqa: SIM115 - closed with the transaction
+                buffering=0, prefix="pgrepl-", dir=self._spool._directory
+            )
+        for piece in self._pieces:
+            with memoryview(piece)[: HEADER.unpack_from(piece)[0]] as used:
+                _write(self._file, used)
+        self._pieces.clear()
+        self._count(-self.memory)
+
+    def next_piece(self, last: bytearray | None) -> bytearray | None:
+        """Return the next piece, None behind the last one.
+
+        `last`: the one before, which may be used again. Raises `SpoolError` when the file is not
+        as it was written.
+        """
+        if self._file is not None:
+            if self._unread is None:
+                self._unread = self._file.tell()
+                self._file.seek(0)
+            if self._unread:
+                return self._read_piece(self._file, last)
+            self._file.close()
+            self._file = None
+        if self._pieces:
+            piece = self._pieces.popleft()
+            self._count(-len(piece))
+            return piece
+        return None
+
+    def _read_piece(self, file: IO[bytes], last: bytearray | None) -> bytearray:
+        size = int.from_bytes(file.read(HEADER.size), sys.byteorder)
+        left = self._unread or 0
+        if not HEADER.size <= size <= left:
+            raise damaged()
+        piece = last if last is not None and len(last) >= size else bytearray(size)
+        HEADER.pack_into(piece, 0, size)
+        with memoryview(piece)[HEADER.size : size] as rest:
+            _read(file, rest)
+        self._unread = left - size
+        return piece
+
+    def close(self) -> None:
+        """Give back memory, file and descriptor."""
+        self._closed = True
+        self.writer = None
+        self._pieces.clear()
+        self._count(-self.memory)
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _count(self, size: int) -> None:
+        self.memory += size
+        self._spool.memory += size
+
+
+def _write(file: Any, data: memoryview) -> None:
+    while data:
+        data = data[file.write(data) :]
+
+
+def _read(file: Any, room: memoryview) -> None:
+    while room:
+        size = file.readinto(room)
+        if not size:
+            raise damaged()
+        room = room[size:]

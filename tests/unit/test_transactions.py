@@ -1,0 +1,192 @@
+"""Transactions of decoded batches, on both twins: kinds, ends, and what counts as delivered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+import pytest
+
+from pgrepl.codec.spool import Spool
+from pgrepl.errors import DecodeError
+from pgrepl.lsn import Lsn
+from pgrepl.messages import (
+    Begin,
+    BeginPrepare,
+    Commit,
+    CommitPrepared,
+    LogicalMessage,
+    Message,
+    Origin,
+    Prepare,
+    RollbackPrepared,
+    StreamCommit,
+    StreamPrepare,
+    StreamStart,
+    StreamStop,
+)
+from pgrepl.session.transactions import BaseTransaction, Transactions
+from tests.support.spooling import ITEM, TIME, XID, batch_of, described, insert
+
+STREAMED: tuple[LogicalMessage, ...] = (
+    StreamStart(XID, True),
+    described(ITEM, XID),
+    *(insert(ITEM, number, XID) for number in range(3)),
+    StreamStop(),
+)
+
+
+class Reader:
+    """A driver's part: a decoder, a spool, and what assembles transactions."""
+
+    def __init__(self, codec: Any) -> None:
+        self.codec = codec
+        self.decoder = codec.Decoder(3, "on", typed=False, ordered=True)
+        self.spool = Spool()
+        self.transactions: Transactions[BaseTransaction] = Transactions(BaseTransaction)
+
+    def feed(self, *messages: LogicalMessage) -> None:
+        batch = batch_of(self.codec, messages)
+        self.transactions.feed(self.decoder.decode_batch(batch, self.spool))
+
+    def next(self, *messages: LogicalMessage) -> BaseTransaction:
+        if messages:
+            self.feed(*messages)
+        transaction = self.transactions.next()
+        assert transaction is not None
+        return transaction
+
+    def numbers(self) -> list[str]:
+        return [change.new["id"] for change in self.transactions.at_hand()]
+
+
+@pytest.fixture
+def reader(codec: Any) -> Reader:
+    return Reader(codec)
+
+
+def outline(made: BaseTransaction) -> Sequence[object]:
+    return made.kind, made.xid, made.commit_lsn, made.commit_time, made.end_lsn, made.gid
+
+
+class TestWhole:
+    def test_one_in_several_batches(self, reader: Reader) -> None:
+        made = reader.next(Begin(Lsn(10), TIME, 1))
+        assert outline(made) == ("commit", 1, 10, TIME, None, None)
+        assert not reader.decoder.is_between
+        reader.feed(Origin(Lsn(5), "elsewhere"), ITEM, insert(ITEM, 1))
+        assert reader.numbers() == ["1"]
+        assert not made.is_whole
+        assert not reader.transactions.at_end
+        reader.feed(Commit(Lsn(10), Lsn(20), TIME))
+        assert reader.transactions.at_end
+        assert reader.numbers() == []
+        assert made.is_whole
+        assert made.end_lsn == reader.decoder.delivered == 20
+        assert made.origin == Origin(Lsn(5), "elsewhere")
+        assert reader.decoder.is_between
+
+    def test_every_other_kind(self, reader: Reader) -> None:
+        message = Message(False, Lsn(5), "prefix", b"")
+        reader.feed(
+            message,
+            *(
+                BeginPrepare(Lsn(10), Lsn(20), TIME, 2, "a"),
+                Prepare(Lsn(10), Lsn(20), TIME, 2, "a"),
+            ),
+            CommitPrepared(Lsn(30), Lsn(40), TIME, 2, "a"),
+            RollbackPrepared(Lsn(20), Lsn(50), TIME, TIME, 3, "b"),
+        )
+        found = []
+        while (made := reader.transactions.next()) is not None:
+            found.append((*outline(made), list(reader.transactions.at_hand()), made.is_whole))
+        assert found == [
+            ("message", None, None, None, 5, None, [message], True),
+            ("prepare", 2, 10, TIME, None, "a", [], True),
+            ("commit prepared", 2, 30, TIME, 40, "a", [], True),
+            ("rollback prepared", 3, None, TIME, 50, "b", [], True),
+        ]
+
+    def test_an_end_that_is_not_its_own(self, reader: Reader) -> None:
+        reader.next(Begin(Lsn(10), TIME, 1), Commit(Lsn(11), Lsn(20), TIME))
+        with pytest.raises(DecodeError, match="was to end at 0/A to do so, got its end at 0/B"):
+            list(reader.transactions.at_hand())
+
+
+ENDS = (
+    (StreamCommit(XID, Lsn(30), Lsn(40), TIME), ("commit", XID, 30, TIME, 40, None)),
+    (StreamPrepare(Lsn(30), Lsn(40), TIME, XID, "gid"), ("prepare", XID, 30, TIME, 40, "gid")),
+)
+
+
+class TestStreamed:
+    @pytest.mark.parametrize(("end", "expected"), ENDS)
+    def test_is_delivered_when_it_was_read(self, reader: Reader, end: Any, expected: Any) -> None:
+        reader.feed(*STREAMED)
+        assert reader.transactions.next() is None
+        assert reader.decoder.is_between
+        made = reader.next(end)
+        assert outline(made) == expected
+        some = reader.transactions.at_hand()
+        assert [change.new["id"] for change in islice(some, 2)] == ["0", "1"]
+        del some
+        # Whoever acknowledged 40 now could lose the third row.
+        assert not made.is_whole
+        assert not reader.transactions.at_end
+        assert reader.decoder.delivered == 0
+        assert not reader.decoder.is_between
+        assert reader.numbers() == ["2"]
+        assert made.is_whole
+        assert reader.decoder.delivered == 40
+        assert reader.decoder.is_between
+        assert reader.spool.memory == 0
+
+    def test_is_at_its_end_behind_the_last_change(self, reader: Reader) -> None:
+        reader.feed(*STREAMED)
+        assert reader.transactions.next() is None
+        made = reader.next(ENDS[0][0], Begin(Lsn(50), TIME, 1))
+        assert len(list(islice(reader.transactions.at_hand(), 3))) == 3
+        assert reader.transactions.at_end
+        assert not made.is_whole
+        assert reader.numbers() == []
+        assert made.is_whole
+        assert not reader.transactions.at_end
+        assert reader.next().xid == 1
+
+    def test_the_rest_can_be_passed_over(self, reader: Reader) -> None:
+        reader.feed(*STREAMED)
+        assert reader.transactions.next() is None
+        made = reader.next(ENDS[0][0])
+        assert len(list(islice(reader.transactions.at_hand(), 1))) == 1
+        reader.transactions.skip()
+        assert reader.spool.memory == 0
+        assert reader.numbers() == []
+        assert made.is_whole
+        assert reader.decoder.delivered == 40
+
+    def test_one_without_changes(self, reader: Reader) -> None:
+        reader.feed(StreamStart(XID, True), StreamStop())
+        assert reader.transactions.next() is None
+        made = reader.next(ENDS[0][0])
+        assert not made.is_whole
+        assert reader.numbers() == []
+        assert made.is_whole
+
+    def test_what_is_sent_whole_in_between_is_not_passed_over(self, reader: Reader) -> None:
+        made = reader.next(
+            *(*STREAMED, Begin(Lsn(10), TIME, 1), ITEM, insert(ITEM, 7)),
+            *(Commit(Lsn(10), Lsn(20), TIME), ENDS[0][0]),
+        )
+        reader.transactions.skip()
+        assert (made.xid, reader.numbers()) == (1, ["7"])
+        assert reader.decoder.delivered == 20
+        assert (reader.next().xid, reader.numbers()) == (XID, ["0", "1", "2"])
+
+    @pytest.mark.parametrize("end", [end for end, _ in ENDS])
+    def test_comes_in_the_order_of_its_end(self, reader: Reader, end: Any) -> None:
+        reader.next(*STREAMED, Begin(Lsn(40), TIME, 1), Commit(Lsn(40), Lsn(50), TIME), end)
+        assert reader.numbers() == []
+        with pytest.raises(DecodeError, match="one that ends at 0/28 after one that .* 0/32"):
+            reader.transactions.next()
+        assert reader.decoder.delivered == 50
