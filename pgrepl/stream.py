@@ -13,6 +13,7 @@ from .errors import ConnectionFailed, UsageError
 from .messages import LogicalMessage
 from .session.opening import Opened
 from .session.session import Session
+from .session.transactions import Transactions
 from .transport.clock import Deadline
 from .transport.feedback import Feedback
 
@@ -46,10 +47,10 @@ class Stream(BaseStream[Transaction]):
         connection: Connection,
         session: Session,
         opened: Opened,
-        handled: int = 0,
     ) -> None:
-        super().__init__(session, opened, handled)
+        super().__init__(session, opened)
         self._connection = connection
+        self._is_torn = False
         self._feedback = Feedback(session, connection._transport, opened.checked.slot.name)
 
     def _make(self, *arguments: Any, **keywords: Any) -> Transaction:
@@ -59,8 +60,12 @@ class Stream(BaseStream[Transaction]):
         self._feedback.acknowledge(self._decoder.delivered, position, written, flushed, applied)
 
     def _fail(self) -> None:
+        # Nothing of what had come is given any more: something may be missing in front of it.
+        self._changes = None
+        self._transactions = Transactions(self._make)
         self._feedback.stop()
         self._connection.disconnect()
+        self._let_go()
 
     @property
     def _is_over(self) -> bool:
@@ -74,7 +79,7 @@ class Stream(BaseStream[Transaction]):
         Raises `DecodeError`, `ConnectionFailed`, `ServerShutdown` and other `ServerError`s; the
         stream has then ended, and what was not acknowledged comes again.
         """
-        self._expect_transaction_read()
+        self._begin_to_read(by_transaction=False)
         while self._at_hand() or self._fetched(None):
             with self._handing_out():
                 yield from self._changes or ()
@@ -85,11 +90,12 @@ class Stream(BaseStream[Transaction]):
         Changes that were not read when the next transaction is asked for are passed over. Raises
         what iterating over the stream raises.
         """
-        self._expect_transaction_read()
+        self._begin_to_read(by_transaction=True)
         while True:
             transaction = self._next_transaction()
             if transaction is not None:
                 yield transaction
+                self._transactions.skip()
                 for _ in transaction:
                     pass
             elif not self._fetched(None):
@@ -103,7 +109,7 @@ class Stream(BaseStream[Transaction]):
         """
         if max_rows < 1:
             raise UsageError(f"expected batches of at least one row, got max_rows={max_rows}")
-        self._expect_transaction_read()
+        self._begin_to_read(by_transaction=True)
         while changes := self._changes_of_batch(max_rows, max_wait):
             yield self._batch(changes)
 
@@ -129,11 +135,26 @@ class Stream(BaseStream[Transaction]):
 
     def _fetched(self, timeout: float | None) -> bool:
         """Receive the next batch with something in it; False: the stream was stopped."""
-        changes = self._changes = self._fetch(timeout)
-        if changes is None:
-            return False
-        self._transactions.feed(changes)
-        return True
+        if self._is_torn:
+            raise UsageError(
+                "expected a stream that was not interrupted while it took in what had come, some "
+                "of which may be lost: stop it and start it again, which brings what was not "
+                "acknowledged once more"
+            )
+        self._is_torn = True  # wherever Ctrl-C comes
+        try:
+            changes = self._changes = self._fetch(timeout)
+            if changes is not None:
+                self._transactions.feed(changes)
+        except Exception:
+            self._is_torn = False
+            raise
+        except BaseException:
+            # While it waited, nothing had come yet.
+            self._is_torn = not self._connection._transport.was_waiting
+            raise
+        self._is_torn = False
+        return changes is not None
 
     def _fetch(self, timeout: float | None) -> Changes | None:
         deadline = Deadline.after(timeout)
@@ -198,6 +219,7 @@ class Stream(BaseStream[Transaction]):
             self._connection.disconnect()
         finally:
             self._feedback.stop()
+            self._let_go()
 
     def __enter__(self) -> Self:
         return self
