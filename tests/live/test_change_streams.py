@@ -6,7 +6,6 @@ import threading
 import time
 from typing import Any
 
-import pytest
 
 import pgrepl
 from tests.live.streams import (
