@@ -7,6 +7,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO_SECONDS ?= 20
+# Most tests wait for a server most of the time. A file's tests share a database, so they stay together.
+WORKERS ?= 3
 
 # Errors only: a registry's warnings are of no use to the reader.
 QUIETLY := --quiet --quiet
@@ -38,7 +40,7 @@ demo: $(VENV)/.demo ## stream from a throw-away PostgreSQL server for 20 seconds
 
 test: lint c-test servers ## everything: lint, the C core's own tests, then pytest on real servers
 	@echo '==> pytest'
-	@PGREPL_REQUIRE_EXT=1 $(BIN)/python -m pytest
+	@PGREPL_REQUIRE_EXT=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: $(VENV)/.dev $(VENV)/.native ## style, types, who may import whom
 	@echo '==> lint: ruff, mypy, import-linter, cython-lint'

@@ -6,7 +6,6 @@ import threading
 import time
 from typing import Any
 
-
 import pgrepl
 from tests.live.streams import (
     PATIENCE,
@@ -56,51 +55,57 @@ class TestTransactions:
         database.execute(TABLE)
         slot = create_slot(database)
         insert(database, *range(6))
-        with connect(database.dsn()) as connection:
-            with connection.stream(slot, publications=["p"]) as stream:
-                transactions = stream.transactions()
-                first = [next(transactions) for _ in range(1)]
-                for number in range(3):
-                    transaction = first.pop() if first else next(transactions)
-                    assert keys(transaction) == [number]
-                    stream.ack(transaction)
-                # Two more that are not acknowledged.
-                assert keys(next(transactions)) == [3]
-                assert keys(next(transactions)) == [4]
+        with (
+            connect(database.dsn()) as connection,
+            connection.stream(slot, publications=["p"]) as stream,
+        ):
+            transactions = stream.transactions()
+            first = [next(transactions) for _ in range(1)]
+            for number in range(3):
+                transaction = first.pop() if first else next(transactions)
+                assert keys(transaction) == [number]
+                stream.ack(transaction)
+            # Two more that are not acknowledged.
+            assert keys(next(transactions)) == [3]
+            assert keys(next(transactions)) == [4]
         wait_until_free(database, slot)
         assert confirmed(database, slot) == transaction.end_lsn
-        with connect(database.dsn()) as connection:
-            with connection.stream(slot, publications=["p"]) as stream:
-                again = stream.transactions()
-                assert [keys(next(again)) for _ in range(3)] == [[3], [4], [5]]
+        with (
+            connect(database.dsn()) as connection,
+            connection.stream(slot, publications=["p"]) as stream,
+        ):
+            again = stream.transactions()
+            assert [keys(next(again)) for _ in range(3)] == [[3], [4], [5]]
 
     def test_an_acknowledgement_goes_out_while_the_consumer_waits(
         self, database: Database, connect: Connect
     ) -> None:
         database.execute(TABLE)
         slot = create_slot(database)
-        with connect(database.dsn()) as connection:
-            with connection.stream(slot, publications=["p"], status_interval=600) as stream:
-                seen: list[Any] = []
+        with (
+            connect(database.dsn()) as connection,
+            connection.stream(slot, publications=["p"], status_interval=600) as stream,
+        ):
+            seen: list[Any] = []
 
-                def consume() -> None:
-                    for transaction in stream.transactions():
-                        seen.append((keys(transaction), transaction))
-                        if len(seen) == 3:
-                            return
+            def consume() -> None:
+                for transaction in stream.transactions():
+                    seen.append((keys(transaction), transaction))
+                    if len(seen) == 3:
+                        return
 
-                reader = threading.Thread(target=consume)
-                reader.start()
-                insert(database, 1)
-                eventually(lambda: len(seen) == 1, "a transaction to be delivered")
-                stream.ack(seen[0][1])
-                eventually(
-                    lambda: confirmed(database, slot) >= seen[0][1].end_lsn,
-                    "the acknowledgement to be confirmed",
-                )
-                insert(database, 2, 3)
-                reader.join(PATIENCE)
-                assert [each for each, _ in seen] == [[1], [2], [3]]
+            reader = threading.Thread(target=consume)
+            reader.start()
+            insert(database, 1)
+            eventually(lambda: len(seen) == 1, "a transaction to be delivered")
+            stream.ack(seen[0][1])
+            eventually(
+                lambda: confirmed(database, slot) >= seen[0][1].end_lsn,
+                "the acknowledgement to be confirmed",
+            )
+            insert(database, 2, 3)
+            reader.join(PATIENCE)
+            assert [each for each, _ in seen] == [[1], [2], [3]]
 
     def test_a_consumer_that_is_busy_keeps_its_connection(
         self, database: Database, connect: Connect
@@ -108,14 +113,16 @@ class TestTransactions:
         database.execute(TABLE)
         slot = create_slot(database)
         insert(database, 1, 2)
-        with connect(database.dsn(), options="-c wal_sender_timeout=1000") as connection:
-            with connection.stream(slot, publications=["p"]) as stream:
-                transactions = stream.transactions()
-                assert keys(next(transactions)) == [1]
-                time.sleep(5)
-                assert keys(next(transactions)) == [2]
-                insert(database, 3)
-                assert keys(next(transactions)) == [3]
+        with (
+            connect(database.dsn(), options="-c wal_sender_timeout=1000") as connection,
+            connection.stream(slot, publications=["p"]) as stream,
+        ):
+            transactions = stream.transactions()
+            assert keys(next(transactions)) == [1]
+            time.sleep(5)
+            assert keys(next(transactions)) == [2]
+            insert(database, 3)
+            assert keys(next(transactions)) == [3]
 
     def test_an_idle_slot_advances(self, database: Database, connect: Connect) -> None:
         database.execute(TABLE)
@@ -123,28 +130,28 @@ class TestTransactions:
         database.execute("DROP PUBLICATION p; CREATE PUBLICATION p FOR TABLE item")
         slot = create_slot(database)
         insert(database, 1)
-        with connect(database.dsn()) as connection:
-            with connection.stream(slot, publications=["p"]) as stream:
-                seen: list[Any] = []
+        with (
+            connect(database.dsn()) as connection,
+            connection.stream(slot, publications=["p"]) as stream,
+        ):
+            seen: list[Any] = []
 
-                def consume() -> None:
-                    for transaction in stream.transactions():
-                        seen.append(keys(transaction))
-                        if seen[-1] == [2]:
-                            return
-                        stream.ack(transaction)
+            def consume() -> None:
+                for transaction in stream.transactions():
+                    seen.append(keys(transaction))
+                    if seen[-1] == [2]:
+                        return
+                    stream.ack(transaction)
 
-                reader = threading.Thread(target=consume)
-                reader.start()
-                database.execute(
-                    "INSERT INTO other SELECT repeat('x', 100) FROM generate_series(1, 10000)"
-                )
-                position = pgrepl.Lsn(database.execute("SELECT pg_current_wal_lsn()::text")[0][0])
-                eventually(
-                    lambda: confirmed(database, slot) >= position, "the idle slot to advance"
-                )
-                insert(database, 2)
-                reader.join(PATIENCE)
+            reader = threading.Thread(target=consume)
+            reader.start()
+            database.execute(
+                "INSERT INTO other SELECT repeat('x', 100) FROM generate_series(1, 10000)"
+            )
+            position = pgrepl.Lsn(database.execute("SELECT pg_current_wal_lsn()::text")[0][0])
+            eventually(lambda: confirmed(database, slot) >= position, "the idle slot to advance")
+            insert(database, 2)
+            reader.join(PATIENCE)
         assert seen == [[1], [2]]
 
 
@@ -153,14 +160,16 @@ def test_batches(database: Database, connect: Connect) -> None:
     slot = create_slot(database)
     database.execute("INSERT INTO item SELECT i, 'x' FROM generate_series(1, 25) i")
     insert(database, 26)
-    with connect(database.dsn()) as connection:
-        with connection.stream(slot, publications=["p"]) as stream:
-            batches = []
-            for batch in stream.batches(max_rows=10, max_wait=0.2):
-                batches.append(batch)
-                stream.ack(batch)
-                if sum(map(len, batches)) == 26:
-                    break
+    with (
+        connect(database.dsn()) as connection,
+        connection.stream(slot, publications=["p"]) as stream,
+    ):
+        batches = []
+        for batch in stream.batches(max_rows=10, max_wait=0.2):
+            batches.append(batch)
+            stream.ack(batch)
+            if sum(map(len, batches)) == 26:
+                break
     assert [keys(batch) for batch in batches] == [
         [*range(1, 11)],
         [*range(11, 21)],
@@ -177,50 +186,58 @@ class TestTokens:
         slot = create_slot(database)
         insert(database, *range(4))
         database.execute("INSERT INTO item VALUES (4, ''), (5, ''), (6, '')")
-        with connect(database.dsn()) as connection:
-            with connection.stream(slot, publications=["p"]) as stream:
-                transactions = stream.transactions()
-                assert [keys(next(transactions)) for _ in range(3)] == [[0], [1], [2]]
-                last = next(transactions)
-                assert keys(last) == [3]
-                kept = str(stream.token(last, index=2))
+        with (
+            connect(database.dsn()) as connection,
+            connection.stream(slot, publications=["p"]) as stream,
+        ):
+            transactions = stream.transactions()
+            assert [keys(next(transactions)) for _ in range(3)] == [[0], [1], [2]]
+            last = next(transactions)
+            assert keys(last) == [3]
+            kept = str(stream.token(last, index=2))
         wait_until_free(database, slot)
         assert confirmed(database, slot) < last.end_lsn
         token = pgrepl.ResumeToken.parse(kept)
         assert (token.end_lsn, token.index) == (last.end_lsn, 2)
         insert(database, 7)
-        with connect(database.dsn()) as connection:
-            with connection.stream(slot, publications=["p"], start=token) as stream:
-                again = stream.transactions()
-                # Of the transaction behind it, two changes were dealt with as well.
-                assert [keys(next(again)) for _ in range(2)] == [[6], [7]]
+        with (
+            connect(database.dsn()) as connection,
+            connection.stream(slot, publications=["p"], start=token) as stream,
+        ):
+            again = stream.transactions()
+            # Of the transaction behind it, two changes were dealt with as well.
+            assert [keys(next(again)) for _ in range(2)] == [[6], [7]]
 
     def test_are_not_overtaken_by_an_idle_slot(self, database: Database, connect: Connect) -> None:
         database.execute(TABLE)
         slot = create_slot(database)
         insert(database, 1)
-        with connect(database.dsn()) as connection:
-            with connection.stream(slot, publications=["p"]) as stream:
-                first = next(stream.transactions())
-                assert keys(first) == [1]
-                token = stream.token(first)
-                stream.ack(first)
-                ahead = idle_past(database, stream)
-                assert confirmed(database, slot) == first.end_lsn
-                # The application itself can let the slot go on.
-                token = stream.token()
-                assert token.end_lsn >= ahead
-                stream.ack(token)
+        with (
+            connect(database.dsn()) as connection,
+            connection.stream(slot, publications=["p"]) as stream,
+        ):
+            first = next(stream.transactions())
+            assert keys(first) == [1]
+            token = stream.token(first)
+            stream.ack(first)
+            ahead = idle_past(database, stream)
+            assert confirmed(database, slot) == first.end_lsn
+            # The application itself can let the slot go on.
+            token = stream.token()
+            assert token.end_lsn >= ahead
+            stream.ack(token)
         wait_until_free(database, slot)
         assert confirmed(database, slot) == token.end_lsn
         insert(database, 2)
-        with connect(database.dsn()) as connection:
-            with connection.stream(slot, publications=["p"], start=token) as stream:
-                # What made the idle stream go on was given, and not acknowledged.
-                transactions = stream.transactions()
-                assert [keys(next(transactions)) for _ in range(2)] == [[99], [2]]
-                idle_past(database, stream, 98)
-                assert confirmed(database, slot) == token.end_lsn
+        with (
+            connect(database.dsn()) as connection,
+            connection.stream(slot, publications=["p"], start=token) as stream,
+        ):
+            # What made the idle stream go on was given, and not acknowledged.
+            transactions = stream.transactions()
+            assert [keys(next(transactions)) for _ in range(2)] == [[99], [2]]
+            idle_past(database, stream, 98)
+            assert confirmed(database, slot) == token.end_lsn
 
 
 def idle_past(database: Database, stream: pgrepl.Stream, number: int = 99) -> int:

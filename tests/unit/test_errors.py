@@ -33,6 +33,7 @@ SAMPLES: list[errors.Error] = [
     errors.ServerError(FIELDS),
     errors.AuthenticationRejected(FIELDS | {"sqlstate": "28P01"}),
     errors.SlotNotFound(FIELDS),
+    errors.SpoolError("expected room, got none"),
     errors.SlotInUse(
         FIELDS | {"sqlstate": "55006", "message": 'replication slot "s" is active for PID 4711'}
     ),
