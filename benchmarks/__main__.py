@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: one run over both parts, the stream and the rows.
+"""``python -m benchmarks``: one run over all parts: the stream, the rows, live.
 
 Each prints its tables and its verdict, and writes JSON.
 """
@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from . import callgrind, contenders, stream
+from .live import contenders as live_contenders
+from .live import part as live
+from .live.course import Course
 from .measure import ROOT, Named, RunFailed
 from .record import CaptureError
 from .report import version_of, write_json
@@ -26,9 +29,13 @@ _RESULTS: Final = ROOT / "benchmarks" / "results"
 _ROUNDS: Final = 5
 _MESSAGES: Final = 16_000_000
 _ROWS: Final = 400_000
+_LIVE_ROWS: Final = 500_000
+_LIVE_SECONDS: Final = 20
 _QUICK_ROUNDS: Final = 2
 _QUICK_MESSAGES: Final = 4_000_000
 _QUICK_ROWS: Final = 40_000
+_QUICK_LIVE_ROWS: Final = 60_000
+_QUICK_LIVE_SECONDS: Final = 3
 
 _C = TypeVar("_C", bound=Named)
 
@@ -45,12 +52,20 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         help=f"how many reference rows a fast contender takes, others accordingly ({_ROWS})",
     )
+    parser.add_argument(
+        "--live-rows", type=int, help=f"how many rows of a real server to drain ({_LIVE_ROWS})"
+    )
+    parser.add_argument(
+        "--live-seconds",
+        type=int,
+        help=f"how long everybody waits for commits, in all rounds ({_LIVE_SECONDS})",
+    )
     parser.add_argument("--rounds", type=int, help=f"how often everybody runs ({_ROUNDS})")
     parser.add_argument(
         "--only",
         action="append",
         metavar="PATTERN",
-        help="a part, stream or rows, or contenders, such as 'pgrepl-c-*' or 'rows-wide-*'; "
+        help="a part, stream, rows or live, or contenders, such as 'pgrepl-c-*' or 'live-drain-*'; "
         "may be given again; see --list",
     )
     parser.add_argument("--list", action="store_true", help="show the contenders' names")
@@ -69,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tcp",
         action="store_true",
-        help="replay over TCP on the loopback interface instead of a Unix socket",
+        help="replay and reach servers over TCP on the loopback interface instead of a Unix socket",
     )
     parser.add_argument("--no-instructions", action="store_true", help="do not run valgrind")
     return parser
@@ -83,11 +98,14 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         ("rounds", _ROUNDS, _QUICK_ROUNDS),
         ("messages", _MESSAGES, _QUICK_MESSAGES),
         ("rows", _ROWS, _QUICK_ROWS),
+        ("live_rows", _LIVE_ROWS, _QUICK_LIVE_ROWS),
+        ("live_seconds", _LIVE_SECONDS, _QUICK_LIVE_SECONDS),
     ):
         if getattr(options, name) is None:
             setattr(options, name, little if quick else usual)
         if getattr(options, name) < 1:
-            parser.error(f"expected --{name} to be 1 or more, got {getattr(options, name)}")
+            option = name.replace("_", "-")
+            parser.error(f"expected --{option} to be 1 or more, got {getattr(options, name)}")
     return options
 
 
@@ -113,10 +131,11 @@ def _progress() -> Callable[[str], None]:
 
 
 def _run(server: Server, options: argparse.Namespace, progress: Callable[[str], None]) -> bool:
-    """Run what was chosen of both parts; returns False where nothing was."""
+    """Run what was chosen of all parts; returns False where nothing was."""
     meta = {"python": platform.python_version(), "pgrepl": version_of("pgrepl")}
     of_stream = _chosen("stream", contenders.LINE_UP, options.only)
     of_rows = _chosen("rows", row_contenders.LINE_UP, options.only)
+    of_live = _chosen("live", live_contenders.LINE_UP, options.only)
 
     def keep(name: str, found: dict[str, Any], is_whole: bool) -> None:
         if options.output or (is_whole and not options.quick):
@@ -137,7 +156,15 @@ def _run(server: Server, options: argparse.Namespace, progress: Callable[[str], 
             of_rows, server, meta, rows=options.rows, rounds=rounds, report=progress
         )
         keep(rows.OUTPUT, found, len(of_rows) == len(row_contenders.LINE_UP))
-    return bool(of_stream or of_rows)
+    if of_live:
+        found = live.measure_live(
+            *(of_live, Course(server, rounds, options.tcp, progress), meta),
+            messages=options.messages,
+            rows=options.live_rows,
+            seconds=options.live_seconds,
+        )
+        keep(live.OUTPUT, found, len(of_live) == len(live_contenders.LINE_UP))
+    return bool(of_stream or of_rows or of_live)
 
 
 def _count_instructions(server: Server, folder: Path, progress: Callable[[str], None]) -> None:
@@ -158,8 +185,8 @@ def _count_instructions(server: Server, folder: Path, progress: Callable[[str], 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     if options.list:
-        print(*(each.name for each in contenders.LINE_UP), sep="\n")
-        print(*(each.name for each in row_contenders.LINE_UP), sep="\n")
+        for line_up in (contenders.LINE_UP, row_contenders.LINE_UP, live_contenders.LINE_UP):
+            print(*(each.name for each in line_up), sep="\n")
         return 0
     progress = _progress()
     try:

@@ -24,7 +24,7 @@ from .wire import FRAME_HEADER, XLOGDATA_HEADER, Frontend, WireError, frame_ends
 # Part of the files' names: to be raised when a workload or the files change.
 _FORMAT: Final = 2
 
-_WRITE_ROWS: Final = f"""
+WRITE_ROWS: Final = f"""
     CREATE PROCEDURE write_rows(first bigint, size int, transactions int) LANGUAGE plpgsql AS $$
     BEGIN
         FOR i IN 0 .. transactions - 1 LOOP
@@ -71,7 +71,7 @@ def _recorded_stream(cluster: ThrowAwayCluster) -> tuple[CaptureInfo, bytes]:
     for size, transactions in CYCLE * CYCLES:
         calls.append(f"CALL write_rows({FIRST_ID + rows}, {size}, {transactions})")
         rows += size * transactions
-    return _recorded(cluster, REFERENCE, rows, [_WRITE_ROWS], calls, "text")
+    return _recorded(cluster, REFERENCE, rows, [WRITE_ROWS], calls, "text")
 
 
 def _recorded_table(

@@ -2,9 +2,9 @@
 
 Run as ``python -m benchmarks.replay CAPTURE HOST``; HOST is an address, or a folder for a Unix
 socket. It prints its port and serves one connection after the other until it is stopped. It speaks
-as much of the backend's side as libpq, psycopg2, pg_recvlogical and pgrepl ask for, lets everybody
-in, and takes the number of messages from the slot's name: ``START_REPLICATION SLOT
-"messages_2000000" ...``.
+as much of the backend's side as libpq, psycopg2, pg_recvlogical and pgrepl ask for, what pgrepl
+looks up before a decoded stream included, lets everybody in, and takes the number of messages from
+the slot's name: ``START_REPLICATION SLOT "messages_2000000" ...``.
 
 The end of a stream is a keepalive at `END_OF_STREAM`, which stops a pg_recvlogical that was given
 that ``--endpos``, and then the server's CopyDone. A client that answers with its own gets the two
@@ -57,12 +57,36 @@ _SETTINGS: Final = {
     "TimeZone": "UTC",
 }
 
+_END: Final = f"{END_OF_STREAM >> 32:X}/{END_OF_STREAM & 0xFFFFFFFF:X}"
+
+# As pg_replication_slots shows it; what is not here is NULL.
+_SLOT: Final = {
+    "plugin": "pgoutput",
+    "slot_type": "logical",
+    "database": "postgres",
+    "temporary": "f",
+    "restart_lsn": "0/1",
+    "confirmed_flush_lsn": "0/1",
+    "wal_status": "reserved",
+    "two_phase": "f",
+    "conflicting": "f",
+    "failover": "f",
+    "synced": "f",
+}
+
+# How many columns the question for the database's own types has; there are none of those.
+_TYPE_COLUMNS: Final = tuple(f"type {number}" for number in range(12))
+
 
 class _Answer(NamedTuple):
-    """What a query gives: the row's columns, all of them text, and the command's tag."""
+    """What a statement gives: the row's columns, all of them text, and the command's tag.
+
+    A query whose row nobody gets has columns all the same.
+    """
 
     columns: dict[str, str | None]
     tag: str
+    has_row: bool = True
 
     def encode(self) -> bytes:
         description = struct.pack("!h", len(self.columns)) + b"".join(
@@ -75,8 +99,10 @@ class _Answer(NamedTuple):
             else struct.pack("!i", len(value.encode())) + value.encode()
             for value in self.columns.values()
         )
-        rows = frame(b"T", description) + frame(b"D", row) if self.columns else b""
-        return rows + frame(b"C", cstring(self.tag)) + _READY
+        rows = frame(b"T", description) if self.columns else b""
+        if self.columns and self.has_row:
+            rows += frame(b"D", row)
+        return rows + frame(b"C", cstring(self.tag))
 
 
 class _Client:
@@ -140,13 +166,21 @@ class Replay:
                 if not self._stream_to(client, sql):
                     return
             else:
-                client.send(self._answer(sql).encode())
+                answers = self._answers(sql)
+                client.send(b"".join(answer.encode() for answer in answers) + _READY)
+
+    def _answers(self, sql: str) -> list[_Answer]:
+        if "pg_catalog.pg_replication_slots" in sql:
+            return _before_stream(sql)
+        if "pg_catalog.pg_type" in sql:
+            return [_Answer(dict.fromkeys(_TYPE_COLUMNS), "SELECT 0", has_row=False)]
+        return [self._answer(sql)]
 
     def _answer(self, sql: str) -> _Answer:
         command = sql.split(maxsplit=1)[0].rstrip(";")
         columns: dict[str, str | None] = {}
         if command == "IDENTIFY_SYSTEM":
-            columns = {"systemid": "1", "timeline": "1", "xlogpos": "0/1", "dbname": "postgres"}
+            columns = {"systemid": "1", "timeline": "1", "xlogpos": _END, "dbname": "postgres"}
         elif command == "CREATE_REPLICATION_SLOT":
             columns = {
                 "slot_name": sql.split()[1].strip('"'),
@@ -178,6 +212,27 @@ class Replay:
                 client.send(b"".join(frame(b"C", cstring(tag)) for tag in tags) + _READY)
                 return True
         return False
+
+
+def _before_stream(sql: str) -> list[_Answer]:
+    """Answer what pgrepl asks before it streams, all in one: the slot, publications, a setting.
+
+    The slot is what a stream needs: it has everything from the beginning, and nobody holds it.
+    """
+    slots, _, _ = sql.partition(" FROM ")
+    names = slots.removeprefix("SELECT ").split(", ")
+    slot_name, publication = (
+        re.search(pattern, sql) for pattern in (rf"'({SLOT_PREFIX}\d+)'", r"ARRAY\['(\w+)'\]")
+    )
+    if slot_name is None or publication is None:
+        raise WireError(f"expected to be asked for a slot and for one publication: {sql}")
+    known = {**_SLOT, "slot_name": slot_name[1]}
+    slot = {f"{place} {name}": known.get(name) for place, name in enumerate(names)}
+    return [
+        _Answer(slot, "SELECT 1"),
+        _Answer({"pubname": publication[1]}, "SELECT 1"),
+        _Answer({"setting": "0"}, "SELECT 1"),
+    ]
 
 
 def _receive_startup(connection: socket.socket) -> bool:

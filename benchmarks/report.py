@@ -1,4 +1,4 @@
-"""What both parts report with: spreads of the rounds, targets, tables for people, JSON."""
+"""What all parts report with: spreads of the rounds, targets, tables for people, JSON."""
 
 from __future__ import annotations
 

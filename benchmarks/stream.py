@@ -92,7 +92,7 @@ class Line:
 
 
 @contextmanager
-def _host(tcp: bool) -> Iterator[str]:
+def place_of_replay(tcp: bool) -> Iterator[str]:
     """Give where to replay: the loopback address, or a folder for a Unix socket."""
     if tcp:
         yield "127.0.0.1"
@@ -102,7 +102,7 @@ def _host(tcp: bool) -> Iterator[str]:
 
 
 @contextmanager
-def _replay_server(capture: Path, host: str) -> Iterator[int]:
+def replay_server(capture: Path, host: str) -> Iterator[int]:
     """Run the replay server at an address or in a folder for its Unix socket, giving its port."""
     server = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.replay", str(capture), host],
@@ -232,7 +232,7 @@ def measure_stream(
     report(f"recording a stream of PostgreSQL {server.version}")
     path = captured(server.bin_directory, server.version)
     capture = load(path)
-    with _host(tcp) as host, _replay_server(path, host) as port:
+    with place_of_replay(tcp) as host, replay_server(path, host) as port:
         course = Course(host, port, path, server.bin_directory)
         results, missing = _measure(contenders, capture, course, messages, rounds, report)
     report("")

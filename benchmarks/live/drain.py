@@ -1,0 +1,285 @@
+"""Drains: from START_REPLICATION to the last commit, of a real server's slot and of the replay.
+
+On the real server wall time is what counts. On the replay server it is CPU: the same bytes come as
+fast as anybody can take them, so that an event loop's share can be seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any, Final
+
+from ..capture import load as load_capture
+from ..measure import by_turns, run
+from ..record import captured
+from ..replay import SLOT_PREFIX
+from ..report import Spread, Verdict, number, print_table
+from ..stream import place_of_replay, replay_server
+from ..tables import FIRST_ID
+from ..wire import FRAME_HEADER, XLOGDATA_HEADER
+from .contenders import FLOOR, FLOOR_AGAIN, Contender
+from .course import Course
+from .gauge import Reading
+from .task import DrainTask
+from .workload import end_lsn_of, load, place_of, server
+
+_MEBIBYTE: Final = 1 << 20
+
+_DRAIN_HEADINGS: Final = ("", "seconds", "wall / bare", "CPU s", "of wall", "MiB", "grown")
+_DRAIN_LEGEND: Final = """\
+Wall and CPU seconds of the client from START_REPLICATION to the last commit; of wall: CPU over wall
+time; MiB: its memory at most, and by how much that grew in the drain. wall / bare: over the mean of
+the two bare drains of the same round. Medians (smallest..largest) of the rounds."""
+
+_REPLAY_HEADINGS: Final = ("", "ns/msg", "M msg/s", "blocking / this")
+_REPLAY_LEGEND: Final = """\
+Nanoseconds of CPU a message and millions of messages a second of CPU, on the same replayed bytes.
+blocking / this: CPU of the blocking contender with the same work over this one's, in the round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What a race gave: each contender's readings, round by round, by its name, and who has none.
+
+    `task` is what they all had to do, `messages` how many each took.
+    """
+
+    contenders: Sequence[Contender]
+    task: DrainTask
+    messages: Mapping[str, int]
+    readings: Mapping[str, Sequence[Reading]]
+    missing: Mapping[str, str]
+
+    @property
+    def measured(self) -> list[Contender]:
+        """The contenders with readings, those of a group together."""
+        groups = list(dict.fromkeys(each.group for each in self.contenders))
+        measured = [each for each in self.contenders if each.name in self.readings]
+        return sorted(measured, key=lambda each: groups.index(each.group))
+
+    def spread(self, name: str, of: Callable[[Reading], float]) -> Spread:
+        return Spread.of(map(of, self.readings[name]))
+
+    def times_floor(self, name: str) -> Spread | None:
+        """Return the wall time over that of the bare drain, of both of them in the round."""
+        floors = [self.readings[each] for each in (FLOOR, FLOOR_AGAIN) if each in self.readings]
+        if name not in self.readings or not floors:
+            return None
+        seconds = [fmean(map(_wall, both)) for both in zip(*floors, strict=True)]
+        return Spread.of_ratios([each.wall for each in self.readings[name]], seconds)
+
+    def cpu_of_blocking(self, contender: Contender) -> Spread | None:
+        """Return the CPU of the blocking contender with the same work over that of this one."""
+        ours = self.readings.get(contender.name)
+        theirs = self.readings.get(contender.blocking or "")
+        if ours is None or theirs is None:
+            return None
+        return Spread.of_ratios([each.cpu for each in theirs], [each.cpu for each in ours])
+
+
+def _wall(reading: Reading) -> float:
+    return reading.wall
+
+
+def _cpu(reading: Reading) -> float:
+    return reading.cpu
+
+
+def _memory(reading: Reading) -> float:
+    return reading.peak_memory / _MEBIBYTE
+
+
+def _growth(reading: Reading) -> float:
+    # The kernel counts in portions, so that it may seem to have shrunk.
+    return max(0, reading.peak_memory - reading.memory_before) / _MEBIBYTE
+
+
+def _race(
+    contenders: Sequence[Contender],
+    task: Callable[[Contender, int], DrainTask],
+    idle: DrainTask,
+    course: Course,
+) -> tuple[dict[str, list[Reading]], dict[str, str]]:
+    """Let everybody drain by turns; `task` is told the contender and the round."""
+    numbers = {each.name: iter(range(course.rounds)) for each in contenders}
+
+    def reading(contender: Contender, task: DrainTask) -> Reading:
+        return Reading.parse(run(contender.command(task), contender.environment).output)
+
+    def turn(contender: Contender) -> Reading:
+        return reading(contender, task(contender, next(numbers[contender.name])))
+
+    return by_turns(
+        contenders, lambda each: reading(each, idle), turn, course.rounds, course.report
+    )
+
+
+def measure_drains(contenders: Sequence[Contender], course: Course, *, rows: int) -> Drained:
+    """Drain a real server's slots. Raises `RunFailed`, `ClusterError`, `WireError`."""
+
+    def slot_of(contender: Contender, number: int) -> str:
+        return f"{contender.name}_{number}".replace("-", "_")
+
+    slots = [slot_of(each, number) for each in contenders for number in range(course.rounds)]
+    course.report(f"starting PostgreSQL {course.programs.version}")
+    with server(course.programs.bin_directory, len(slots)) as cluster:
+        course.report(f"making {len(slots)} slots, writing {rows} rows")
+        idle = load(place_of(cluster, course.tcp), cluster.port, slots, rows)
+        readings, missing = _race(
+            contenders,
+            lambda each, number: replace(idle, slot=slot_of(each, number)),
+            idle,
+            course,
+        )
+    return Drained(contenders, idle, dict.fromkeys(readings, idle.messages), readings, missing)
+
+
+def measure_replays(contenders: Sequence[Contender], course: Course, *, messages: int) -> Drained:
+    """Drain the replay server, the whole recording again and again.
+
+    A decoded stream cannot go through the recording twice, since commits come in order; it begins
+    anew each time. Raises `RunFailed`, `CaptureError`.
+    """
+    programs = course.programs
+    course.report(f"recording a stream of PostgreSQL {programs.version}")
+    path = captured(programs.bin_directory, programs.version)
+    with place_of_replay(course.tcp) as host, replay_server(path, host) as port:
+        whole = _recording(path, host, port)
+        passes = {
+            each.name: max(1, round(messages * each.share / whole.messages)) for each in contenders
+        }
+        readings, missing = _race(
+            contenders,
+            lambda each, number: replace(whole, passes=passes[each.name]),
+            replace(whole, slot=""),
+            course,
+        )
+    counts = {name: passes[name] * whole.messages for name in readings}
+    return Drained(contenders, whole, counts, readings, missing)
+
+
+def _recording(path: Path, host: str, port: int) -> DrainTask:
+    """Return the task of taking the whole recording once."""
+    capture = load_capture(path)
+    info = capture.info
+    starts = [0, *capture.ends[:-1]]
+    header = FRAME_HEADER + XLOGDATA_HEADER
+    transactions = sum(capture.stream[start + header] == ord("C") for start in starts)
+    last = capture.stream[starts[-1] + header :]
+    return DrainTask(
+        *(host, port, f"{SLOT_PREFIX}{info.messages}"),
+        rows=info.rows,
+        last_id=FIRST_ID + info.rows - 1,
+        size=info.size,
+        messages=info.messages,
+        transactions=transactions,
+        last_commit=last.hex(),
+        end_lsn=end_lsn_of(last),
+    )
+
+
+# What is said of it
+
+
+def print_drains(drained: Drained, title: str) -> None:
+    lines: list[tuple[str, ...]] = []
+    for contender in drained.measured:
+        name = contender.name
+        seconds = drained.spread(name, _wall)
+        ratio = drained.times_floor(name)
+        cpu = drained.spread(name, _cpu)
+        cells = (
+            number(seconds.median),
+            str(ratio or ""),
+            number(cpu.median),
+            f"{cpu.median / seconds.median:.0%}",
+            number(drained.spread(name, _memory).median),
+            f"{drained.spread(name, _growth).median:.1f}",
+        )
+        _add(lines, contender, cells)
+    if lines:
+        print_table(title, _DRAIN_HEADINGS, lines)
+        print(_DRAIN_LEGEND)
+
+
+def print_replays(drained: Drained, title: str) -> None:
+    lines: list[tuple[str, ...]] = []
+    for contender in drained.measured:
+        name = contender.name
+        nanoseconds = _cpu_per_message(drained, name)
+        ratio = drained.cpu_of_blocking(contender)
+        cells = number(nanoseconds.median), number(1e3 / nanoseconds.median), str(ratio or "")
+        _add(lines, contender, cells)
+    if lines:
+        print_table(title, _REPLAY_HEADINGS, lines)
+        print(_REPLAY_LEGEND)
+
+
+def _add(lines: list[tuple[str, ...]], contender: Contender, cells: tuple[str, ...]) -> None:
+    """Add a line to a table, below its group's name where it is the first of that."""
+    if not any(line[0] == contender.group for line in lines):
+        lines.append((contender.group, *[""] * len(cells)))
+    lines.append((f"  {contender.label}", *cells))
+
+
+def _cpu_per_message(drained: Drained, name: str) -> Spread:
+    messages = drained.messages[name]
+    return Spread.of(each.cpu / messages * 1e9 for each in drained.readings[name])
+
+
+def verdicts_of_drains(drained: Drained) -> list[Verdict]:
+    works = (("typed", "transactions()"), ("batches", "batches()"))
+    return [
+        Verdict(
+            f"typed rows, {call}, real server, wall at most 1.05x of the bare drain",
+            1.05,
+            drained.times_floor(f"live-drain-pgrepl-{work}"),
+            at_least=False,
+        )
+        for work, call in works
+    ]
+
+
+def verdicts_of_replays(drained: Drained) -> list[Verdict]:
+    return [
+        Verdict(
+            f"asyncio, {contender.label}, at least 0.8x of blocking",
+            0.8,
+            drained.cpu_of_blocking(contender),
+        )
+        for contender in drained.contenders
+        if contender.work.startswith("asyncio-")
+    ]
+
+
+def as_json(drained: Drained) -> list[dict[str, Any]]:
+    """Return a line for each contender."""
+    lines = []
+    for contender in drained.measured:
+        name = contender.name
+        floor = drained.times_floor(name)
+        blocking = drained.cpu_of_blocking(contender)
+        lines.append(
+            {
+                "name": name,
+                "group": contender.group,
+                "label": contender.label,
+                "messages": drained.messages[name],
+                "wall_seconds": drained.spread(name, _wall).as_json(),
+                "cpu_seconds": drained.spread(name, _cpu).as_json(),
+                "cpu_ns_per_message": _cpu_per_message(drained, name).as_json(),
+                "times_wall_of_bare_drain": floor.as_json() if floor else None,
+                "compared_with": contender.blocking if blocking else None,
+                "blocking_cpu_over_this": blocking.as_json() if blocking else None,
+                "peak_memory_bytes": _bytes(drained, name, lambda each: each.peak_memory),
+                "memory_before_bytes": _bytes(drained, name, lambda each: each.memory_before),
+            }
+        )
+    return lines
+
+
+def _bytes(drained: Drained, name: str, of: Callable[[Reading], int]) -> int:
+    return round(median(map(of, drained.readings[name])))
