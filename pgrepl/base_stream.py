@@ -40,16 +40,23 @@ Change: TypeAlias = Insert | Update | Delete | Truncate | Message
 """What a transaction consists of."""
 
 
-@dataclass(frozen=True, slots=True)
 class Batch:
     """Changes of one or more transactions, in order.
 
-    `end_lsn`: of the last transaction that ends in it or ended before; acknowledging the batch
-    acknowledges everything up to there.
+    `end_lsn`: of the last transaction that ends in it or ended before. Acknowledging the batch
+    acknowledges everything up to there, and the transaction that goes on behind it as soon as that
+    turns out to have no further changes.
     """
 
-    changes: list[Change]
-    end_lsn: Lsn
+    __slots__ = ("_acknowledged", "changes", "end_lsn")
+
+    def __init__(self, changes: list[Change], end_lsn: Lsn) -> None:
+        self.changes = changes
+        self.end_lsn = end_lsn
+        self._acknowledged: tuple[bool, bool, bool] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Batch of {len(self.changes)} changes, end_lsn={self.end_lsn}>"
 
     def __iter__(self) -> Iterator[Change]:
         return iter(self.changes)
@@ -117,6 +124,7 @@ class BaseStream(ABC, Generic[T]):
         self._handled = opened.handled  # changes of the first transaction, not to be given again
         self._spool = opened.spool
         self._by_transaction = False
+        self._last_batch: Batch | None = None  # unless more was given since
         self._changes: Changes | None = None
         self._transactions: Transactions[T] = Transactions(self._make)
         self._ended = False
@@ -177,14 +185,30 @@ class BaseStream(ABC, Generic[T]):
                 return False
         before = len(changes)
         changes += islice(self._changes_at_hand(transaction), room)
-        return len(changes) > before or transaction.is_whole
+        if len(changes) > before:
+            self._last_batch = None
+            return True
+        self._end_batch()
+        return transaction.is_whole
+
+    def _end_batch(self) -> None:
+        """Acknowledge the transaction whose changes were all given in batches, once it ends.
+
+        Its end may come when the batch with the last of them has long been acknowledged.
+        """
+        batch, transaction = self._last_batch, self._transactions.open
+        if batch is None or batch._acknowledged is None or transaction is None:
+            return
+        if transaction.is_whole and transaction.end_lsn is not None:
+            self._tell(transaction.end_lsn, *batch._acknowledged)
 
     def _batch(self, changes: list[Change]) -> Batch:
         """Make a batch, with the end of the transaction where that comes next."""
         transaction = self._transactions.open
         if transaction is not None and self._transactions.at_end:
             changes += self._changes_at_hand(transaction)
-        return Batch(changes, Lsn(self._decoder.delivered))
+        self._last_batch = Batch(changes, Lsn(self._decoder.delivered))
+        return self._last_batch
 
     def _begin_to_read(self, by_transaction: bool) -> None:
         """Go on from the boundary of a transaction, in this way or the other."""
@@ -263,6 +287,9 @@ class BaseStream(ABC, Generic[T]):
             position = _end_of(upto)
         if position is not None:
             self._tell(position, *moved)
+        if isinstance(upto, Batch):
+            upto._acknowledged = moved
+            self._end_batch()
 
     def token(self, upto: Acknowledgeable | None = None, index: int = 0) -> ResumeToken:
         """Return what to keep beside one's own data to go on behind `upto` later.

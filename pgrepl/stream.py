@@ -173,10 +173,8 @@ class Stream(BaseStream[Transaction]):
         return None
 
     def _receive(self, deadline: Deadline) -> Any:
-        try:
-            return self._connection._next_batch(0)
-        except TimeoutError:
-            return self._wait(deadline)
+        batch = self._connection._batch_at_hand()
+        return self._wait(deadline) if batch is None else batch
 
     def _wait(self, deadline: Deadline) -> Any:
         """Wait for a batch, telling the server what it should know before."""

@@ -29,7 +29,7 @@ from .positions import Positions, Report
 
 __all__ = ["Session"]
 
-_GAP: Final = 0.001
+_GAP: Final = 0.0002
 _BUSY_DELAY: Final = 0.05
 _ANSWER_GAP: Final = 0.05
 

@@ -31,6 +31,9 @@ _Result = TypeVar("_Result")
 # Half a chunk. Bytes that nobody takes and that are fewer do no harm, and pausing costs two system
 # calls.
 _ENOUGH: Final = 65536
+# A turn of the loop costs as much as hundreds of messages, so a server that never pauses is read
+# without, as often as this before other tasks have their turn.
+_MOST_READS: Final = 8
 # They come at a place where something waited, or were made by us: nothing was lost on the way.
 _ORDERLY: Final = (Error, TimeoutError, asyncio.CancelledError, GeneratorExit)
 
@@ -59,6 +62,8 @@ class AsyncTransport(asyncio.BufferedProtocol):
         self._paused = False
         # Whether the loop reads again before whoever waited has had a turn, as uvloop does.
         self._reads_on = False
+        self._reads = 0  # without a turn of the loop
+        self._most_reads = _MOST_READS if _reads_when_ready(self._loop) else 0
         self._waiter: asyncio.Future[bool] | None = None
         self._writing_paused = False
         self._writers: set[asyncio.Future[bool]] = set()
@@ -90,14 +95,8 @@ class AsyncTransport(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """The loop has read."""
-        try:
-            self._sink.buffer_updated(nbytes)
-        except ssl.SSLError as error:
-            self._fail(error)
+        if not self._take_in(nbytes):
             return
-        if self._tls is not None:
-            self._eof = self._eof or self._tls.ended
-            self._put(self._tls.take_outgoing())
         waiter = self._waiter
         if waiter is None:
             pass
@@ -110,6 +109,18 @@ class AsyncTransport(asyncio.BufferedProtocol):
             self._reads_on = True
         if self.reader.pending >= _ENOUGH:
             self._pause()
+
+    def _take_in(self, nbytes: int) -> bool:
+        """Take note of what was read; False: it broke the rules of TLS."""
+        try:
+            self._sink.buffer_updated(nbytes)
+        except ssl.SSLError as error:
+            self._fail(error)
+            return False
+        if self._tls is not None:
+            self._eof = self._eof or self._tls.ended
+            self._put(self._tls.take_outgoing())
+        return True
 
     def eof_received(self) -> bool:
         """The server has no more to say. The connection stays open to this side: what is sent into
@@ -390,6 +401,9 @@ class AsyncTransport(asyncio.BufferedProtocol):
         # by more.
         if self._has_read and deadline.left() == 0.0:
             raise _time_is_up(deadline)
+        if self._reads < self._most_reads and self._read():
+            return
+        self._reads = 0
         if self._paused:
             self._resume()
         self._waiter = waiter = self._loop.create_future()
@@ -403,6 +417,23 @@ class AsyncTransport(asyncio.BufferedProtocol):
         if not in_time:
             raise _time_is_up(deadline)
         self._has_read = True
+
+    def _read(self) -> bool:
+        """Read the socket without the loop; False: nothing is there, or its end."""
+        try:
+            received = self._socket.recv_into(self._sink.get_buffer())
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self._fail(error)
+            raise self._failed("receiving") from error
+        if received == 0:
+            return False  # the loop will find the same
+        self._reads += 1
+        self._has_read = True
+        # What came before a record that breaks the rules of TLS is for the caller first.
+        self._take_in(received)
+        return True
 
     def _timer(
         self, waiter: asyncio.Future[bool], deadline: Deadline
@@ -434,3 +465,10 @@ def _time_is_up(deadline: Deadline) -> TimeoutError:
         f"what was asked for did not come within {deadline.timeout} s; what had arrived before is "
         "kept and the connection can be used on"
     )
+
+
+def _reads_when_ready(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether a loop reads when a socket is ready, and not ahead, so that others may read too."""
+    if isinstance(loop, asyncio.SelectorEventLoop):
+        return True
+    return type(loop).__module__.partition(".")[0] == "uvloop"

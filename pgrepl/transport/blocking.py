@@ -148,6 +148,39 @@ class BlockingTransport:
                 if self._closed:
                     self._release()
 
+    def batch_at_hand(self, stream: WalStream) -> WalBatch | None:
+        """Return the stream's next batch if it has come already, else None.
+
+        Raises what `next_batch` raises, but for `TimeoutError`.
+        """
+        self._here.waits = False
+        self.expect_no_reader()
+        with self._reading:
+            try:
+                self._expect_open()
+                while (batch := stream.next_batch(self.reader)) is None:
+                    if not self._take_in():
+                        return None
+                return batch
+            except ConnectionFailed as error:
+                raise stream.connection_lost(error) from None
+            finally:
+                if self._closed:
+                    self._release()
+
+    def _take_in(self) -> bool:
+        """Receive what is there; False: nothing is."""
+        try:
+            with self._io_lock:
+                received = self._receive()
+        except (*_WAIT_READ, ssl.SSLWantWriteError):
+            return False
+        except OSError as error:
+            raise self._failed("receiving", error) from error
+        if not received:
+            raise self._failed("receiving", None)
+        return True
+
     def _converse(self, exchange: Exchange[_Result], deadline: Deadline) -> _Result:
         self._expect_open()
         self._has_read = False

@@ -424,3 +424,30 @@ def _drain(stream: Any) -> None:
     for each in stream.transactions():
         for _ in each:
             pass
+
+
+def test_a_batch_is_acknowledged_though_its_transaction_ends_later(connect: Connect) -> None:
+    def script(peer: Peer) -> None:
+        begin_decoded(peer)
+        peer.send(said(ITEM) + said(begin(0x2000), 0x1FF8) + said(insert(1), 0x1FF8))
+        acknowledged.wait(PATIENCE)
+        peer.send(said(commit(0x2000), 0x2010))
+        while recv_status(peer)[1] != 0x2010:
+            pass
+        told.set()
+        until_hang_up(peer)
+
+    acknowledged, told = threading.Event(), threading.Event()
+    with ScriptedServer(script) as server:
+        connection, stream = stream_of(connect, server)
+        batches = stream.batches(max_rows=1)
+        batch = next(batches)
+        assert batch.end_lsn == 0
+        stream.ack(batch)
+        acknowledged.set()
+        reader = threading.Thread(target=lambda: next(batches, None))
+        reader.start()
+        assert told.wait(PATIENCE)
+        stream.stop(timeout=0.2)
+        reader.join(PATIENCE)
+        assert connection.closed

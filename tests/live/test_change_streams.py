@@ -180,6 +180,34 @@ def test_batches(database: Database, connect: Connect) -> None:
     assert confirmed(database, slot) >= batches[2].end_lsn
 
 
+def test_a_batch_may_end_before_its_transaction_does(database: Database, connect: Connect) -> None:
+    database.execute(TABLE)
+    slot = create_slot(database)
+    with (
+        connect(database.dsn()) as connection,
+        connection.stream(slot, publications=["p"]) as stream,
+    ):
+        database.execute(
+            "INSERT INTO item SELECT i, repeat('x', 500) FROM generate_series(1, 900) i"
+        )
+        batches = stream.batches(max_rows=1, max_wait=0.2)
+        for number in range(1, 901):
+            batch = next(batches)
+            assert keys(batch) == [number]
+            stream.ack(batch)
+        # Whether or not the end came with the last row, it is confirmed without another change.
+        reader = threading.Thread(target=lambda: next(batches, None))
+        reader.start()
+        eventually(
+            lambda: (
+                stream.stats().delivered and confirmed(database, slot) >= stream.stats().delivered
+            ),
+            "the transaction to be confirmed",
+        )
+        insert(database, 901)
+        reader.join(PATIENCE)
+
+
 class TestTokens:
     def test_say_where_to_go_on(self, database: Database, connect: Connect) -> None:
         database.execute(TABLE)

@@ -20,7 +20,7 @@ from tests.support.simulated_server import Status, read_status
 
 BEGIN = 100.0
 INTERVAL = 10.0
-GAP = 0.001  # between two statuses
+GAP = 0.0002  # between two statuses
 ANSWER = 0.05  # between a status and one that is nothing but an answer
 BUSY = 0.05  # for an acknowledgement of an application that does not wait
 
