@@ -272,17 +272,6 @@ class AsyncConnection(BaseConnection):
             self._after_error_in_stream(error)
             raise
 
-    def _batch_at_hand(self) -> Any:
-        """Return the next batch if it is there already, else None."""
-        if self._unfinished is not None:
-            return None
-        stream = self._streaming()
-        try:
-            return self._transport.batch_at_hand(stream)
-        except Error as error:
-            self._after_error_in_stream(error)
-            raise
-
     async def send_standby_status(
         self,
         written: int,

@@ -136,24 +136,12 @@ class AsyncStream(BaseStream[AsyncTransaction]):
     """
 
     def __init__(self, connection: AsyncConnection, session: Session, opened: Opened) -> None:
-        super().__init__(session, opened)
-        self._connection = connection
-        self._feedback = AsyncFeedback(session, connection._transport)
+        super().__init__(session, opened, AsyncTransaction)
+        self._connection: AsyncConnection = connection
+        self._feedback: AsyncFeedback = AsyncFeedback(session, connection._transport)
 
-    def _make(self, *arguments: Any, **keywords: Any) -> AsyncTransaction:
-        return AsyncTransaction(self, *arguments, **keywords)
-
-    def _tell(self, position: int, written: bool, flushed: bool, applied: bool) -> None:
-        self._feedback.acknowledge(self._decoder.delivered, position, written, flushed, applied)
-
-    def _fail(self) -> None:
-        self._feedback.stop()
+    def _close(self) -> None:
         self._connection._transport.close()
-        self._let_go()
-
-    @property
-    def _is_over(self) -> bool:
-        return self._ended or self._connection.closed
 
     # Reading
 
@@ -169,9 +157,7 @@ class AsyncStream(BaseStream[AsyncTransaction]):
 
     def batches(self, max_rows: int = 1000, max_wait: float = 1.0) -> AsyncIterator[Batch]:
         """Iterate over batches of changes, one wait for many; see `Stream.batches`."""
-        if max_rows < 1:
-            raise UsageError(f"expected batches of at least one row, got max_rows={max_rows}")
-        self._begin_to_read(by_transaction=True)
+        self._begin_batches(max_rows)
         return _BatchIterator(self, max_rows, max_wait)
 
     async def _fetch_more(self) -> None:
@@ -211,22 +197,16 @@ class AsyncStream(BaseStream[AsyncTransaction]):
 
     async def _wait(self, deadline: Deadline) -> Any:
         """Wait for a batch, telling the server what it should know before."""
-        feedback, decoder = self._feedback, self._decoder
         try:
             while True:
-                limits = (
-                    feedback.wait_begins(decoder.delivered, decoder.is_between),
-                    deadline.left(),
-                )
+                limit = self._wait_begins(deadline.left())
                 with contextlib.suppress(TimeoutError):
-                    return await self._connection._next_batch(
-                        min((limit for limit in limits if limit is not None), default=None)
-                    )
-                feedback.silence()
+                    return await self._connection._next_batch(limit)
+                self._feedback.silence()
                 if deadline.left() == 0.0:
                     raise TimeoutError
         finally:
-            feedback.wait_ends()
+            self._feedback.wait_ends()
 
     # The end
 
@@ -247,7 +227,7 @@ class AsyncStream(BaseStream[AsyncTransaction]):
             # A UsageError says that somebody is reading.
             await self._connection.disconnect()
         except BaseException:
-            self._connection._transport.close()
+            self._close()
             raise
         finally:
             self._feedback.stop()

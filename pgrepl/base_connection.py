@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from .codec.abc import Codec
+from .codec.abc import Codec, WalBatch
 from .errors import Error, ServerError, UsageError
 from .protocol import replication
 from .protocol.backend import ServerState
@@ -39,6 +39,9 @@ class Transport(Protocol):
 
     def expect_no_reader(self) -> None:
         """Raise `UsageError` while somebody else is receiving."""
+
+    def batch_at_hand(self, stream: WalStream) -> WalBatch | None:
+        """Return the stream's next batch if it has come already, else None."""
 
 
 class BaseConnection(ABC):
@@ -135,6 +138,17 @@ class BaseConnection(ABC):
             receive_timeout=receive_timeout,
             now=now,
         )
+
+    def _batch_at_hand(self) -> Any:
+        """Return the next batch if it is there already, else None."""
+        if self._unfinished is not None:
+            return None
+        stream = self._streaming()
+        try:
+            return self._transport.batch_at_hand(stream)
+        except Error as error:
+            self._after_error_in_stream(error)
+            raise
 
     def _hand_out(self, batch: Any) -> Any:
         """Begin with the messages of another batch; return the first one, None of an empty one."""

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from .codec.abc import Changes
 from .errors import ConnectionFailed, Error, UsageError
@@ -113,11 +113,38 @@ class ReadTransaction(BaseTransaction):
 T = TypeVar("T", bound=ReadTransaction)
 
 
+class Closable(Protocol):
+    """What a stream knows of its connection here."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is closed."""
+
+
+class Feedback(Protocol):
+    """What a stream knows of its feedback here."""
+
+    def acknowledge(
+        self, delivered: int, position: int, written: bool, flushed: bool, applied: bool
+    ) -> None:
+        """Take an acknowledgement. Waits for nobody."""
+
+    def wait_begins(self, delivered: int, idle: bool) -> float | None:
+        """Send what is due before the application waits; return for how long at most it should."""
+
+    def stop(self) -> None:
+        """Send nothing more."""
+
+
 class BaseStream(ABC, Generic[T]):
     """The decoded changes of a slot: what has come of them, and what is acknowledged."""
 
-    def __init__(self, session: Session, opened: Opened) -> None:
+    _connection: Closable
+    _feedback: Feedback
+
+    def __init__(self, session: Session, opened: Opened, transaction: type[T]) -> None:
         self._session = session
+        self._transaction = transaction
         self._decoder = opened.decoder
         self._system = opened.checked.system
         self._start = opened.checked.start
@@ -132,23 +159,26 @@ class BaseStream(ABC, Generic[T]):
     # What a flavour adds
 
     @abstractmethod
-    def _make(self, *arguments: Any, **keywords: Any) -> T:
-        """Make a transaction."""
-
-    @abstractmethod
-    def _tell(self, position: int, written: bool, flushed: bool, applied: bool) -> None:
-        """Pass an acknowledgement on to the session."""
-
-    @abstractmethod
-    def _fail(self) -> None:
-        """Close the connection, so that nothing more is sent."""
+    def _close(self) -> None:
+        """Close the connection at once."""
 
     @property
-    @abstractmethod
     def _is_over(self) -> bool:
-        """Whether the stream has ended, one way or another."""
+        return self._ended or self._connection.closed
+
+    def _fail(self) -> None:
+        """Close the connection, so that nothing more is sent, and give nothing more: of what has
+        come, something may be missing in front."""
+        self._changes = None
+        self._transactions = Transactions(self._make)
+        self._feedback.stop()
+        self._close()
+        self._let_go()
 
     # What has come
+
+    def _make(self, *arguments: Any, **keywords: Any) -> T:
+        return self._transaction(self, *arguments, **keywords)
 
     def _at_hand(self) -> Changes | None:
         """Return what was decoded and not read yet; None: nothing is left of it."""
@@ -221,6 +251,18 @@ class BaseStream(ABC, Generic[T]):
                 "what was not acknowledged once more"
             )
 
+    def _begin_batches(self, max_rows: int) -> None:
+        if max_rows < 1:
+            raise UsageError(f"expected batches of at least one row, got max_rows={max_rows}")
+        self._begin_to_read(by_transaction=True)
+
+    def _wait_begins(self, left: float | None) -> float | None:
+        """Tell the server what it should know before a wait that has so many seconds; return for
+        how long at most to wait."""
+        decoder = self._decoder
+        limit = self._feedback.wait_begins(decoder.delivered, decoder.is_between)
+        return min((each for each in (limit, left) if each is not None), default=None)
+
     def _decoded(self, batch: Any) -> Changes | None:
         """Decode a batch as it is read; None: there is nothing in it to read."""
         if not len(batch):
@@ -280,16 +322,16 @@ class BaseStream(ABC, Generic[T]):
                 "sends what was not acknowledged in time once more"
             )
         moved = (written, flushed, applied)
-        if isinstance(upto, ReadTransaction):
+        if isinstance(upto, ReadTransaction | Batch):
             upto._acknowledged = moved
-            position: int | None = upto.end_lsn if upto.is_whole else None
-        else:
-            position = _end_of(upto)
-        if position is not None:
-            self._tell(position, *moved)
+        if not isinstance(upto, ReadTransaction) or upto.is_whole:
+            self._tell(_end_of(upto), *moved)
         if isinstance(upto, Batch):
-            upto._acknowledged = moved
             self._end_batch()
+
+    def _tell(self, position: int, written: bool, flushed: bool, applied: bool) -> None:
+        """Pass an acknowledgement on to the session."""
+        self._feedback.acknowledge(self._decoder.delivered, position, written, flushed, applied)
 
     def token(self, upto: Acknowledgeable | None = None, index: int = 0) -> ResumeToken:
         """Return what to keep beside one's own data to go on behind `upto` later.

@@ -177,9 +177,9 @@ class Connection(BaseConnection):
         `start`: a position up to which everything has been dealt with, or better the token that
         `Stream.token` gave, which also tells the system; None goes on after what the slot has
         confirmed. What the server would skip without a word is an error before the first change.
-        `streaming`, `two_phase`, `binary`, `messages` and `origin` are
-        pgoutput's options; `proto_version` is the lowest that has what they ask for, where it is
-        not given. `types` says how to decode a type, by OID or name; see docs/types.md.
+        `streaming`, `two_phase`, `binary`, `messages` and `origin` are pgoutput's options;
+        `proto_version` is the lowest that has what they ask for, where it is not given. `types`
+        says how to decode a type, by OID or name; see docs/types.md.
 
         The server hears from this side every `status_interval` seconds, or a third of its
         wal_sender_timeout where that is less. After `receive_timeout` seconds of silence, None for
@@ -251,17 +251,6 @@ class Connection(BaseConnection):
         stream = self._streaming()
         try:
             return self._transport.next_batch(stream, deadline)
-        except Error as error:
-            self._after_error_in_stream(error)
-            raise
-
-    def _batch_at_hand(self) -> Any:
-        """Return the next batch if it is there already, else None."""
-        if self._unfinished is not None:
-            return None
-        stream = self._streaming()
-        try:
-            return self._transport.batch_at_hand(stream)
         except Error as error:
             self._after_error_in_stream(error)
             raise

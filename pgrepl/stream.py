@@ -13,7 +13,6 @@ from .errors import ConnectionFailed, UsageError
 from .messages import LogicalMessage
 from .session.opening import Opened
 from .session.session import Session
-from .session.transactions import Transactions
 from .transport.clock import Deadline
 from .transport.feedback import Feedback
 
@@ -42,34 +41,16 @@ class Stream(BaseStream[Transaction]):
     One thread reads; `ack`, `stats` and `stop` are for any.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        session: Session,
-        opened: Opened,
-    ) -> None:
-        super().__init__(session, opened)
-        self._connection = connection
+    def __init__(self, connection: Connection, session: Session, opened: Opened) -> None:
+        super().__init__(session, opened, Transaction)
+        self._connection: Connection = connection
         self._is_torn = False
-        self._feedback = Feedback(session, connection._transport, opened.checked.slot.name)
+        self._feedback: Feedback = Feedback(
+            session, connection._transport, opened.checked.slot.name
+        )
 
-    def _make(self, *arguments: Any, **keywords: Any) -> Transaction:
-        return Transaction(self, *arguments, **keywords)
-
-    def _tell(self, position: int, written: bool, flushed: bool, applied: bool) -> None:
-        self._feedback.acknowledge(self._decoder.delivered, position, written, flushed, applied)
-
-    def _fail(self) -> None:
-        # Nothing of what had come is given any more: something may be missing in front of it.
-        self._changes = None
-        self._transactions = Transactions(self._make)
-        self._feedback.stop()
+    def _close(self) -> None:
         self._connection.disconnect()
-        self._let_go()
-
-    @property
-    def _is_over(self) -> bool:
-        return self._ended or self._connection.closed
 
     # Reading
 
@@ -107,9 +88,7 @@ class Stream(BaseStream[Transaction]):
         A batch is given when it is full, and at the latest `max_wait` seconds after its first
         change has come. Raises what iterating over the stream raises.
         """
-        if max_rows < 1:
-            raise UsageError(f"expected batches of at least one row, got max_rows={max_rows}")
-        self._begin_to_read(by_transaction=True)
+        self._begin_batches(max_rows)
         while changes := self._changes_of_batch(max_rows, max_wait):
             yield self._batch(changes)
 
@@ -178,22 +157,16 @@ class Stream(BaseStream[Transaction]):
 
     def _wait(self, deadline: Deadline) -> Any:
         """Wait for a batch, telling the server what it should know before."""
-        feedback, decoder = self._feedback, self._decoder
         try:
             while True:
-                limits = (
-                    feedback.wait_begins(decoder.delivered, decoder.is_between),
-                    deadline.left(),
-                )
+                limit = self._wait_begins(deadline.left())
                 with contextlib.suppress(TimeoutError):
-                    return self._connection._next_batch(
-                        min((limit for limit in limits if limit is not None), default=None)
-                    )
-                feedback.silence()
+                    return self._connection._next_batch(limit)
+                self._feedback.silence()
                 if deadline.left() == 0.0:
                     raise TimeoutError
         finally:
-            feedback.wait_ends()
+            self._feedback.wait_ends()
 
     # The end
 

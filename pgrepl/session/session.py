@@ -25,7 +25,7 @@ from typing import Final
 
 from ..codec.abc import Codec, WalBatch
 from ..errors import ConnectionFailed, UsageError
-from .positions import Positions, Report
+from .positions import Positions
 
 __all__ = ["Session"]
 
@@ -155,8 +155,3 @@ class Session:
         self._sent_at = now
         self.statuses += 1
         return self._codec.standby_status(*report, timestamp, ask)
-
-    @property
-    def reported(self) -> Report:
-        """The positions of the last report."""
-        return self.positions.last

@@ -70,7 +70,7 @@ class Harness:
             return None
         status = read_status(data)
         assert status.time == 77
-        assert status[:3] == self.session.reported
+        assert status[:3] == self.session.positions.last
         return status
 
     def reports(self) -> tuple[int, int, int]:
