@@ -1,403 +1,360 @@
-"""Connection strings: read as libpq reads them, or refused without a word of what they held."""
+"""What it takes to connect: where values come from, which make sense, and what becomes of them."""
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
+import base64
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pgrepl.conninfo import ConnectionParameters, parse, resolve
+from pgrepl.conninfo.keywords import KEYWORDS
+from pgrepl.conninfo.parameters import AUTHENTICATION_METHODS
 from pgrepl.errors import UsageError
 from pgrepl.secret import Secret
-from pgrepl.transport.conninfo import ConnectionParameters, resolve
+from tests.support.conninfos import no_surroundings
 
-KEYWORDS = (
-    "host",
-    "port",
-    "user",
-    "password",
-    "dbname",
-    "sslmode",
-    "sslrootcert",
-    "connect_timeout",
-    "application_name",
-    "options",
-)
+KEY = base64.b64encode(bytes(range(32))).decode()
+OTHER_KEY = base64.b64encode(bytes(32)).decode()
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "connecting.md"
 
 
 @pytest.fixture(autouse=True, scope="module")
-def no_variables() -> Any:
-    """A run must not depend on who runs it."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in os.environ:
-            if name.startswith("PG") and not name.startswith("PGREPL"):
-                patch.delenv(name)
-        yield
+def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPatch]:
+    with no_surroundings(tmp_path_factory.mktemp("empty")) as patch:
+        yield patch
 
 
-def told(parameters: ConnectionParameters) -> dict[str, str]:
-    """The parameters as keywords and texts; those that nobody gave have their defaults."""
-    values = {
-        name: getattr(parameters, name)
-        for name in KEYWORDS
-        if getattr(parameters, name) is not None
-    }
-    if parameters.password is not None:
-        values["password"] = parameters.password.reveal()
-    if parameters.connect_timeout is not None:
-        values["connect_timeout"] = int(parameters.connect_timeout)
-    return {name: str(value) for name, value in values.items()}
+def plain(value: Any) -> Any:
+    return value.reveal() if isinstance(value, Secret) else value
 
 
-def given_by(conninfo: str) -> dict[str, str]:
-    """What a conninfo says, as it is understood here: what differs from an empty one."""
-    nothing = told(resolve("", {}))
-    return {k: v for k, v in told(resolve(conninfo, {})).items() if nothing.get(k) != v}
-
-
-GOOD = {
-    "": {},
-    "   \n\t": {},
-    "host=a": {"host": "a"},
-    "host=a port=5433 user=u dbname=d": {"host": "a", "port": "5433", "user": "u", "dbname": "d"},
-    "host = a   port\t=\n5433": {"host": "a", "port": "5433"},
-    "host=a\fport=5433\vuser=u\rdbname=d": {
-        "host": "a",
-        "port": "5433",
-        "user": "u",
-        "dbname": "d",
-    },
-    "user= dbname=x": {"user": "dbname=x", "dbname": "dbname=x"},
-    "host=a host=b": {"host": "b"},
-    "password='a b'": {"password": "a b"},
-    "password=''": {},
-    r"password='a\'b\\c'": {"password": r"a'b\c"},
-    r"password=a\ b\'c\\d": {"password": r"a b'c\d"},
-    r"password='a\bc'": {"password": "abc"},
-    "password=abc\\": {"password": "abc"},
-    "password=a'b'": {"password": "a'b'"},
-    "password=a=b": {"password": "a=b"},
-    "password='a\nb'": {"password": "a\nb"},
-    "host='a'port=5433": {"host": "a", "port": "5433"},
-    "password=p\xa0q\x1cr\u2003s": {"password": "p\xa0q\x1cr\u2003s"},  # white space to Python
-    "application_name='a app' options='-c a=b' sslmode=require": {
-        "application_name": "a app",
-        "options": "-c a=b",
-        "sslmode": "require",
-    },
-    "connect_timeout=10 sslrootcert=/a/b": {"connect_timeout": "10", "sslrootcert": "/a/b"},
-    "host=/tmp/x": {"host": "/tmp/x"},
-    "host=::1 port=5433": {"host": "::1", "port": "5433"},
-    "postgresql://": {},
-    "postgres://h": {"host": "h"},
-    "postgresql://h:5433/d": {"host": "h", "port": "5433", "dbname": "d"},
-    "postgresql://u@h": {"user": "u", "host": "h", "dbname": "u"},
-    "postgresql://u:p@h/d": {"user": "u", "password": "p", "host": "h", "dbname": "d"},
-    "postgresql://u:p:q?r#s@h/d": {"user": "u", "password": "p:q?r#s", "host": "h", "dbname": "d"},
-    "postgresql://u:@h/d": {"user": "u", "host": "h", "dbname": "d"},
-    "postgresql://:p@h/d": {"password": "p", "host": "h", "dbname": "d"},
-    "postgresql://@h": {"host": "h"},
-    "postgresql:///d": {"dbname": "d"},
-    "postgresql://u@/d?host=/tmp/x": {"user": "u", "dbname": "d", "host": "/tmp/x"},
-    "postgresql://%2Ftmp%2Fx/d": {"host": "/tmp/x", "dbname": "d"},
-    "postgresql://[::1]:5433/d": {"host": "::1", "port": "5433", "dbname": "d"},
-    "postgresql://[fe80::1%25eth0]/d": {"host": "fe80::1%eth0", "dbname": "d"},
-    "postgresql://]": {"host": "]"},
-    "postgresql://%5Bh%5D": {"host": "[h]"},
-    "postgresql://h:/d": {"host": "h", "dbname": "d"},
-    "postgresql://h/": {"host": "h"},
-    "postgresql://h?": {"host": "h"},
-    "postgresql://h/a/b%2Fc": {"host": "h", "dbname": "a/b/c"},
-    "postgresql://%68:%35433/%64?%75ser=%75": {
-        "host": "h",
-        "port": "5433",
-        "dbname": "d",
-        "user": "u",
-    },
-    "postgresql://u:%40%3A%2F%3f%25%20+@h/d": {
-        "user": "u",
-        "password": "@:/?% +",
-        "host": "h",
-        "dbname": "d",
-    },
-    "postgresql://u:%C3%A9é@h/d": {"user": "u", "password": "éé", "host": "h", "dbname": "d"},
-    "postgresql://a/b?host=c&dbname=d&port=5433&user=u": {
-        "host": "c",
-        "dbname": "d",
-        "port": "5433",
-        "user": "u",
-    },
-    "postgresql://h?application_name=a&application_name=b&": {
-        "host": "h",
-        "application_name": "b",
-    },
-    "postgresql://h/d?options=-c%20a%3Db": {"host": "h", "dbname": "d", "options": "-c a=b"},
-    "postgresql:// h /d ": {"host": "h", "dbname": "d"},
+# Where each keyword's value is found, and what it is there. For those that are not simply text: a
+# sample and what becomes of it.
+SAMPLES: dict[str, tuple[str, Any]] = {
+    "user": ("ann", "ann"),
+    "dbname": ("shop", "shop"),
+    "host": ("h", "h"),
+    "hostaddr": ("::1", "::1"),
+    "port": (" 5433 ", 5433),
+    "password": ("secret", "secret"),
+    "connect_timeout": ("7", 7.0),
+    "target_session_attrs": ("prefer-standby", "prefer-standby"),
+    "load_balance_hosts": ("random", True),
+    "replication": ("yes", "physical"),
+    "requirepeer": ("postgres", "postgres"),
+    "application_name": ("app", "app"),
+    "fallback_application_name": ("app", "app"),
+    "options": ("-c a=b", "-c a=b"),
+    "min_protocol_version": ("3.2", 0x30002),
+    "max_protocol_version": ("latest", 0x30002),
+    "sslmode": ("allow", "allow"),
+    "sslnegotiation": ("direct", "direct"),
+    "sslrootcert": ("/root.crt", "/root.crt"),
+    "sslcert": ("/c", "/c"),
+    "sslkey": ("/k", "/k"),
+    "sslpassword": ("the keys", "the keys"),
+    "sslcertmode": ("disable", "disable"),
+    "sslcrl": ("/crl", "/crl"),
+    "sslcrldir": ("/crls", "/crls"),
+    "sslsni": ("0", False),
+    "ssl_min_protocol_version": ("tlsv1.3", "TLSv1.3"),
+    "ssl_max_protocol_version": ("TLSV1.2", "TLSv1.2"),
+    "sslkeylogfile": ("/log", "/log"),
+    "keepalives": ("0", False),
+    "keepalives_idle": ("5", 5),
+    "keepalives_interval": ("6", 6),
+    "keepalives_count": ("7", 7),
+    "tcp_user_timeout": ("8000", 8000),
+    "require_auth": ("scram-sha-256,none", {"scram-sha-256", "none"}),
+    "channel_binding": ("require", "require"),
+    "krbsrvname": ("pg", "pg"),
+    "gssdelegation": ("1", True),
+    "scram_client_key": (KEY, KEY),
+    "scram_server_key": (KEY, KEY),
+    "allow_cleartext_password": ("1", True),
+    "scram_max_iterations": ("1", 1),
 }
-
-BAD = [
-    "host",
-    "host=a port",
-    "=a",
-    " = a",
-    "host='a",
-    "host='a\\'",
-    "password='a'b",
-    "password='a' b",
-    "a'b=c",
-    "host=a;port=5433 x",
-    "POSTGRESQL://h",
-    "postgresql:/h",
-    "mysql://h/d",
-    "postgresql://[::1",
-    "postgresql://[::1]x",
-    "postgresql://[]/d",
-    "postgresql://[/d",
-    "postgresql://h?host",
-    "postgresql://h?host==a",
-    "postgresql://h?host=a=b",
-    "postgresql://h?=a",
-    "postgresql://h?&",
-    "postgresql://h?a=b",
-    "postgresql://h?host=a&&port=1",
-    "postgresql://u:%4@h",
-    "postgresql://u:%@h",
-    "postgresql://u:%zz@h",
-    "postgresql://u:a%00b@h",
-    "postgresql://u:a b@h",
-    "postgresql://h/a b",
-    "postgresql://h?application_name=a b",
-    "postgresql://u:%ff@h",  # no UTF-8; libpq takes it, psycopg does not
-    "nonsense=1",
-    "HOST=a",
-]
-
-# libpq takes these, and each may be a password that was not percent-encoded, or more than we do.
-OURS = [
-    "postgresql://h/d@e",
-    "postgresql://u:p@h@i/d",
-    "postgresql://@@h",
-    "postgresql://a,b/d",
-    "postgresql://a:1,b:2/d",
-    "host=a,b",
-    "postgresql://h?ssl=true",
-    "sslmode=allow",
-]
+# Accepted, and without any further effect: there is no GSS encryption, no compression, and text is
+# always UTF-8.
+WITHOUT_EFFECT = {"gssencmode": "prefer", "sslcompression": "0", "client_encoding": "Unicode"}
+# They lead to files.
+LEADING = {"service", "servicefile", "passfile"}
+# What a value cannot be without.
+WITH = {
+    "sslnegotiation": "sslmode=require",
+    "scram_client_key": f"scram_server_key={OTHER_KEY}",
+    "scram_server_key": f"scram_client_key={OTHER_KEY}",
+}
+RENAMED = {"fallback_application_name": "application_name"}
 
 
-@pytest.mark.parametrize(("conninfo", "expected"), GOOD.items(), ids=map(repr, GOOD))
-def test_what_a_conninfo_says(conninfo: str, expected: dict[str, str]) -> None:
-    said = given_by(conninfo)
-    if "user" in expected and "dbname" not in expected:
-        said.pop("dbname")  # it is the user's name then
-    assert said == {k: v for k, v in expected.items() if v != told(resolve("", {})).get(k)}
+def found(parameters: ConnectionParameters, name: str) -> Any:
+    """What became of a keyword."""
+    name = RENAMED.get(name, name)
+    for place in (
+        parameters.hosts[0],
+        parameters,
+        parameters.tls,
+        parameters.tcp,
+        parameters.authentication,
+    ):
+        if hasattr(place, name):
+            return plain(getattr(place, name))
+    raise AssertionError(f"{name} is nowhere")
 
 
-@pytest.mark.parametrize("conninfo", [*BAD, *OURS])
-def test_what_no_conninfo_says(conninfo: str) -> None:
-    with pytest.raises(UsageError, match="expected|not supported"):
-        resolve(conninfo, {})
+def test_the_samples_are_of_every_keyword() -> None:
+    refused = {name for name, keyword in KEYWORDS.items() if keyword.refusal}
+    assert set(KEYWORDS) == SAMPLES.keys() | WITHOUT_EFFECT.keys() | LEADING | refused
 
 
-def libpq(conninfo: str) -> dict[str, str] | None:
-    """What libpq says that a conninfo says; None where it refuses it."""
-    psycopg = pytest.importorskip("psycopg")
-    parse = importlib.import_module("psycopg.conninfo").conninfo_to_dict
-    try:
-        return {name: str(value) for name, value in parse(conninfo).items() if value != ""}
-    except (psycopg.ProgrammingError, UnicodeDecodeError):
-        return None
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_keyword_has_its_effect(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample, expected = SAMPLES[name]
+    more = WITH.get(name, "")
+    assert found(resolve("host=h", {}), name) != expected or name == "host"
+    assert found(resolve(f"{name}='{sample}' {more}", {}), name) == expected
+    assert found(resolve(more, {name: sample}), name) == expected
+    assert found(resolve(f"{name}=wrong {more}", {name: sample}), name) == expected
+    if (variable := KEYWORDS[name].variable) is not None:
+        monkeypatch.setenv(variable, sample)
+        assert found(resolve(more, {}), name) == expected
+        monkeypatch.setenv(variable, "wrong")
+        assert found(resolve(more, {name: sample}), name) == expected
 
 
-@pytest.mark.parametrize("conninfo", [*GOOD, *BAD])
-def test_libpq_is_of_the_same_opinion(conninfo: str) -> None:
-    theirs = libpq(conninfo)
-    assert (theirs is not None) == (conninfo in GOOD)
-    if theirs is not None:
-        ours = told(resolve(conninfo, {}))
-        assert {name: ours[name] for name in theirs} == theirs
+@pytest.mark.parametrize("name", WITHOUT_EFFECT)
+def test_a_keyword_has_no_effect(name: str) -> None:
+    conninfo = "host=h user=u"
+    assert resolve(f"{conninfo} {name}={WITHOUT_EFFECT[name]}", {}) == resolve(conninfo, {})
 
 
-@pytest.mark.parametrize("conninfo", OURS)
-def test_libpq_is_more_generous(conninfo: str) -> None:
-    assert libpq(conninfo) is not None
+def test_the_documentation_has_every_keyword() -> None:
+    if not DOCUMENTATION.exists():
+        pytest.skip("the documentation is in the source tree alone")
+    page = DOCUMENTATION.read_text("utf-8")
+    for keyword in KEYWORDS.values():
+        default = f"`{keyword.default}`" if keyword.default else ""
+        variable = f"`{keyword.variable}`" if keyword.variable else ""
+        cells = (f"`{keyword.name}`", variable, default, keyword.becomes)
+        row = " ".join("|" if not cell else f"| {cell}" for cell in cells) + " |"
+        assert row in page
 
 
-PIECES = st.lists(
-    st.one_of(
-        st.sampled_from(["host", "user", "password", "dbname", "application_name", "port", "ssl"]),
-        st.sampled_from(["=", "'", "\\", " ", "\t", "\n", "@", ":", "/", "?", "&", "%", "[", "]"]),
-        st.sampled_from(["a", "5", "%20", "%4", "::1", "''", "\\'", "\xa0", "é", "#", ",", "="]),
-    ),
-    max_size=14,
-).map("".join)
+# What is not supported, or makes no sense
 
 
-@given(st.sampled_from(["", "postgresql://", "postgres://"]), PIECES)
-def test_whatever_is_understood_is_understood_as_libpq_does(prefix: str, rest: str) -> None:
-    theirs = libpq(prefix + rest)
-    try:
-        parameters = resolve(prefix + rest, {})
-    except UsageError:
-        return
-    assert theirs is not None
-    ours = told(parameters)
-    assert {name: ours[name] for name in theirs} == theirs
-
-
-VALUES = st.text(
-    st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20
-)
-
-
-@given(user=VALUES, password=VALUES, dbname=VALUES, application_name=VALUES)
-def test_every_text_can_be_said_in_each_form(**values: str) -> None:
-    def quoted(value: str) -> str:
-        return "'" + value.replace("\\", r"\\").replace("'", r"\'") + "'"
-
-    def escaped(value: str) -> str:
-        return "".join("\\" + c for c in value)
-
-    def encoded(name: str) -> str:
-        return quote(values[name], safe="")
-
-    forms = [
-        " ".join(f"{name}={quoted(value)}" for name, value in values.items()),
-        " ".join(f"{name} = {escaped(value)}" for name, value in values.items()),
-        f"postgresql://{encoded('user')}:{encoded('password')}@/{encoded('dbname')}"
-        f"?application_name={encoded('application_name')}",
-        "postgresql://?" + "&".join(f"{name}={encoded(name)}" for name in values),
-    ]
-    for each in [*(resolve(form, {}) for form in forms), resolve("", values)]:
-        said = told(each)
-        assert {name: said[name] for name in values} == values
-
-
-# What is known, and what is not
-
-
-@pytest.mark.parametrize(
-    "keyword",
-    ["hostaddr", "service", "passfile", "sslcert", "sslkey", "channel_binding", "gssencmode"]
-    + ["target_session_attrs", "replication", "require_auth", "sslnegotiation", "client_encoding"],
-)
-def test_a_keyword_of_libpq_that_is_not_supported_is_named(keyword: str) -> None:
-    for conninfo, keywords in ((f"{keyword}=x", {}), ("", {keyword: "x"})):
-        with pytest.raises(UsageError) as caught:
-            resolve(conninfo, keywords)
-        assert f"the connection option {keyword} is not supported" in str(caught.value)
-        assert all(each in str(caught.value) for each in KEYWORDS)
-
-
-def test_every_keyword_of_libpq_is_known_by_name() -> None:
-    psycopg = pytest.importorskip("psycopg")
-    names = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
-    # Of old versions, and without any effect in those that still have them.
-    for name in names - {"authtype", "tty", "sslkeylogfile", "servicefile", "oauth_ca_file"}:
-        try:
-            resolve("", {name: "1"})
-        except UsageError as error:
-            assert name in str(error)  # noqa: PT017
-
-
-@pytest.mark.parametrize(
-    ("word", "hint"),
-    [
-        ("pasword", "did you mean password?"),
-        ("database", "supported: host, port"),
-        ("hots", "did you mean host?"),
-        ("Zq7Xk9Wv3", "supported: host, port"),
-    ],
-)
-def test_an_unknown_keyword_is_not_repeated(word: str, hint: str) -> None:
-    for conninfo, keywords in (
-        (f"{word}=x", {}),
-        (f"postgresql://h?{word}=x", {}),
-        ("", {word: 1}),
+@pytest.mark.parametrize("name", [name for name, each in KEYWORDS.items() if each.refusal])
+def test_a_keyword_that_is_not_supported_is_named(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert parse(f"{name}=Zq7") == {name: "Zq7"}
+    assert resolve(f"{name}=''", {})
+    variable = KEYWORDS[name].variable
+    if variable is not None:
+        monkeypatch.setenv(variable, "Zq7")
+    for conninfo, keywords in [(f"{name}=Zq7", {}), ("", {name: "Zq7"})] + [("", {})] * bool(
+        variable
     ):
         with pytest.raises(UsageError) as caught:
             resolve(conninfo, keywords)
-        assert hint in str(caught.value)
-        assert word not in str(caught.value)
+        assert f"the connection option {name} is not supported by pgrepl: " in str(caught.value)
+        assert "Zq7" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("keywords", "words"),
     [
-        ({"port": "0"}, "integer between 1 and 65535 for port"),
+        ({"port": "0"}, "an integer between 1 and 65535 for port, got something else"),
         ({"port": 65536}, "integer between 1 and 65535 for port"),
         ({"port": "5432x"}, "integer between 1 and 65535 for port"),
         ({"port": "\u0665"}, "integer between 1 and 65535 for port"),
         ({"port": "1e3"}, "integer between 1 and 65535 for port"),
+        ({"port": "0" * 5000}, "integer between 1 and 65535 for port"),
+        ({"port": True, "host": "a,b", "hostaddr": ",,"}, "could not match 2 host names to 3"),
+        ({"host": "a,b", "port": "1,2,3"}, "could not match 3 port numbers to 2 hosts"),
         ({"connect_timeout": "soon"}, "for connect_timeout"),
         ({"connect_timeout": "1.5"}, "for connect_timeout"),
+        ({"connect_timeout": ""}, "for connect_timeout"),
         ({"connect_timeout": 2**31}, "for connect_timeout"),
-        ({"sslmode": "on"}, "expected sslmode disable, prefer"),
-        ({"sslmode": "allow"}, "allow, which pgrepl does not support"),
+        ({"connect_timeout": 1e300}, "at most 2147483647 for connect_timeout"),
+        ({"connect_timeout": float("nan")}, "a number of seconds for connect_timeout"),
+        ({"keepalives": "yes"}, "for keepalives, got something else"),
+        ({"scram_max_iterations": 0}, "between 1 and 2147483647 for scram_max_iterations"),
+        ({"allow_cleartext_password": "yes"}, "allow_cleartext_password to be 0 or 1"),
+        ({"sslsni": "on"}, "expected sslsni to be 0 or 1"),
+        ({"gssdelegation": 2}, "expected gssdelegation to be 0 or 1"),
+        ({"sslmode": "on"}, "expected sslmode to be disable, allow, prefer"),
+        ({"sslmode": ""}, "expected sslmode to be disable, allow, prefer"),
         ({"sslrootcert": "system", "sslmode": "require"}, "verify-full with sslrootcert=system"),
+        ({"sslnegotiation": "direct"}, "verify-full with sslnegotiation=direct, got prefer"),
+        ({"sslcertmode": "require"}, "allow or disable for sslcertmode, got require: pgrepl"),
+        ({"sslcompression": "1"}, "expected 0 for sslcompression"),
+        ({"gssencmode": "require"}, "prefer or disable for gssencmode, got require: pgrepl"),
+        ({"gssencmode": "no"}, "gssencmode to be disable or prefer"),
+        ({"ssl_min_protocol_version": "SSLv3"}, "one of TLSv1, TLSv1.1, TLSv1.2, TLSv1.3 for ssl_"),
+        ({"ssl_max_protocol_version": "TLSv1.1"}, "at most ssl_max_protocol_version, got TLSv1.2"),
+        ({"min_protocol_version": "3.1"}, "min_protocol_version to be 3.0, 3.2 or latest"),
+        (
+            {"min_protocol_version": "3.2", "max_protocol_version": "3.0"},
+            "min_protocol_version to be at most max_protocol_version",
+        ),
+        ({"channel_binding": "yes"}, "channel_binding to be disable, prefer or require"),
+        ({"target_session_attrs": "master"}, "target_session_attrs to be any, read-write"),
+        ({"load_balance_hosts": True}, "load_balance_hosts to be disable or random"),
+        ({"require_auth": "md5,!none"}, "all with a '!', or all without for require_auth"),
+        ({"require_auth": "md5,md5"}, "each method once for require_auth"),
+        ({"require_auth": "scram"}, "methods among gss, md5, none, oauth"),
+        ({"scram_client_key": KEY}, "scram_client_key and scram_server_key together"),
+        ({"scram_server_key": KEY}, "scram_client_key and scram_server_key together"),
+        ({"scram_client_key": KEY[:-4]}, "base64 of 32 bytes for scram_client_key"),
+        ({"scram_client_key": KEY + "\n"}, "base64 of 32 bytes for scram_client_key"),
+        ({"scram_server_key": "é" * 44}, "base64 of 32 bytes for scram_server_key"),
+        ({"client_encoding": "LATIN1"}, "expected UTF8 or auto for client_encoding"),
+        ({"client_encoding": "UTF16"}, "expected UTF8 or auto for client_encoding"),
+        ({"replication": "false"}, "got a false one: pgrepl connects for replication only"),
+        ({"replication": "DATABASE"}, "'database' (logical) or a true boolean (physical) for repl"),
+        ({"replication": "o"}, "'database' (logical) or a true boolean (physical) for repl"),
+        ({"replication": ""}, "'database' (logical) or a true boolean (physical) for repl"),
         ({"user": "a\0b"}, "without zero bytes for user"),
         ({"password": "a\0b"}, "without zero bytes for password"),
         ({"user": "\ud800"}, "UTF-8 can say for user"),
         ({"password": "x\udfffy\ud83d"}, "UTF-8 can say for password"),
+        ({"port": 5432.0}, "expected str, int or bool for port, got float"),
+        ({"port": Path("5432")}, "expected str, int or bool for port, got PosixPath"),
+        ({"password": b"x"}, "expected str, int, bool or Secret for password, got bytes"),
+        ({"sslkey": Secret("x")}, "expected str, int, bool or Path for sslkey, got Secret"),
+        ({"host": ["a", "b"]}, "expected str, int, bool or Path for host, got list"),
+        ({"options": "x" * 10_000}, "of startup parameters, the most that a server reads, got 10"),
+        ({"dbname": "é" * 5_000}, "; shorten dbname"),
+        ({"application_name": "x" * 10_000}, "; shorten application_name"),
     ],
 )
 def test_a_value_that_makes_no_sense(keywords: dict[str, object], words: str) -> None:
     with pytest.raises(UsageError) as caught:
         resolve("", keywords)
-    assert words in str(caught.value)
+    assert words.replace("PosixPath", type(Path()).__name__) in str(caught.value)
 
 
-@pytest.mark.parametrize("conninfo", [None, b"host=a", 5, Path("a")])
-def test_a_conninfo_is_text(conninfo: Any) -> None:
-    with pytest.raises(UsageError, match="expected the conninfo as a str, got "):
-        resolve(conninfo, {})
+def test_a_number_that_python_cannot_write_out() -> None:
+    for number in (10**5000, -(10**5000)):
+        with pytest.raises(UsageError, match="integer between 1 and 65535 for port"):
+            resolve("", {"port": number})
 
 
-def test_a_replication_that_makes_no_sense() -> None:
-    with pytest.raises(UsageError, match="expected replication='database' or 'physical', got 'yes"):
-        resolve("", {}, replication="yes")
+def test_an_error_tells_who_gave_the_value(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for conninfo, keywords, source in (
+        ("port=x", {}, "(from the conninfo)"),
+        ("postgresql://h:x", {}, "(from the conninfo)"),
+        ("", {"port": "x"}, "(from the argument port)"),
+        ("", {}, "(from PGPORT)"),
+        ("service=s", {}, "(from line 3 of the service file that PGSERVICEFILE names)"),
+    ):
+        monkeypatch.setenv("PGPORT", "x")
+        (tmp_path / "services").write_text("# ours\n[s]\nport=x\n")
+        monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+        with pytest.raises(UsageError) as caught:
+            resolve(conninfo, keywords)
+        assert str(caught.value).endswith(source)
+    monkeypatch.setenv("PGCLIENTENCODING", "WIN1252")
+    with pytest.raises(UsageError, match="from PGCLIENTENCODING"):
+        resolve("port=1", {})
+
+
+def test_the_longest_startup_packet() -> None:
+    """Up to the last byte that a server reads, and not one more."""
+    parameters = resolve("user=u dbname=d host=h", {})
+    used = 5 + sum(len(k) + len(v) + 2 for k, v in parameters.startup_parameters().items())
+    room = 10_000 - used - len("options") - 2
+    assert resolve("user=u dbname=d host=h", {"options": "x" * room})
+    with pytest.raises(UsageError, match="got 10001; shorten options"):
+        resolve("user=u dbname=d host=h", {"options": "x" * (room + 1)})
 
 
 # Where values come from
 
 
-def test_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HOST", "USER", "DATABASE", "PASSWORD", "SSLMODE"):
-        monkeypatch.setenv(f"PG{name}", "prefer" if name == "SSLMODE" else "environment")
-    monkeypatch.setenv("PGPORT", "1111")
-    everywhere = told(resolve("host=string port=2222", {"host": "argument"}))
-    assert everywhere["host"] == "argument"
-    assert everywhere["port"] == "2222"
-    assert everywhere["user"] == everywhere["dbname"] == everywhere["password"] == "environment"
-    assert told(resolve("postgresql://u@string/d", {"port": 3333}))["port"] == "3333"
-    assert told(resolve("", {"host": None, "password": None}))["host"] == "environment"
+def test_precedence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "services").write_text("[s]\nuser=service\ndbname=service\noptions=service\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+    for name in ("USER", "DATABASE", "OPTIONS", "APPNAME"):
+        monkeypatch.setenv(f"PG{name}", "environment")
+    conninfo = "service=s user=string dbname=string"
+    made = resolve(conninfo, {"user": "argument"})
+    assert (made.user, made.dbname) == ("argument", "string")
+    assert (made.options, made.application_name) == ("service", "environment")
+    assert resolve("postgresql://u@h/d?port=1", {"port": 2}).hosts[0].port == 2
+    assert resolve("", {"user": None, "options": None}).user == "environment"
+    # A variable names a service as well, and an argument another one.
+    monkeypatch.setenv("PGSERVICE", "s")
+    assert resolve("", {}).user == "service"
+    assert resolve("dbname=d", {}).dbname == "d"
+    with pytest.raises(UsageError, match="the service that the argument service names"):
+        resolve("service=s", {"service": "t"})
 
 
 def test_what_is_given_as_empty_hides_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PGHOST", "PGUSER", "PGDATABASE", "PGPASSWORD"):
-        monkeypatch.setenv(name, "environment")
-    said = told(resolve("host='' user='' dbname='' password=''", {}))
-    assert "environment" not in said.values()
-    assert "password" not in said
+    names = ("HOST", "USER", "DATABASE", "PASSWORD", "OPTIONS", "APPNAME", "SSLROOTCERT")
+    for name in names:
+        monkeypatch.setenv(f"PG{name}", "environment")
+    empty = "host='' user='' dbname='' password='' options='' application_name='' sslrootcert=''"
+    parameters = resolve(empty, {})
+    assert "environment" not in repr(parameters)
+    assert parameters.hosts[0].password is None
+    for name in names:
+        monkeypatch.setenv(f"PG{name}", "")
+    assert resolve("", {}) == parameters
 
 
 def test_defaults() -> None:
     parameters = resolve("", {"user": "ann"})
-    assert (parameters.port, parameters.dbname, parameters.sslmode) == (5432, "ann", "prefer")
-    assert (parameters.password, parameters.sslrootcert) == (None, None)
-    assert (parameters.connect_timeout, parameters.options) == (None, None)
-    assert parameters.application_name == "pgrepl"
-    assert parameters.is_unix_socket or os.name == "nt"
-    assert resolve("sslrootcert=system", {}).sslmode == "verify-full"
-    assert resolve("connect_timeout=0", {}).connect_timeout is None
-    assert resolve("connect_timeout=-5", {}).connect_timeout is None
-    assert resolve("connect_timeout=' 7 '", {}).connect_timeout == 7.0
+    [host] = parameters.hosts
+    assert (host.port, host.hostaddr, host.password) == (5432, None, None)
+    assert host.is_unix_socket or os.name == "nt"
+    assert parameters == ConnectionParameters((host,), "ann", "ann")
+    assert resolve("sslrootcert=system", {}).tls.sslmode == "verify-full"
+    assert resolve("min_protocol_version=3.2", {}).max_protocol_version == 0x30002
+    assert resolve("min_protocol_version=3.0", {}).max_protocol_version == 0x30000
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("0", None), ("-5", None), ("' 7 '", 7.0), ("1", 1.0), ("2147483647", 2147483647.0)],
+)
+def test_a_time_limit_from_a_string(value: str, seconds: float | None) -> None:
+    assert resolve(f"connect_timeout={value}", {}).connect_timeout == seconds
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [(0, None), (0.25, 0.25), (3, 3.0), (-1.5, None), (float("inf"), None), (True, 1.0)],
+)
+def test_a_time_limit_from_an_argument(value: float, seconds: float | None) -> None:
+    assert resolve("connect_timeout=9", {"connect_timeout": value}).connect_timeout == seconds
+
+
+def test_arguments_of_other_types() -> None:
+    parameters = resolve(
+        "",
+        {
+            "host": Path("/tmp/x"),
+            "port": 1,
+            "password": Secret("Zq7"),
+            "sslcert": Path("a"),
+            "sslsni": False,
+            "load_balance_hosts": None,
+            "user": 5,
+        },
+    )
+    [host] = parameters.hosts
+    assert (Path(host.host), host.port, plain(host.password)) == (Path("/tmp/x"), 1, "Zq7")
+    assert (parameters.tls.sslcert, parameters.tls.sslsni, parameters.user) == ("a", False, "5")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows asks its own way who this is")
@@ -418,12 +375,37 @@ def test_a_process_whose_user_has_no_name(monkeypatch: pytest.MonkeyPatch) -> No
 # What becomes of them
 
 
+@pytest.mark.parametrize(
+    ("conninfo", "argument", "expected"),
+    [
+        ("", None, "database"),
+        ("replication=database", None, "database"),
+        ("replication=true", None, "physical"),
+        ("replication=ON", None, "physical"),
+        ("replication=1", None, "physical"),
+        ("replication=y", None, "physical"),
+        ("replication=Tr", None, "physical"),
+        ("replication=database", "physical", "physical"),
+        ("replication=1", "database", "database"),
+        ("replication=false", "physical", "physical"),
+        ("postgresql://?replication=true", None, "physical"),
+    ],
+)
+def test_the_kind_of_replication(conninfo: str, argument: Any, expected: str) -> None:
+    assert resolve(conninfo, {}, replication=argument).replication == expected
+
+
+def test_a_replication_that_makes_no_sense() -> None:
+    with pytest.raises(UsageError, match="expected replication='database' or 'physical', got 'yes"):
+        resolve("", {}, replication="yes")  # type: ignore[arg-type]
+
+
 def test_the_startup_parameters() -> None:
     asked = {"host": "h", "user": "u", "password": "p", "dbname": "d"}
     logical = resolve("options='-c a=b' application_name=app", asked).startup_parameters()
     assert (logical["user"], logical["database"], logical["replication"]) == ("u", "d", "database")
     assert (logical["options"], logical["application_name"]) == ("-c a=b", "app")
-    assert logical["client_encoding"] == "UTF8"
+    assert (logical["client_encoding"], logical["DateStyle"]) == ("UTF8", "ISO")
     physical = resolve("", asked, replication="physical").startup_parameters()
     assert physical["replication"] == "true"
     assert "database" not in physical
@@ -431,50 +413,66 @@ def test_the_startup_parameters() -> None:
     assert "p" not in {*logical.values(), *physical.values()}
 
 
+def test_the_name_of_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
+    def name(conninfo: str) -> str:
+        return resolve(conninfo, {}).application_name
+
+    assert name("") == "pgrepl"
+    assert name("fallback_application_name=f") == "f"
+    assert name("fallback_application_name=f application_name=a") == "a"
+    monkeypatch.setenv("PGAPPNAME", "environment")
+    assert name("fallback_application_name=f") == "environment"
+
+
 @pytest.mark.parametrize(
-    ("host", "where"),
+    ("variables", "expected"),
     [
-        ("h", "h:5433"),
-        ("::1", "[::1]:5433"),
-        ("/tmp/x", "the socket /tmp/x/.s.PGSQL.5433"),
+        ({"PGTZ": "Asia/Kathmandu"}, {"TimeZone": "Asia/Kathmandu"}),
+        ({"PGGEQO": "off"}, {"geqo": "off"}),
+        ({"PGTZ": "default", "PGGEQO": "DEFAULT", "PGDATESTYLE": "Default"}, {}),
+        ({"PGTZ": "", "PGGEQO": "", "PGDATESTYLE": ""}, {}),
+        ({"PGDATESTYLE": "ISO"}, {"DateStyle": "ISO"}),
+        ({"PGDATESTYLE": "SQL, DMY"}, {"DateStyle": "ISO, DMY"}),
+        ({"PGDATESTYLE": "european"}, {"DateStyle": "ISO, DMY"}),
+        ({"PGDATESTYLE": "postgres,us"}, {"DateStyle": "ISO, MDY"}),
+        ({"PGDATESTYLE": "ymd , iso"}, {"DateStyle": "ISO, YMD"}),
+        ({"PGDATESTYLE": "German"}, {"DateStyle": "ISO, DMY"}),
+        ({"PGDATESTYLE": "German, YMD"}, {"DateStyle": "ISO, YMD"}),
+        ({"PGDATESTYLE": "NonEuropean"}, {"DateStyle": "ISO, MDY"}),
     ],
 )
-def test_an_address_as_people_write_it(host: str, where: str) -> None:
-    assert resolve("", {"host": host, "port": 5433}).where == where
+def test_settings_from_the_environment(
+    variables: dict[str, str], expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    parameters = resolve("", {})
+    assert dict(parameters.settings) == expected
+    assert parameters.startup_parameters().items() >= expected.items()
+    assert parameters.startup_parameters()["DateStyle"].startswith("ISO")
 
 
-# What is never said
-
-SPECIAL = "/@:?#&%[], '\\;+"
-
-
-@given(
-    st.lists(st.sampled_from(["Zq7", "Xk9", "Wv3", "12", *SPECIAL]), min_size=1, max_size=8).map(
-        "".join
-    )
-)
-def test_a_password_that_was_not_quoted_shows_nowhere(password: str) -> None:
-    for conninfo in (
-        f"postgresql://user:{password}@host/db",
-        f"postgresql://user:{password}@host:5432/db?application_name=x",
-        f"postgresql://:{password}@/",
-        f"password={password} host=host user=user dbname=db",
-        f"host=host user=user dbname=db password={password}",
-        f"password='{password}' host=host user=user dbname=db",
-        f"port={password} host=host user=user dbname=db",
-        f"sslmode={password} connect_timeout={password} host=host user=user dbname=db",
-    ):
-        try:
-            shown = repr(resolve(conninfo, {}))
-        except UsageError as error:
-            shown = repr(error) + str(error)
-            assert error.__cause__ is None
-        assert not any(piece in shown for piece in ("Zq7", "Xk9", "Wv3"))
+@pytest.mark.parametrize("value", ["DMY, MDY", "Zq7", "ISO DMY", "ISO,,DMY", "isodmy"])
+def test_a_date_style_that_makes_no_sense(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGDATESTYLE", value)
+    with pytest.raises(UsageError, match="in PGDATESTYLE, such as 'ISO, DMY'") as caught:
+        resolve("", {})
+    assert "Zq7" not in str(caught.value)
 
 
-def test_parameters_do_not_show_the_password() -> None:
-    parameters = resolve("password=Zq7Xk9 user=ann host=h", {})
-    assert isinstance(parameters.password, Secret)
-    assert parameters.password.reveal() == "Zq7Xk9"
-    assert "password=***" in repr(parameters)
-    assert "Zq7Xk9" not in f"{parameters!r} {dataclasses.fields(parameters)}"
+METHODS = st.sets(st.sampled_from(sorted(AUTHENTICATION_METHODS)), min_size=1)
+
+
+@given(METHODS)
+def test_methods_that_will_do_and_those_that_will_not(methods: set[str]) -> None:
+    def allowed(listed: str) -> frozenset[str] | None:
+        return resolve("", {"require_auth": listed}).authentication.require_auth
+
+    assert allowed(",".join(methods)) == methods
+    assert allowed(",".join(f"!{each}" for each in methods)) == AUTHENTICATION_METHODS - methods
+
+
+def test_every_method_will_do_unless_some_are_asked_for() -> None:
+    assert resolve("require_auth=''", {}).authentication.require_auth is None
+    assert "none" in (resolve("require_auth=!md5", {}).authentication.require_auth or ())
+    assert "none" not in (resolve("require_auth=md5", {}).authentication.require_auth or ())

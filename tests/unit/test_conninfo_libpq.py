@@ -1,0 +1,465 @@
+"""A conninfo means here what it means to libpq: the same, or both refuse it.
+
+libpq is the one that comes with psycopg, asked without a server. What it does not know yet, and
+what is deliberately another way, is listed.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import string
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pgrepl.conninfo import parse, resolve
+from pgrepl.conninfo.keywords import KEYWORDS
+from pgrepl.errors import UsageError
+from tests.support.conninfos import BAD, GOOD, no_surroundings
+
+pytest.importorskip("psycopg")
+from tests.support import libpq  # noqa: E402
+
+EXAMPLES = 300
+
+
+@pytest.fixture(autouse=True, scope="module")
+def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPatch]:
+    with no_surroundings(tmp_path_factory.mktemp("empty")) as patch:
+        yield patch
+
+
+def ours(conninfo: str) -> dict[str, str] | None:
+    try:
+        return parse(conninfo)
+    except UsageError:
+        return None
+
+
+# The keywords
+
+
+def test_the_version_of_libpq_is_one_that_is_known() -> None:
+    """The lists here are of 18 and 19: a later version may have more to say."""
+    assert 14_00_00 <= libpq.VERSION < 20_00_00
+
+
+# By the version that brought them: an older libpq refuses what it does not know.
+NEWER = {
+    16_00_00: {"gssdelegation", "load_balance_hosts", "require_auth", "sslcertmode"},
+    17_00_00: {"sslnegotiation"},
+    18_00_00: {
+        "min_protocol_version",
+        "max_protocol_version",
+        "oauth_client_id",
+        "oauth_client_secret",
+        "oauth_issuer",
+        "oauth_scope",
+        "scram_client_key",
+        "scram_server_key",
+        "sslkeylogfile",
+    },
+    19_00_00: {"oauth_ca_file", "servicefile"},
+}
+UNKNOWN_TO_LIBPQ = {name for name, each in KEYWORDS.items() if each.origin == "pgrepl"}.union(
+    *(names for version, names in NEWER.items() if version > libpq.VERSION)
+)
+# The first depends on how libpq was built, the others are not in its table.
+OWN_DEFAULTS = {"gssencmode", "keepalives", "sslcertmode"}
+
+
+def test_the_keywords_are_libpqs() -> None:
+    assert set(libpq.defaults()) == set(KEYWORDS) - UNKNOWN_TO_LIBPQ
+    assert {each for names in NEWER.values() for each in names} <= set(KEYWORDS)
+    for name in UNKNOWN_TO_LIBPQ:
+        assert libpq.parsed(f"{name}=1") is None
+        assert ours(f"{name}=1") == ours(f"postgresql://?{name}=1") == {name: "1"}
+
+
+@pytest.mark.parametrize("name", sorted(set(KEYWORDS) - UNKNOWN_TO_LIBPQ))
+def test_a_keyword_has_libpqs_variable_and_default(name: str) -> None:
+    variable, default = libpq.defaults()[name]
+    assert KEYWORDS[name].variable == variable
+    if name not in OWN_DEFAULTS:
+        assert KEYWORDS[name].default == default
+
+
+# The grammar
+
+
+@pytest.mark.parametrize("conninfo", [*GOOD, *BAD])
+def test_the_corners_of_the_grammar(conninfo: str) -> None:
+    assert libpq.parsed(conninfo) == GOOD.get(conninfo) == ours(conninfo)
+
+
+KNOWN = sorted(set(KEYWORDS) - UNKNOWN_TO_LIBPQ)
+PIECES = st.one_of(
+    st.sampled_from([*KNOWN, "requiressl", "ssl", "true", "nonsense", "HOST"]),
+    st.sampled_from("=' \\\t\n\v@:/?&%[]"),
+    st.sampled_from(["a", "5", "%20", "%4", "%00", "%ff", "%c3%a9", "::1", "''", "\\'", ",", "#"]),
+    st.sampled_from(["\xa0", "é", "\u2003", "😀", "\x1c", "\x7f", "+", "-", "=", ","]),
+)
+PREFIXES = st.sampled_from(["", "postgresql://", "postgres://"])
+
+
+@settings(max_examples=EXAMPLES)
+@given(PREFIXES, st.lists(PIECES, max_size=16).map("".join))
+def test_whatever_is_put_together(prefix: str, rest: str) -> None:
+    assert ours(prefix + rest) == libpq.parsed(prefix + rest)
+
+
+@st.composite
+def mutations(draw: st.DrawFn) -> str:
+    """A conninfo from the tables, with some characters lost, doubled, changed or exchanged."""
+    text = list(draw(st.sampled_from([*GOOD, *BAD])))
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(text)))
+        change = draw(st.sampled_from(["lose", "put", "double", "swap"]))
+        if change == "put":
+            text[at:at] = draw(st.one_of(PIECES, st.sampled_from(string.printable)))
+        elif change == "lose":
+            del text[at : at + draw(st.integers(1, 3))]
+        elif change == "double":
+            text[at:at] = text[at : at + draw(st.integers(1, 8))]
+        else:
+            text[at : at + 2] = reversed(text[at : at + 2])
+    return "".join(text).replace("\0", "")
+
+
+@settings(max_examples=EXAMPLES)
+@given(mutations())
+def test_whatever_is_nearly_right(conninfo: str) -> None:
+    assert ours(conninfo) == libpq.parsed(conninfo)
+
+
+WORDS = st.text(st.sampled_from("ab5%20,:é'\\ =&@/?[]"), max_size=6)
+
+
+@st.composite
+def uris(draw: st.DrawFn) -> str:
+    """A URI whose parts are there or not, and hold nearly anything."""
+    hosts = draw(st.lists(st.tuples(WORDS, st.sampled_from(["", ":", ":5", ":x"])), max_size=3))
+    parts = [
+        draw(st.sampled_from(["postgresql://", "postgres://"])),
+        draw(st.sampled_from(["", "{}@", "{}:{}@", ":{}@"])).format(draw(WORDS), draw(WORDS)),
+        ",".join(f"[{h}]{p}" if draw(st.booleans()) else h + p for h, p in hosts),
+        draw(st.sampled_from(["", "/", "/{}"])).format(draw(WORDS)),
+        draw(st.sampled_from(["", "?", "?{}={}", "?{}={}&", "?{}={}&user=u"])).format(
+            draw(st.sampled_from(KNOWN)), draw(WORDS)
+        ),
+    ]
+    return "".join(parts)
+
+
+@settings(max_examples=EXAMPLES)
+@given(uris())
+def test_whatever_looks_like_a_uri(conninfo: str) -> None:
+    assert ours(conninfo) == libpq.parsed(conninfo)
+
+
+# The values
+
+WORDS_FOR = {
+    "sslmode": "disable allow prefer require verify-ca verify-full '' REQUIRE on 1 require,",
+    "sslnegotiation": "postgres '' Direct 1",
+    "channel_binding": "disable prefer require '' Require 0",
+    "sslcertmode": "disable allow '' Allow 1",
+    "gssencmode": "disable prefer '' Prefer 1",
+    "target_session_attrs": "any read-write read-only primary standby prefer-standby '' master ANY",
+    "load_balance_hosts": "disable random '' Random 1 on",
+    "min_protocol_version": "3.0 3.2 latest '' 3 3.1 3.00 Latest 3.9999",
+    "max_protocol_version": "3.0 3.2 latest '' 3 3.1 3.00 Latest 2.0",
+    "ssl_min_protocol_version": "TLSv1 TLSv1.1 TLSv1.2 TLSv1.3 tlsV1.2 '' TLSv1.4 1.2 SSLv3",
+    "ssl_max_protocol_version": "TLSv1.2 TLSv1.3 tlsV1.3 '' TLSv1.1 TLSv1 TLSv2 all",
+    "require_auth": "password md5 gss sspi scram-sha-256 none '' ! , md5, ,md5 md5,md5 !md5,!md5 "
+    "!none,!none none,none md5,none !md5,none md5,!none !md5,!none MD5 'md5, none' scram !!md5",
+    "connect_timeout": "0 1 -1 +7 007 2147483647 2147483648 -2147483648 '' x 1.5 1s 1e3 0x10 '1 2'",
+    "keepalives": "0 1 2 -1 ' 1 ' '' x on 1x",
+    "keepalives_idle": "0 1 -1 ' 1\t' '' x 99999999999",
+    "keepalives_interval": "0 5 '' x 1.0",
+    "keepalives_count": "0 5 '' x 1_0",
+    "tcp_user_timeout": "0 5 -5 '' x ٣",
+    "port": "1 5432 65535 '' ' 5 ' +5 0005 0 65536 -1 x 5432x 0x10 1.0 5,6 , '5 5'",
+    "client_encoding": "UTF8 UTF-8 utf_8 Unicode auto ''",
+    "application_name": "a '' 'a b' é",
+    "krbsrvname": "a ''",
+    "service": "'' nonsense",
+    "scram_client_key": "'' x AAAA AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+    "sslsni": "0 1",
+    "sslcompression": "0 ''",
+    "requirepeer": "'' nobody",
+}
+VALUES = [
+    f"{name}={value}"
+    for name, values in WORDS_FOR.items()
+    if name not in UNKNOWN_TO_LIBPQ
+    for value in re.findall(r"'[^']*'|[^ ']+", values)
+]
+COMBINATIONS = [
+    "sslrootcert=system",
+    "sslrootcert=system sslmode=verify-full",
+    "sslrootcert=system sslmode=verify-ca",
+    "sslrootcert=system sslmode=prefer",
+    "sslrootcert=system requiressl=1",
+    "sslrootcert='' sslmode=require",
+    *(
+        f"sslnegotiation=direct sslmode={mode}"
+        for mode in ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+        if "sslnegotiation" not in UNKNOWN_TO_LIBPQ
+    ),
+    "ssl_min_protocol_version=TLSv1.3 ssl_max_protocol_version=TLSv1.2",
+    "ssl_min_protocol_version=TLSv1.2 ssl_max_protocol_version=TLSv1.2",
+    "ssl_min_protocol_version=TLSv1 ssl_max_protocol_version=TLSv1.1",
+    "ssl_min_protocol_version=TLSv1.1 ssl_max_protocol_version=TLSv1",
+    *(
+        f"min_protocol_version={low} max_protocol_version={high}"
+        for low in ("3.0", "3.2", "latest")
+        for high in ("3.0", "3.2", "latest")
+        if "min_protocol_version" not in UNKNOWN_TO_LIBPQ
+    ),
+    "host=,",
+    "host=/a,/b port=1",
+    "host=/a,/b port=1,",
+    "host=/a,/b port=1,2,3",
+    "host=/a hostaddr=127.0.0.1",
+    "hostaddr=127.0.0.1 port=1,1",
+    "hostaddr=127.0.0.1,127.0.0.1 host=a",
+    "hostaddr=127.0.0.1 host=a,b",
+    "hostaddr='' host=/a,/b port=''",
+    "hostaddr=127.0.0.1,127.0.0.1 host=, port=1",
+    "host=/a,/b port=1,x",
+    "host=/a,/b port=0,1",
+    "host=/a,/b port=1,65536",
+]
+
+
+@pytest.mark.parametrize("conninfo", [*VALUES, *COMBINATIONS])
+def test_a_value_makes_sense_to_both_or_to_none(conninfo: str) -> None:
+    where = "host=127.0.0.1 port=1 user=u "
+    if conninfo.startswith(("host", "port")):
+        where = "host=/nonexistent user=u "
+    theirs = libpq.opinion(where + conninfo, waits=True)
+    try:
+        resolve(where + conninfo, {})
+    except UsageError as error:
+        assert theirs.refused is not None, error
+    else:
+        assert theirs.refused is None
+
+
+@settings(max_examples=EXAMPLES)
+@given(st.text(st.sampled_from(" \t\v0157+-x_.\xa0"), max_size=8))
+def test_what_is_an_integer(text: str) -> None:
+    conninfo = f"host=/nonexistent user=u port='{text}'"
+    theirs = libpq.opinion(conninfo)
+    try:
+        port = resolve(conninfo, {}).hosts[0].port
+    except UsageError:
+        assert theirs.refused is not None
+    else:
+        assert theirs.refused is None
+        assert port == int(text.strip(" \t\v") or "5432")
+
+
+LISTS = st.lists(st.sampled_from(["/nonexistent", "@nonexistent", ""]), max_size=4)
+PORTS = st.lists(st.sampled_from(["", "1", "65535"]), max_size=4)
+
+
+@given(LISTS, st.lists(st.sampled_from(["", "127.0.0.1"]), max_size=4), PORTS)
+def test_lists_fit_each_other(hosts: list[str], addresses: list[str], ports: list[str]) -> None:
+    host, hostaddr, port = (",".join(each) for each in (hosts, addresses, ports))
+    conninfo = f"user=u host='{host}' hostaddr='{hostaddr}' port='{port}'"
+    theirs = libpq.opinion(conninfo)
+    try:
+        found = resolve(conninfo, {}).hosts
+    except UsageError as error:
+        assert "could not match" in str(error)
+        # The same sentence, with the same numbers.
+        assert str(theirs.refused) in str(error)
+    else:
+        assert theirs.refused is None
+        assert len(found) == len(addresses if hostaddr else hosts if host else [""])
+
+
+# Variables
+
+
+@pytest.mark.parametrize(
+    ("variables", "conninfo", "sslmode"),
+    [
+        ({"PGREQUIRESSL": "1"}, "", "require"),
+        ({"PGREQUIRESSL": "10"}, "", "require"),
+        ({"PGREQUIRESSL": "0"}, "", "prefer"),
+        ({"PGREQUIRESSL": "true"}, "", "prefer"),
+        ({"PGREQUIRESSL": "1", "PGSSLMODE": "allow"}, "", "allow"),
+        ({"PGREQUIRESSL": "1"}, "sslmode=disable", "disable"),
+        ({"PGSSLROOTCERT": "system"}, "", "verify-full"),
+        ({"PGSSLROOTCERT": "system", "PGSSLMODE": "require"}, "", None),
+        ({"PGSSLROOTCERT": "system", "PGREQUIRESSL": "1"}, "", None),
+        ({"PGSSLROOTCERT": "/file"}, "", "prefer"),
+        ({"PGSSLMODE": ""}, "", None),
+    ],
+)
+def test_where_an_sslmode_comes_from(
+    variables: dict[str, str], conninfo: str, sslmode: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    conninfo = f"host=/nonexistent user=u {conninfo}"
+    theirs = libpq.opinion(conninfo)
+    if sslmode is None:
+        assert theirs.refused is not None
+        with pytest.raises(UsageError):
+            resolve(conninfo, {})
+    else:
+        assert theirs.values["sslmode"] == sslmode
+        assert resolve(conninfo, {}).tls.sslmode == sslmode
+
+
+# Files
+
+SERVERS = [
+    "host=/nonexistent port=1 dbname=d user=u",
+    "host=h hostaddr=127.0.0.1 port=1 dbname=d user=u",
+    "hostaddr=127.0.0.1 port=1 dbname=d user=u",
+    r"host='@a:b\\' port=1 dbname='*' user='é'",
+]
+FIELDS = st.sampled_from(
+    ["*", "/nonexistent", "h", "127.0.0.1", "1", "d", "u", "é", r"@a\:b\\", r"\*", "x", "", r"\u"]
+    + [r"\h", "**", "*d", " u"]
+)
+PASSWORDS = st.text(st.sampled_from("p:\\ \t#*é"), max_size=6)
+LINES = st.one_of(
+    st.tuples(FIELDS, FIELDS, FIELDS, FIELDS, PASSWORDS).map(":".join),
+    st.tuples(st.just("*:*:*"), FIELDS, PASSWORDS).map(":".join),
+    st.sampled_from(["", "#*:*:*:*:p", " #", "*:*:*:*", "*:*:*:*:", "\\", "*:*:*:*\\:p", "\r"]),
+)
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(st.lists(LINES, max_size=4), st.sampled_from(["\n", "\r\n"]), st.sampled_from(SERVERS))
+def test_a_password_file_is_read_alike(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str], end: str, server: str
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "passwords"
+    file.write_bytes(end.join(lines).encode())
+    file.chmod(0o600)
+    conninfo = f"{server} passfile={file}"
+    password = resolve(conninfo, {}).hosts[0].password
+    assert (password.reveal() if password else "") == libpq.opinion(conninfo).password
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o700, 0o640, 0o604, 0o601, 0o660, 0o200])
+def test_the_permissions_of_a_password_file(
+    mode: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "passwords"
+    file.write_text("*:*:*:*:Zq7")
+    file.chmod(mode)
+    conninfo = f"{SERVERS[0]} passfile={file}"
+    with caplog.at_level(logging.WARNING, logger="pgrepl.conninfo"):
+        password = resolve(conninfo, {}).hosts[0].password
+    assert (password.reveal() if password else "") == libpq.opinion(conninfo).password
+    assert bool(caplog.records) == bool(mode & 0o077)
+
+
+SETTINGS = st.one_of(
+    st.sampled_from(["[s]", "[s", "[t]", "[s]x", "[]", "[ s]", " [s] ", "#", "# user=x", "", "\t"]),
+    st.tuples(
+        st.sampled_from(["user", "dbname", "application_name", " user", "options"]),
+        st.sampled_from(["=", "=", "=", " = "]),
+        st.sampled_from(["", "a", " b", "c ", "d=e", "'f'", "\\g", "é", "x" * 1030, "h\t\v#i"]),
+    ).map("".join),
+    st.sampled_from(["user", "=x", "nonsense=x", "USER=x", "service=t", "servicefile=x"]),
+    st.sampled_from(["ssl=true", "requiressl=1", "user=\xa0", "password=p"]),
+)
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(
+    st.lists(SETTINGS, max_size=5).map(lambda lines: ["[s]", *lines]),
+    st.booleans(),
+    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from(["", " user=given", " application_name=''"]),
+)
+def test_a_service_file_is_read_alike(
+    tmp_path_factory: pytest.TempPathFactory,
+    lines: list[str],
+    is_headed: bool,
+    end: str,
+    more: str,
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "services"
+    file.write_bytes(end.join(lines if is_headed else lines[1:]).encode())
+    conninfo = f"host=/nonexistent service=s{more}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PGSERVICEFILE", str(file))
+        theirs = libpq.opinion(conninfo)
+        try:
+            parameters = resolve(conninfo, {})
+        except UsageError as error:
+            assert theirs.refused is not None, error
+            return
+    assert theirs.refused is None
+    assert parameters.user == theirs.values["user"]
+    assert parameters.dbname == theirs.values["dbname"]
+    assert parameters.options == (theirs.values["options"] or None)
+    assert parameters.application_name == (theirs.values.get("application_name") or "pgrepl")
+    password = parameters.hosts[0].password
+    assert (password.reveal() if password else "") == theirs.password
+
+
+@pytest.mark.parametrize("length", [1020, 1021, 1022, 1023, 1024, 1025])
+@pytest.mark.parametrize("end", ["", "\n", "\nuser=u"])
+def test_a_line_that_is_too_long(
+    length: int, end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "services"
+    file.write_text("[s]\n" + "dbname=".ljust(length, "x") + end)
+    monkeypatch.setenv("PGSERVICEFILE", str(file))
+    theirs = libpq.opinion("host=/nonexistent service=s")
+    try:
+        resolve("host=/nonexistent service=s", {})
+    except UsageError as error:
+        assert "bytes in line 2" in str(error)
+        assert theirs.refused is not None
+    else:
+        assert theirs.refused is None
+
+
+@pytest.mark.parametrize("place", ["HOME", "PGSYSCONFDIR", "PGSERVICEFILE", "both", "nowhere"])
+@pytest.mark.parametrize("by", ["conninfo", "PGSERVICE"])
+def test_the_places_of_a_service_file(
+    place: str, by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {
+        "HOME": tmp_path / "home" / ".pg_service.conf",
+        "PGSYSCONFDIR": tmp_path / "system" / "pg_service.conf",
+        "PGSERVICEFILE": tmp_path / "file",
+    }
+    for name, file in files.items():
+        file.parent.mkdir(exist_ok=True)
+        if name == "PGSERVICEFILE":
+            if place == name:
+                monkeypatch.setenv(name, str(file))
+        else:
+            monkeypatch.setenv(name, str(file.parent))
+        section = "[s]" if name == place or place == "both" else "[other]"
+        file.write_text(f"{section}\ndbname={name}\n")
+    conninfo = "host=/nonexistent user=u "
+    if by == "conninfo":
+        conninfo += "service=s"
+    else:
+        monkeypatch.setenv("PGSERVICE", "s")
+    theirs = libpq.opinion(conninfo)
+    if place == "nowhere":
+        assert theirs.refused is not None
+        with pytest.raises(UsageError, match="expected a section for the service"):
+            resolve(conninfo, {})
+    else:
+        assert resolve(conninfo, {}).dbname == theirs.values["dbname"]
+        assert theirs.values["dbname"] == ("HOME" if place == "both" else place)
