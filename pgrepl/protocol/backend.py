@@ -137,6 +137,8 @@ class ServerState:
 
     def __init__(self) -> None:
         self.parameters: dict[str, str] = {}
+        self.protocol_version = 0
+        """As agreed upon with the server: 0x30002 for 3.2; 0 before the session begins."""
         self.pid = 0
         self.cancel_key = b""
         self.transaction_status = b"I"

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, Final, Generic, TypeAlias, TypeVar, cast, final
 
 __all__ = [
     "RECEIVE",
+    "Compute",
     "Conversation",
     "Exchange",
     "Frame",
+    "PeerCertificate",
     "Receive",
     "ReceiveByte",
     "Request",
     "Send",
     "StartTLS",
+    "Steps",
 ]
 
 Frame: TypeAlias = tuple[bytes, bytes]
@@ -49,36 +52,79 @@ class StartTLS:
     """Begin TLS on the connection; the answer comes when it is established."""
 
 
+@final
+class PeerCertificate:
+    """Look up the certificate that the server showed in the TLS handshake; the answer is its DER
+    form, or None without TLS."""
+
+
+@final
+class Compute:
+    """Call this, which takes long; the answer is what it returns, and what it raises is raised.
+
+    An event loop has it called in another thread.
+    """
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self.call: Final = call
+
+
 RECEIVE: Final = Receive()
 
-Request: TypeAlias = Send | Receive | ReceiveByte | StartTLS
+Request: TypeAlias = Send | Receive | ReceiveByte | StartTLS | PeerCertificate | Compute
 
+_Request = TypeVar("_Request")
 _Result = TypeVar("_Result")
 Conversation: TypeAlias = Generator[Request, Any, _Result]
 
 
-@final
-class Exchange(Generic[_Result]):
-    """A conversation under way: the request it waits for, or its result.
+class Steps(Generic[_Request, _Result]):
+    """A generator of requests under way: the request it waits for, or its result."""
 
-    It keeps its place, so a driver that ran out of time can go on with it later.
-    """
+    __slots__ = ("_generator", "_result", "request")
 
-    __slots__ = ("_conversation", "_result", "request")
-
-    def __init__(self, conversation: Conversation[_Result]) -> None:
-        self._conversation = conversation
+    def __init__(self, generator: Generator[_Request, Any, _Result]) -> None:
+        self._generator = generator
         self._result: _Result | None = None
-        self.request: Request | None = None
+        self.request: _Request | None = None
         self.answer(None)
 
     def answer(self, reply: object) -> None:
-        """Give the answer to `request`, and take the next one: None when the conversation is over.
+        """Give the answer to `request`, and take the next one: None when all is over.
 
-        Raises what the conversation raises.
+        Raises what the generator raises.
         """
+        self._go_on(lambda: self._generator.send(reply))
+
+    def fail(self, error: Exception) -> None:
+        """Raise an error in the generator in place of an answer, and take the next request.
+
+        Raises what the generator raises.
+        """
+        self._go_on(lambda: self._generator.throw(error))
+
+    def answer_by(self, call: Callable[[], object]) -> None:
+        """Give the answer that this returns, or raise in the generator what it raises.
+
+        Raises what the generator raises.
+        """
+        failure: Exception | None = None
+        reply: object = None
         try:
-            self.request = self._conversation.send(reply)
+            reply = call()
+        except Exception as error:
+            failure = error
+        # Not in the handler: what the generator raises later has nothing to do with this.
+        if failure is None:
+            self.answer(reply)
+        else:
+            self.fail(failure)
+
+    def _go_on(self, step: Callable[[], _Request]) -> None:
+        try:
+            self.request = step()
         except StopIteration as end:
             self.request = None
             self._result = end.value
@@ -88,5 +134,15 @@ class Exchange(Generic[_Result]):
 
     @property
     def result(self) -> _Result:
-        """What the conversation returned, once `request` is None."""
+        """What the generator returned, once `request` is None."""
         return cast(_Result, self._result)
+
+
+@final
+class Exchange(Steps[Request, _Result]):
+    """A conversation under way.
+
+    It keeps its place, so a driver that ran out of time can go on with it later.
+    """
+
+    __slots__ = ()

@@ -14,9 +14,13 @@ from typing import Final
 
 __all__ = [
     "COPY_DONE",
+    "PROTOCOL_3_0",
     "SSL_REQUEST",
     "TERMINATE",
+    "cancel_request",
+    "copy_data",
     "copy_fail",
+    "hot_standby_feedback",
     "message",
     "query",
     "startup",
@@ -25,8 +29,12 @@ __all__ = [
 
 _MAX_LENGTH: Final = 0x3FFFFFFE
 _MAX_STARTUP: Final = 10000
-_PROTOCOL_3_0: Final = 196608
+_MAX_CANCEL_KEY: Final = 256
+_CANCEL_REQUEST_CODE: Final = 80877102
 _SSL_REQUEST_CODE: Final = 80877103
+
+PROTOCOL_3_0: Final = 0x30000
+"""The protocol version that every server speaks: major version above, minor below 16 bits."""
 
 
 def text(value: str) -> bytes:
@@ -52,21 +60,61 @@ def query(sql: str) -> bytes:
     return message(b"Q", text(sql))
 
 
+def copy_data(data: bytes | memoryview) -> bytes:
+    """Return CopyData."""
+    return message(b"d", bytes(data))
+
+
 def copy_fail(reason: str) -> bytes:
     """Return CopyFail."""
     return message(b"f", text(reason))
 
 
-def startup(parameters: Mapping[str, str]) -> bytes:
-    """Return StartupMessage, protocol 3.0, which has no tag."""
+def hot_standby_feedback(client_time: int, xmin: int, catalog_xmin: int) -> bytes:
+    """Return CopyData with hot standby feedback.
+
+    `client_time` in microseconds since 2000-01-01 00:00 UTC; transaction ids of 64 bits, with their
+    epoch in the upper half, or 0 for none.
+    """
+    for xid in (xmin, catalog_xmin):
+        if not 0 <= xid < 2**64:
+            raise ValueError(f"expected a transaction id from 0 to 2**64-1, got {xid}")
+    low = 0xFFFFFFFF
+    body = struct.pack(
+        ">cqIIII",
+        b"h",
+        client_time,
+        xmin & low,
+        xmin >> 32,
+        catalog_xmin & low,
+        catalog_xmin >> 32,
+    )
+    return message(b"d", body)
+
+
+def startup(parameters: Mapping[str, str], version: int = PROTOCOL_3_0) -> bytes:
+    """Return StartupMessage, which has no tag; `version` is the protocol's, 0x30002 for 3.2."""
     pairs = b"".join(text(name) + text(value) for name, value in parameters.items())
-    body = struct.pack(">i", _PROTOCOL_3_0) + pairs + b"\0"
+    body = struct.pack(">i", version) + pairs + b"\0"
     if len(body) > _MAX_STARTUP:
         raise ValueError(
             f"expected at most {_MAX_STARTUP} bytes of startup parameters, got {len(body)}; "
             "shorten options, application_name or dbname"
         )
     return struct.pack(">i", len(body) + 4) + body
+
+
+def cancel_request(pid: int, key: bytes) -> bytes:
+    """Return CancelRequest, which has no tag and is all that is said on a connection of its own.
+
+    `pid` and `key` are those of BackendKeyData.
+    """
+    if not 1 <= len(key) <= _MAX_CANCEL_KEY:
+        raise ValueError(
+            f"expected a cancel key of 1 to {_MAX_CANCEL_KEY} bytes, got {len(key)}; a server that "
+            "sent none cannot be asked to cancel"
+        )
+    return struct.pack(">iii", len(key) + 12, _CANCEL_REQUEST_CODE, pid) + key
 
 
 SSL_REQUEST: Final = struct.pack(">ii", 8, _SSL_REQUEST_CODE)

@@ -8,8 +8,10 @@ import pytest
 
 from pgrepl.errors import ProtocolError
 from pgrepl.protocol.conversation import (
+    Compute,
     Conversation,
     Exchange,
+    PeerCertificate,
     Receive,
     ReceiveByte,
     Send,
@@ -18,17 +20,31 @@ from pgrepl.protocol.conversation import (
 
 
 class Dialogue:
-    """What a conversation has sent, what it waits for, and in the end its result."""
+    """What a conversation has sent, what it waits for, and in the end its result.
 
-    def __init__(self, conversation: Conversation[Any]) -> None:
+    `certificate` is the one that the server has shown, in DER form, if there is TLS. `computed`
+    counts what was left to be computed, which happens at once.
+    """
+
+    def __init__(
+        self, conversation: Conversation[Any], *, certificate: bytes | None = None
+    ) -> None:
         self.sent: list[bytes] = []
+        self.computed = 0
+        self._certificate = certificate
         self._exchange = Exchange(conversation)
         self._send()
 
     def _send(self) -> None:
-        while isinstance(request := self._exchange.request, Send):
-            self.sent.append(request.data)
-            self._exchange.answer(None)
+        while isinstance(request := self._exchange.request, Send | Compute | PeerCertificate):
+            if isinstance(request, Send):
+                self.sent.append(request.data)
+                self._exchange.answer(None)
+            elif isinstance(request, Compute):
+                self.computed += 1
+                self._exchange.answer_by(request.call)
+            else:
+                self._exchange.answer(self._certificate)
 
     @property
     def ended(self) -> bool:

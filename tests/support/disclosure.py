@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import hmac
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from urllib.parse import quote
 
 from tests.support.scram import salted_password
 
+_KEYS = ("Client", "Server")
 TESTS = str(Path(__file__).parents[1])
 
 
@@ -22,19 +24,21 @@ TESTS = str(Path(__file__).parents[1])
 def traces(password: str, user: str, *pieces: str) -> tuple[str, ...]:
     """What a password could be recognised by: itself, pieces of it, and what is made of it.
 
-    The salted key is the one for the salt and the count of `ScramServer`.
+    The keys of SCRAM, StoredKey among them, are those for the salt and the count of `ScramServer`.
     """
     raw = password.encode("utf-8", "surrogateescape")
     salted = salted_password(raw, bytes(range(16)), 4096)
+    keys = [salted] + [hmac.digest(salted, f"{n} Key".encode(), "sha256") for n in _KEYS]
+    keys.append(hashlib.sha256(keys[1]).digest())
     return (
         password,
         quote(raw, safe=""),
         *pieces,
         hashlib.md5(raw + user.encode()).hexdigest(),
         base64.b64encode(raw).decode(),
-        base64.b64encode(salted).decode(),
-        repr(salted)[2:-1],
-        salted.hex(),
+        *(base64.b64encode(key).decode() for key in keys),
+        *(repr(key)[2:-1] for key in keys),
+        *(key.hex() for key in keys),
     )
 
 

@@ -1,6 +1,6 @@
-"""The server's side of SCRAM-SHA-256, by RFC 5802 and RFC 7677 alone.
+"""The server's side of SCRAM-SHA-256 and of its -PLUS, by RFC 5802, RFC 7677 and RFC 5929 alone.
 
-Law: nothing here uses pgrepl or its SCRAM library. It is the second opinion on what they send.
+Law: nothing here uses pgrepl. It is the second opinion on what it sends.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ import hmac
 from dataclasses import dataclass
 
 MECHANISM = "SCRAM-SHA-256"
+MECHANISM_PLUS = "SCRAM-SHA-256-PLUS"
+
+_END_POINT = b"p=tls-server-end-point"
 
 
 class WrongProof(Exception):
@@ -33,19 +36,26 @@ def keys(password: bytes, salt: bytes, iterations: int) -> tuple[bytes, bytes]:
 
 @dataclass
 class ScramServer:
-    """One exchange: `first`, then `final`."""
+    """One exchange: `first`, then `final`.
+
+    `end_point` is the hash of the server's certificate, which the client must bind to; None: it
+    must not. `gs2` is then what the client has said of it: "n" or "y".
+    """
 
     password: bytes
     salt: bytes = bytes(range(16))
     iterations: int = 4096
     nonce: bytes = b"3rfcNHYJY1ZVvWVs7j"
+    end_point: bytes | None = None
+    gs2: bytes = b""
     client_first_bare: bytes = b""
     server_first: bytes = b""
 
     def first(self, client_first: bytes) -> bytes:
         """Answer the client's first message, GS2 header included."""
-        gs2, _, self.client_first_bare = client_first.partition(b",,")
-        assert gs2 in (b"n", b"y"), f"expected no channel binding, got {gs2!r}"
+        self.gs2, _, self.client_first_bare = client_first.partition(b",,")
+        possible = (b"n", b"y") if self.end_point is None else (_END_POINT,)
+        assert self.gs2 in possible, f"expected one of {possible}, got {self.gs2!r}"
         name, nonce = self.client_first_bare.split(b",")
         assert name.startswith(b"n=")
         assert nonce.startswith(b"r=")
@@ -58,7 +68,7 @@ class ScramServer:
         """Check the proof and return the server's signature; raises `WrongProof`."""
         without_proof, _, proof = client_final.rpartition(b",p=")
         binding, nonce = without_proof.split(b",")
-        assert binding in (b"c=biws", b"c=eSws")
+        assert binding == b"c=" + base64.b64encode(self.gs2 + b",," + (self.end_point or b""))
         assert nonce == self.server_first.split(b",")[0]
         stored_key, server_key = keys(self.password, self.salt, self.iterations)
         message = b",".join((self.client_first_bare, self.server_first, without_proof))

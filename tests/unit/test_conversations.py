@@ -1,4 +1,4 @@
-"""Start-up, queries and replication commands, spoken without a connection."""
+"""Notices, TLS, queries and what cannot be said, spoken without a connection."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import struct
 import pytest
 
 from pgrepl.errors import (
-    AuthenticationRejected,
     ServerError,
     ServerShutdown,
     TLSError,
     UsageError,
 )
 from pgrepl.protocol import frontend
+from pgrepl.protocol.authentication import Credentials
 from pgrepl.protocol.backend import ServerState
 from pgrepl.protocol.conversation import Send
 from pgrepl.protocol.query import Result, drain, simple_query
@@ -28,122 +28,11 @@ FATAL = builders.error_response("go away", severity="FATAL", sqlstate="57P01")
 ERROR = builders.error_response("no", sqlstate="42601")
 
 
-# Start-up
+# Notices
 
 
 def starting(state: ServerState | None = None) -> Dialogue:
-    return Dialogue(start_up(state or ServerState(), {"user": "ann"}, None))
-
-
-def test_a_session_begins() -> None:
-    state = ServerState()
-    dialogue = Dialogue(start_up(state, {"user": "ann", "database": "shop"}, None))
-    body = struct.pack("!i", 3 << 16) + b"user\0ann\0database\0shop\0\0"
-    assert dialogue.sent == [struct.pack("!i", len(body) + 4) + body]
-    dialogue.receive(
-        builders.notice_response("hello"),
-        OK,
-        builders.parameter_status("server_version", "15.18 (Debian 15.18-1)"),
-        builders.parameter_status("client_encoding", "UTF8"),
-        builders.backend_key_data(4711, b"\1\2\3\4"),
-    )
-    assert not dialogue.ended
-    dialogue.receive(READY)
-    assert dialogue.ended
-    assert len(dialogue.sent) == 1
-    assert (state.pid, state.cancel_key, state.transaction_status) == (
-        4711,
-        b"\1\2\3\4",
-        b"I",
-    )
-    assert state.version == 150018
-    assert state.parameters["client_encoding"] == "UTF8"
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [("18.4", 180004), ("19beta1", 190000), ("9.6.24", 90006), ("10.23 (x)", 100023), ("", 0)]
-    + [("devel", 0), ("99999", 99990000)],
-)
-def test_the_servers_version(text: str, number: int) -> None:
-    state = ServerState()
-    starting(state).receive(OK, builders.parameter_status("server_version", text), READY)
-    assert state.version == number
-    assert ServerState().version == 0
-
-
-def test_a_key_may_be_longer_and_may_be_missing() -> None:
-    state = ServerState()
-    assert starting(state).receive(OK, builders.backend_key_data(1, bytes(32)), READY).ended
-    assert len(state.cancel_key) == 32
-    assert starting().receive(OK, READY).ended
-
-
-@pytest.mark.parametrize("before", [(), (OK,), (OK, builders.backend_key_data())])
-def test_the_server_turns_the_session_away(before: tuple[bytes, ...]) -> None:
-    error = builders.error_response("too many", severity="FATAL", sqlstate="53300")
-    assert "FATAL 53300: too many" in refused(starting(), *before, error, kind=ServerError)
-    rejected = builders.error_response("no entry", severity="FATAL", sqlstate="28000")
-    assert "28000" in refused(starting(), *before, rejected, kind=AuthenticationRejected)
-
-
-@pytest.mark.parametrize(
-    ("messages", "words"),
-    [
-        ((READY,), "expected an Authentication message, got message b'Z' of 1 bytes"),
-        (
-            (builders.message(b"v", bytes(8)),),
-            "expected an Authentication message, got message b'v'",
-        ),
-        ((builders.message(b"R"),), "expected a field of 4 bytes in message b'R', got its end"),
-        ((builders.message(b"R", b"\0\0\0"),), "expected a field of 4 bytes in message b'R'"),
-        (
-            (OK[:1] + OK[1:] + b"x",),
-            "expected the end of message b'R', got 1 more bytes (offset 4)",
-        ),
-        ((OK, OK), "expected BackendKeyData or ReadyForQuery, got message b'R'"),
-        (
-            (OK, builders.copy_data(b"x")),
-            "expected BackendKeyData or ReadyForQuery, got message b'd'",
-        ),
-        ((OK, builders.message(b"K", b"\0\0")), "expected a field of 4 bytes in message b'K'"),
-        ((OK, builders.message(b"S", b"name\0value")), "a zero-terminated string in message b'S'"),
-        ((OK, builders.message(b"S", b"name\0value\0x")), "expected the end of message b'S'"),
-        ((OK, builders.message(b"N", b"Mtext")), "a zero-terminated string in message b'N'"),
-        ((OK, builders.message(b"N", b"Mtext\0")), "a field of 1 bytes in message b'N'"),
-        ((OK, builders.message(b"E", b"\0x")), "expected the end of message b'E'"),
-        (
-            (OK, builders.ready_for_query(b"")),
-            "transaction status I, T or E in ReadyForQuery, got b''",
-        ),
-        (
-            (OK, builders.ready_for_query(b"X")),
-            "transaction status I, T or E in ReadyForQuery, got b'X'",
-        ),
-        ((OK, builders.ready_for_query(b"II")), "status I, T or E in ReadyForQuery, got b'II'"),
-        ((OK, builders.parameter_status("client_encoding", "LATIN1"), READY), "got 'LATIN1'"),
-    ],
-)
-def test_what_has_no_place_in_a_start_up(messages: tuple[bytes, ...], words: str) -> None:
-    assert words in refused(starting(), *messages)
-
-
-@pytest.mark.parametrize("before", [(), (OK,)], ids=["before authentication", "after it"])
-@pytest.mark.parametrize(
-    "message",
-    [
-        builders.notice_response("still here"),
-        builders.parameter_status("TimeZone", "UTC"),
-        builders.notification_response("channel"),
-    ],
-    ids=["notices", "settings", "notifications"],
-)
-def test_a_start_up_takes_no_end_of_messages(message: bytes, before: tuple[bytes, ...]) -> None:
-    bound = 1000
-    dialogue = starting().receive(*before, *[message] * (bound - 1 - len(before)))
-    assert "expected at most 1000 messages before the server is ready" in refused(dialogue, message)
-    enough = starting().receive(OK, *[message] * (bound - 2), READY)
-    assert enough.ended
+    return Dialogue(start_up(state or ServerState(), {"user": "ann"}, Credentials("ann")))
 
 
 def test_notices_are_logged_and_cannot_steer_a_terminal(caplog: pytest.LogCaptureFixture) -> None:
@@ -344,7 +233,7 @@ def test_a_zero_byte_in_a_text_is_refused_before_anything_is_sent() -> None:
     with pytest.raises(ValueError, match="without a zero byte"):
         Dialogue(simple_query(ServerState(), "SELECT '\0'"))
     with pytest.raises(ValueError, match="without a zero byte"):
-        Dialogue(start_up(ServerState(), {"user": "a\0b"}, None))
+        Dialogue(start_up(ServerState(), {"user": "a\0b"}, Credentials("ann")))
 
 
 class Claims(bytes):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import hmac
 import logging
 import pickle
 import socket
@@ -18,11 +20,11 @@ from urllib.parse import quote
 import pytest
 
 import pgrepl
+from pgrepl.conninfo import resolve
 from pgrepl.secret import Secret
-from pgrepl.transport.conninfo import resolve
 from tests.support import builders
 from tests.support.disclosure import everything_about, traces
-from tests.support.scram import MECHANISM, ScramServer
+from tests.support.scram import MECHANISM, ScramServer, salted_password
 from tests.support.scripted import SSL_REQUEST, Peer, Script, ScriptedServer, handshake
 
 if TYPE_CHECKING:
@@ -300,6 +302,32 @@ def test_bytes_that_are_no_text(
             with pytest.raises(pgrepl.AuthenticationError) as caught:
                 connect(host=server.host, port=server.port, user=USER, password=password)
             watch(caught.value, "Zq7Xk9")
+
+
+def test_keys_in_place_of_a_password(
+    connect: Callable[..., Any], watch: Callable[[BaseException, str], None]
+) -> None:
+    salted = salted_password(CANARY.encode(), bytes(range(16)), 4096)
+    keys = {
+        f"scram_{name}_key": base64.b64encode(
+            hmac.digest(salted, f"{name.title()} Key".encode(), "sha256")
+        ).decode()
+        for name in ("client", "server")
+    }
+    only_one = {"scram_client_key": keys["scram_client_key"]}
+    too_short = keys | {"scram_client_key": keys["scram_client_key"][4:]}
+    for name, script in SCRIPTS.items():
+        for given in (keys, only_one, too_short):
+            with ScriptedServer(script) as server:
+                with pytest.raises(pgrepl.Error) as caught:
+                    connect(
+                        **{"host": server.host, "port": server.port, "user": USER},
+                        **{"sslmode": "disable", "connect_timeout": 20},
+                        **given,
+                    )
+                watch(caught.value, CANARY)
+            assert given["scram_client_key"] not in everything_about(caught.value), name
+            assert isinstance(caught.value, pgrepl.UsageError) == (given is not keys), name
 
 
 def test_a_python_without_md5(
