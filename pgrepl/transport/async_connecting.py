@@ -1,8 +1,8 @@
-"""Making a connection in an event loop: addresses, TLS or not, start-up, within one time limit.
+"""Making a connection in an event loop: looking up names, and making attempts.
 
-Law: the order of things and the words of the errors are those of `connecting`. What is said before
-TLS goes over the bare socket, one byte of which is read and no more; only then does the event loop
-get it.
+Law: which ones, in which order, and what they come to, is for `attempts` to say, as in
+`connecting`. What is said before TLS goes over the bare socket, one byte of which is read and no
+more; only then does the event loop get it.
 """
 
 from __future__ import annotations
@@ -11,105 +11,105 @@ import asyncio
 import contextlib
 import os
 import socket
-import ssl
-from typing import Any
+from functools import partial
 
 from ..codec.abc import MAX_FRAME_LENGTH, Codec
-from ..errors import AuthenticationRejected, ConnectionFailed, TLSError
+from ..conninfo import ConnectionParameters
+from ..errors import ConnectionFailed, TLSError
 from ..protocol.backend import ServerState
-from ..protocol.conversation import Exchange, ReceiveByte, Send
-from ..protocol.startup import request_tls, start_up
+from ..protocol.conversation import Exchange, ReceiveByte, Send, Steps
 from .asynchronous import AsyncTransport
-from .attempts import (
-    STARTUP_LIMIT,
-    attempts,
-    is_final,
-    no_address,
-    not_connected,
-    not_in_time,
-    set_options,
-    socket_path,
-)
+from .attempts import STARTUP_LIMIT, Attempt, LookUp, Opened, search
 from .clock import Deadline
-from .conninfo import ConnectionParameters
-from .tls import tls_context
+from .sockets import Address, check_peer_user, distinct, is_local, new_socket, numeric_addresses
+from .tls import TLSClient
 from .tls_filter import TLSFilter
 
-__all__ = ["open_async_connection"]
+__all__ = ["open_async_connection", "open_async_transport"]
 
 
 async def open_async_connection(
     parameters: ConnectionParameters, codec: Codec
-) -> tuple[AsyncTransport, ServerState]:
-    """Connect, start up and authenticate; see `connecting.open_connection`.
+) -> Opened[AsyncTransport]:
+    """Connect, start up and authenticate; by several attempts, see `attempts.search`.
 
     When it is cancelled, nothing is left open.
     """
-    deadline = Deadline(parameters.connect_timeout)
-    for last, tls in attempts(parameters):
+    steps: Steps[LookUp | Attempt, Opened[AsyncTransport]] = Steps(search(parameters))
+    while (request := steps.request) is not None:
+        failure: Exception | None = None
+        answer: object = None
         try:
-            return await _attempt(parameters, codec, tls, deadline)
-        except (TLSError, AuthenticationRejected) as error:
-            if is_final(error, last):
-                raise
-        except TimeoutError:
-            raise not_in_time(parameters) from None
-    raise AssertionError("there is at least one attempt")
+            answer = await _carry_out(request, codec)
+        except Exception as error:
+            failure = error
+        # Not in the handler: what the next attempt comes to has nothing to do with this one.
+        if failure is None:
+            steps.answer(answer)
+        else:
+            steps.fail(failure)
+    return steps.result
 
 
-async def _attempt(
-    parameters: ConnectionParameters, codec: Codec, tls: str, deadline: Deadline
-) -> tuple[AsyncTransport, ServerState]:
-    context = None if tls == "no" else tls_context(parameters)
-    connected = await _connect(parameters, deadline)
+async def _carry_out(request: LookUp | Attempt, codec: Codec) -> object:
+    try:
+        async with asyncio.timeout(request.deadline.left()):
+            if isinstance(request, LookUp):
+                return await _look_up(request)
+            return await _attempt(request, codec)
+    except TimeoutError:
+        error = request.not_in_time()
+    raise error
+
+
+async def _attempt(attempt: Attempt, codec: Codec) -> Opened[AsyncTransport]:
+    transport = await open_async_transport(attempt, codec)
+    state = ServerState()
+    try:
+        session = attempt.session(
+            state, is_encrypted=transport.has_tls, is_local=transport.is_local
+        )
+        await transport.run(Exchange(session), Deadline.after(None))
+    except BaseException:
+        transport.close()
+        await transport.wait_closed()
+        raise
+    transport.reader.limit = MAX_FRAME_LENGTH
+    return Opened(transport, state, attempt.made_with(tls=transport.has_tls))
+
+
+async def open_async_transport(attempt: Attempt, codec: Codec) -> AsyncTransport:
+    """Connect, with TLS or not, and no more; see `connecting.open_transport`."""
+    tls = None if attempt.tls == "no" else TLSClient(attempt.parameters.tls, attempt.host)
     reader = codec.FrameReader()
     reader.limit = STARTUP_LIMIT
-    async with asyncio.timeout(deadline.left()):
-        transport = await _transport(parameters, connected, reader, context, tls)
-        state = ServerState()
-        try:
-            if transport.has_tls:
-                await transport.shake_hands()
-            exchange = Exchange(
-                start_up(state, parameters.startup_parameters(), parameters.password)
-            )
-            await transport.run(exchange, Deadline.after(None))
-        except BaseException:
-            transport.close()
-            await transport.wait_closed()
-            raise
-    reader.limit = MAX_FRAME_LENGTH
-    return transport, state
-
-
-async def _transport(
-    parameters: ConnectionParameters,
-    connected: socket.socket,
-    reader: Any,
-    context: ssl.SSLContext | None,
-    tls: str,
-) -> AsyncTransport:
-    """Agree on TLS or none, and hand the socket over to the event loop."""
+    connected = new_socket(attempt.family, attempt.parameters.tcp)
     try:
-        wanted = context is not None and await _request_tls(connected, required=tls == "required")
+        connected.setblocking(False)
+        await _connect(connected, attempt)
+        check_peer_user(connected, attempt.parameters.requirepeer)
         filtered = None
-        if context is not None and wanted:
-            try:
-                filtered = TLSFilter(context, parameters.host or None, reader)
-            except ssl.SSLError as error:
-                raise TLSError(f"TLS could not be set up: {error.reason or error}") from error
-        transport = AsyncTransport(connected, reader, filtered)
+        if await _begins_tls(connected, attempt) and tls is not None:
+            filtered = TLSFilter(tls, reader)
+        transport = AsyncTransport(connected, reader, filtered, is_local=is_local(connected))
     except BaseException:
         connected.close()
         raise
     await transport.attach()
+    try:
+        if transport.has_tls:
+            await transport.shake_hands()
+    except BaseException:
+        transport.close()
+        await transport.wait_closed()
+        raise
     return transport
 
 
-async def _request_tls(connected: socket.socket, required: bool) -> bool:
-    """Ask the server for TLS; whether it is to begin now."""
+async def _begins_tls(connected: socket.socket, attempt: Attempt) -> bool:
+    """Agree on TLS or none; whether it is to begin now."""
     loop = asyncio.get_running_loop()
-    exchange = Exchange(request_tls(required))
+    exchange = Exchange(attempt.encryption())
     while (request := exchange.request) is not None:
         if isinstance(request, Send):
             try:
@@ -149,40 +149,31 @@ def _failed(doing: str, error: OSError) -> ConnectionFailed:
     return ConnectionFailed(f"the connection to the server failed while {doing}: {error}")
 
 
-async def _connect(parameters: ConnectionParameters, deadline: Deadline) -> socket.socket:
-    loop = asyncio.get_running_loop()
-    failures = []
-    for family, address in await _addresses(parameters, deadline):
-        connection = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            connection.setblocking(False)
-            async with asyncio.timeout(deadline.left()):
-                await loop.sock_connect(connection, address)
-            set_options(connection)
-            return connection
-        except OSError as error:
-            connection.close()
-            failures.append(_reason(error))
-        except BaseException:
-            connection.close()
-            raise
-    raise not_connected(parameters, failures)
+async def _connect(connected: socket.socket, attempt: Attempt) -> None:
+    try:
+        if attempt.family == getattr(socket, "AF_UNIX", None):
+            # It takes no time. The loop would wait for a socket whose server has too many waiting
+            # already, and take it for connected.
+            connected.connect(attempt.address)
+        else:
+            await asyncio.get_running_loop().sock_connect(connected, attempt.address)
+    except OSError as error:
+        # The event loops have words of their own.
+        told = OSError(error.errno, os.strerror(error.errno)) if error.errno else error
+        raise attempt.not_connected(told) from error
 
 
-def _reason(error: OSError) -> str:
-    # The event loops have words of their own, and none for a time limit.
-    return str(OSError(error.errno, os.strerror(error.errno))) if error.errno else "timed out"
-
-
-async def _addresses(parameters: ConnectionParameters, deadline: Deadline) -> list[tuple[int, Any]]:
-    if parameters.is_unix_socket:
-        return [(socket.AF_UNIX, socket_path(parameters))]
-    loop = asyncio.get_running_loop()
-    async with asyncio.timeout(deadline.left()):
-        try:
-            found = await loop.getaddrinfo(
-                parameters.host, parameters.port, type=socket.SOCK_STREAM
-            )
-        except (OSError, UnicodeError) as error:
-            raise no_address(parameters, error) from error
-    return [(family, address) for family, _, _, _, address in found]
+async def _look_up(request: LookUp) -> list[Address]:
+    found = numeric_addresses(request.name, request.port)
+    if found is not None:
+        return found
+    if request.is_numeric:
+        raise request.not_found("it is not an IP address, which hostaddr has to be")
+    # In a thread, which nothing can interrupt. Not by the loop's own method: each loop has other
+    # words for what goes wrong.
+    find = partial(socket.getaddrinfo, request.name, request.port, type=socket.SOCK_STREAM)
+    try:
+        answer = await asyncio.get_running_loop().run_in_executor(None, find)
+    except (OSError, UnicodeError) as error:
+        raise request.not_found(error) from error
+    return distinct(answer)

@@ -20,7 +20,7 @@ from typing import Final, TypeVar, cast
 
 from ..codec.abc import FrameReader, WalBatch
 from ..errors import ConnectionFailed, Error, TLSError, UsageError
-from ..protocol.conversation import Exchange, Frame, Receive, Send
+from ..protocol.conversation import Compute, Exchange, Frame, PeerCertificate, Receive, Send
 from ..session.wal_stream import WalStream
 from .clock import Deadline
 from .tls_filter import TLSFilter
@@ -45,9 +45,16 @@ class AsyncTransport(asyncio.BufferedProtocol):
     """
 
     def __init__(
-        self, connected: socket.socket, reader: FrameReader, tls: TLSFilter | None = None
+        self,
+        connected: socket.socket,
+        reader: FrameReader,
+        tls: TLSFilter | None = None,
+        *,
+        is_local: bool = False,
     ) -> None:
         self.reader = reader
+        self.is_local: Final = is_local
+        """Whether the server is on this machine."""
         self._loop = asyncio.get_running_loop()
         self._socket = connected
         self._tls = tls
@@ -268,10 +275,16 @@ class AsyncTransport(asyncio.BufferedProtocol):
         try:
             while (request := exchange.request) is not None:
                 if isinstance(request, Send):
-                    self._write(request.data)
+                    self._write_unseen(request)
                     exchange.answer(None)
+                    if self._unsent >= _ENOUGH:
+                        await self._drain(deadline)
                 elif isinstance(request, Receive):
                     exchange.answer(await self._next_frame(deadline))
+                elif isinstance(request, Compute):
+                    exchange.answer_by((await self._computed(request, deadline)).result)
+                elif isinstance(request, PeerCertificate):
+                    exchange.answer(self._tls and self._tls.peer_certificate())
                 else:
                     raise AssertionError("what precedes TLS is dealt with before this is made")
             await self._drain(deadline)
@@ -310,22 +323,17 @@ class AsyncTransport(asyncio.BufferedProtocol):
         while True:
             try:
                 done = tls.shake_hands()
-            except ssl.SSLCertVerificationError as error:
+            finally:
+                # What this side finds wrong, it also tells the server.
                 self._put(tls.take_outgoing())
-                raise TLSError(
-                    f"the server's certificate is not acceptable: {error.verify_message}"
-                ) from error
-            except ssl.SSLError as error:
-                self._put(tls.take_outgoing())
-                raise TLSError(f"the TLS handshake with the server failed: {error}") from error
-            self._put(tls.take_outgoing())
             if done:
                 return
-            if self._error is not None:
-                raise TLSError(
-                    f"the TLS handshake with the server failed: {self._error}"
-                ) from self._error
-            await self._fill(Deadline.after(None))
+            try:
+                await self._fill(Deadline.after(None))
+            except ConnectionFailed:
+                if isinstance(self._error, OSError):
+                    raise tls.failure(self._error) from self._error
+                raise
 
     async def send(self, data: bytes, deadline: Deadline) -> None:
         """Send bytes; what does not go out in time stays queued, in order, and goes out first."""
@@ -345,6 +353,13 @@ class AsyncTransport(asyncio.BufferedProtocol):
         transport = self._transport
         if transport is not None and not transport.get_write_buffer_size():
             self._write(data)
+
+    def _write_unseen(self, request: Send) -> None:
+        try:
+            self._write(request.data)
+        except BaseException as error:
+            # Ctrl-C, above all: it may be a password, and what is called has it in local variables.
+            raise error.with_traceback(None) from None
 
     def _write(self, data: bytes) -> None:
         if self._error is not None:
@@ -374,6 +389,11 @@ class AsyncTransport(asyncio.BufferedProtocol):
         if sent < len(data):
             transport.write(data[sent:])
 
+    @property
+    def _unsent(self) -> int:
+        """Bytes that the system has not taken yet."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
     async def _drain(self, deadline: Deadline) -> None:
         while self._writing_paused and not self._gone.is_set():
             writer: asyncio.Future[bool] = self._loop.create_future()
@@ -392,6 +412,18 @@ class AsyncTransport(asyncio.BufferedProtocol):
         while (frame := self.reader.next_frame()) is None:
             await self._fill(deadline)
         return frame
+
+    async def _computed(self, request: Compute, deadline: Deadline) -> asyncio.Future[object]:
+        """Return what has come of a call in another thread, which goes on if nobody waits for it
+        any more."""
+        future: asyncio.Future[object] = self._loop.run_in_executor(None, request.call)
+        try:
+            await asyncio.wait([future], timeout=deadline.left())
+            if not future.done():
+                raise _time_is_up(deadline)
+        finally:
+            future.cancel()
+        return future
 
     async def _fill(self, deadline: Deadline) -> None:
         """Wait until there is more in the reader."""
@@ -441,11 +473,11 @@ class AsyncTransport(asyncio.BufferedProtocol):
         left = deadline.left()
         return None if left is None else self._loop.call_later(left, _give_up, waiter)
 
-    def _failed(self, doing: str) -> ConnectionFailed:
+    def _failed(self, doing: str) -> ConnectionFailed | TLSError:
         if self._closed:
             return ConnectionFailed("the connection was closed while another task was using it")
         if self._error is not None:
-            failure = ConnectionFailed(
+            failure = (self._tls and self._tls.refusal(self._error)) or ConnectionFailed(
                 f"the connection to the server failed while {doing}: {self._error}"
             )
             failure.__cause__ = self._error

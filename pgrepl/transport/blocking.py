@@ -13,14 +13,22 @@ import selectors
 import socket
 import ssl
 import threading
-from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from ..codec.abc import FrameReader, WalBatch
 from ..errors import ConnectionFailed, TLSError, UsageError
-from ..protocol.conversation import Exchange, Frame, Receive, ReceiveByte, Send
+from ..protocol.conversation import (
+    Compute,
+    Exchange,
+    Frame,
+    PeerCertificate,
+    Receive,
+    ReceiveByte,
+    Send,
+)
 from ..session.wal_stream import WalStream
 from .clock import Deadline
+from .tls import TLSClient
 
 __all__ = ["BlockingTransport"]
 
@@ -28,8 +36,11 @@ _Result = TypeVar("_Result")
 _WAIT_READ: Final = (BlockingIOError, ssl.SSLWantReadError)
 # poll() where there is one: select() fails for descriptors above 1023.
 _Selector: Any = getattr(selectors, "PollSelector", selectors.SelectSelector)
-# A TLS read gives one record, 16 KiB at most: this many reads fill a chunk.
-_TLS_READS: Final = 4
+# A TLS read gives one record, which PostgreSQL makes of 8 KiB: so many reads, or bytes, at a time.
+_TLS_READS: Final = 16
+_TLS_ENOUGH: Final = 65536
+# Bytes of a conversation that are collected before they go out, where it sends much at a time.
+_MOST_UNSENT: Final = 65536
 
 
 class _Here(threading.local):
@@ -45,12 +56,12 @@ class BlockingTransport:
         self,
         connected: socket.socket,
         reader: FrameReader,
-        start_tls: Callable[[socket.socket], ssl.SSLSocket] | None = None,
+        tls: TLSClient | None = None,
     ) -> None:
         connected.setblocking(False)
         self.reader = reader
         self._socket = connected
-        self._start_tls = start_tls
+        self._tls = tls
         self._unsent = bytearray()
         self._closed = False
         self._late_error: OSError | None = None  # of a read that had brought something as well
@@ -190,9 +201,17 @@ class BlockingTransport:
                 with self._io_lock:
                     self._unsent += request.data
                 exchange.answer(None)
+                if len(self._unsent) >= _MOST_UNSENT:
+                    self._flush(deadline)
                 continue
             if isinstance(request, Receive):
                 exchange.answer(self._reply(deadline))
+                continue
+            if isinstance(request, Compute):
+                exchange.answer_by(request.call)
+                continue
+            if isinstance(request, PeerCertificate):
+                exchange.answer(self._peer_certificate())
                 continue
             self._flush(deadline)
             if isinstance(request, ReceiveByte):
@@ -275,6 +294,8 @@ class BlockingTransport:
                     more = self._socket.recv_into(self.reader.get_buffer())
                     self.reader.buffer_updated(more)
                     total += more
+                    if total >= _TLS_ENOUGH:
+                        break
             except (*_WAIT_READ, ssl.SSLWantWriteError):
                 pass
             except OSError as error:
@@ -336,7 +357,8 @@ class BlockingTransport:
                 raise self._failed("receiving", None)
 
     def _begin_tls(self, deadline: Deadline) -> None:
-        if self._start_tls is None:
+        tls = self._tls
+        if tls is None:
             raise TLSError("expected a connection that was set up for TLS")
         try:
             # Bytes that came before the handshake would be taken as if they had come inside TLS.
@@ -346,32 +368,35 @@ class BlockingTransport:
                         "expected nothing before the TLS handshake, got data: somebody on the way "
                         "may be trying to slip in unprotected answers"
                     )
-            self._socket = self._start_tls(self._socket)
-        except ssl.SSLError as error:
-            raise TLSError(f"TLS could not be set up: {error.reason or error}") from error
+            self._socket = session = tls.wrap_socket(self._socket)
         except OSError as error:
             raise self._failed("receiving", error) from error
         while True:
             try:
-                self._socket.do_handshake()
-                return
+                session.do_handshake()
+                break
             except ssl.SSLWantReadError:
                 self._wait(selectors.EVENT_READ, deadline)
             except ssl.SSLWantWriteError:
                 self._wait(selectors.EVENT_WRITE, deadline)
-            except ssl.SSLCertVerificationError as error:
-                raise TLSError(
-                    f"the server's certificate is not acceptable: {error.verify_message}"
-                ) from error
             except (ssl.SSLError, ConnectionError) as error:
-                raise TLSError(f"the TLS handshake with the server failed: {error}") from error
+                raise tls.failure(error) from error
             except OSError as error:
                 raise self._failed("receiving", error) from error
+        tls.check(session)
 
-    def _failed(self, doing: str, error: OSError | None) -> ConnectionFailed:
+    def _peer_certificate(self) -> bytes | None:
+        if isinstance(self._socket, ssl.SSLSocket):
+            return self._socket.getpeercert(binary_form=True)
+        return None
+
+    def _failed(self, doing: str, error: OSError | None) -> ConnectionFailed | TLSError:
         if self._closed:
             return ConnectionFailed("the connection was closed while another thread was using it")
         if error is not None:
+            refusal = self._tls.refusal(error) if self._tls is not None else None
+            if refusal is not None:
+                return refusal
             return ConnectionFailed(f"the connection to the server failed while {doing}: {error}")
         left = self.reader.pending
         rest = f", in the middle of a message of which {left} bytes had come" if left else ""

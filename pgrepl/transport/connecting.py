@@ -1,100 +1,131 @@
-"""Making a connection: addresses, TLS or not, start-up, within one time limit."""
+"""Making a connection: the blocking flavour's way to look up names and to make attempts.
+
+Law: which ones, in which order, and what they come to, is for `attempts` to say; here they are only
+carried out, each with a socket, a reader, a state and a TLS context of its own.
+"""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+import threading
+from functools import partial
 from typing import Any
 
 from ..codec.abc import MAX_FRAME_LENGTH, Codec
-from ..errors import AuthenticationRejected, TLSError
+from ..conninfo import ConnectionParameters
+from ..errors import ConnectionFailed
 from ..protocol.backend import ServerState
-from ..protocol.conversation import Conversation, Exchange
-from ..protocol.startup import request_tls, start_up
-from .attempts import (
-    STARTUP_LIMIT,
-    attempts,
-    is_final,
-    no_address,
-    not_connected,
-    not_in_time,
-    set_options,
-    socket_path,
-)
+from ..protocol.conversation import Conversation, Exchange, Steps
+from .attempts import STARTUP_LIMIT, Attempt, LookUp, Opened, search
 from .blocking import BlockingTransport
-from .clock import Deadline
-from .conninfo import ConnectionParameters
-from .tls import tls_wrapper
+from .sockets import Address, check_peer_user, distinct, is_local, new_socket, numeric_addresses
+from .tls import TLSClient
 
-__all__ = ["open_connection"]
-
-
-def open_connection(
-    parameters: ConnectionParameters, codec: Codec
-) -> tuple[BlockingTransport, ServerState]:
-    """Connect, start up and authenticate; by several attempts, see `attempts`."""
-    deadline = Deadline(parameters.connect_timeout)
-    for last, tls in attempts(parameters):
-        try:
-            return _attempt(parameters, codec, tls, deadline)
-        except (TLSError, AuthenticationRejected) as error:
-            if is_final(error, last):
-                raise
-        except TimeoutError:
-            raise not_in_time(parameters) from None
-    raise AssertionError("there is at least one attempt")
+__all__ = ["open_connection", "open_transport"]
 
 
-def _attempt(
-    parameters: ConnectionParameters, codec: Codec, tls: str, deadline: Deadline
-) -> tuple[BlockingTransport, ServerState]:
-    wrapper = None if tls == "no" else tls_wrapper(parameters)
-    reader = codec.FrameReader()
-    reader.limit = STARTUP_LIMIT
-    transport = BlockingTransport(_connect(parameters, deadline), reader, wrapper)
+def open_connection(parameters: ConnectionParameters, codec: Codec) -> Opened[BlockingTransport]:
+    """Connect, start up and authenticate; by several attempts, see `attempts.search`."""
+    steps: Steps[LookUp | Attempt, Opened[BlockingTransport]] = Steps(search(parameters))
+    while (request := steps.request) is not None:
+        steps.answer_by(partial(_carry_out, request, codec))
+    return steps.result
+
+
+def _carry_out(request: LookUp | Attempt, codec: Codec) -> object:
+    if isinstance(request, LookUp):
+        return _look_up(request)
+    try:
+        return _attempt(request, codec)
+    except TimeoutError:
+        error = request.not_in_time()
+    raise error
+
+
+def _attempt(attempt: Attempt, codec: Codec) -> Opened[BlockingTransport]:
+    transport = open_transport(attempt, codec)
     state = ServerState()
     try:
-        transport.run(Exchange(_conversation(state, parameters, tls)), deadline)
+        encrypted = transport.run(
+            Exchange(_conversation(attempt, state, is_local(transport.socket))), attempt.deadline
+        )
     except BaseException:
         transport.close()
         raise
-    reader.limit = MAX_FRAME_LENGTH
-    return transport, state
+    transport.reader.limit = MAX_FRAME_LENGTH
+    return Opened(transport, state, attempt.made_with(tls=encrypted))
 
 
-def _conversation(
-    state: ServerState, parameters: ConnectionParameters, tls: str
-) -> Conversation[None]:
-    if tls != "no":
-        yield from request_tls(required=tls == "required")
-    yield from start_up(state, parameters.startup_parameters(), parameters.password)
+def _conversation(attempt: Attempt, state: ServerState, local: bool) -> Conversation[bool]:
+    is_encrypted = yield from attempt.encryption()
+    yield from attempt.session(state, is_encrypted=is_encrypted, is_local=local)
+    return is_encrypted
 
 
-def _connect(parameters: ConnectionParameters, deadline: Deadline) -> socket.socket:
-    failures = []
-    for family, address in _addresses(parameters):
-        connection = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            connection.settimeout(deadline.left())
-            connection.connect(address)
-            set_options(connection)
-            return connection
-        except OSError as error:
-            connection.close()
-            failures.append(str(error))
-        except BaseException:
-            connection.close()
-            raise
-    raise not_connected(parameters, failures)
-
-
-def _addresses(parameters: ConnectionParameters) -> Iterator[tuple[int, Any]]:
-    if parameters.is_unix_socket:
-        yield socket.AF_UNIX, socket_path(parameters)
-        return
+def open_transport(attempt: Attempt, codec: Codec) -> BlockingTransport:
+    """Connect, and no more. Raises `ConnectionFailed`, `TimeoutError`, `UsageError`, or
+    `AuthenticationError` where the server runs as somebody else than requirepeer asks for."""
+    tls = None if attempt.tls == "no" else TLSClient(attempt.parameters.tls, attempt.host)
+    reader = codec.FrameReader()
+    reader.limit = STARTUP_LIMIT
+    connected = new_socket(attempt.family, attempt.parameters.tcp)
     try:
-        found = socket.getaddrinfo(parameters.host, parameters.port, type=socket.SOCK_STREAM)
+        _connect(connected, attempt)
+        check_peer_user(connected, attempt.parameters.requirepeer)
+        return BlockingTransport(connected, reader, tls)
+    except BaseException:
+        connected.close()
+        raise
+
+
+def _connect(connected: socket.socket, attempt: Attempt) -> None:
+    left = attempt.deadline.left()
+    if left == 0.0:
+        raise TimeoutError
+    connected.settimeout(left)
+    try:
+        connected.connect(attempt.address)
+    except OSError as error:
+        if isinstance(error, TimeoutError) and error.errno is None:
+            raise  # our own time limit, and not the operating system's
+        raise attempt.not_connected(error) from error
+
+
+def _look_up(request: LookUp) -> list[Address]:
+    found = numeric_addresses(request.name, request.port)
+    if found is not None:
+        return found
+    if request.is_numeric:
+        raise request.not_found("it is not an IP address, which hostaddr has to be")
+    # The system's resolver has time limits of its own, of minutes, and nothing can interrupt it.
+    if request.deadline.left() is None:
+        return _resolve(request)
+    answer: list[list[Address] | ConnectionFailed] = []
+    thread = threading.Thread(
+        target=lambda: answer.append(_resolved(request)),
+        name=f"pgrepl look-up of {request.name}",
+        daemon=True,
+    )
+    thread.start()
+    thread.join(request.deadline.left())
+    if not answer:
+        raise request.not_in_time()
+    if isinstance(answer[0], ConnectionFailed):
+        raise answer[0]
+    return answer[0]
+
+
+def _resolved(request: LookUp) -> list[Address] | ConnectionFailed:
+    try:
+        return _resolve(request)
+    except ConnectionFailed as error:
+        return error
+
+
+def _resolve(request: LookUp) -> list[Address]:
+    found: Any
+    try:
+        found = socket.getaddrinfo(request.name, request.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise no_address(parameters, error) from error
-    for family, _, _, _, address in found:
-        yield family, address
+        raise request.not_found(error) from error
+    return distinct(found)

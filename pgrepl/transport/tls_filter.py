@@ -14,6 +14,8 @@ import ssl
 from typing import Any, Final, cast
 
 from ..codec.abc import FrameReader
+from ..errors import TLSError
+from .tls import TLSClient
 
 __all__ = ["TLSFilter"]
 
@@ -24,16 +26,13 @@ _ROOM: Final = 65536
 class TLSFilter:
     """Stands where the reader would: takes what is read, and passes on what it holds."""
 
-    def __init__(
-        self, context: ssl.SSLContext, server_hostname: str | None, reader: FrameReader
-    ) -> None:
-        """Raises `ssl.SSLError` where the name cannot be used."""
+    def __init__(self, client: TLSClient, reader: FrameReader) -> None:
+        """Raises `TLSError` where TLS cannot be set up."""
+        self._client = client
         self._reader = reader
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._session = context.wrap_bio(
-            self._incoming, self._outgoing, server_hostname=server_hostname
-        )
+        self._session = client.wrap_bio(self._incoming, self._outgoing)
         self._room = memoryview(bytearray(_ROOM))
         self._established = False
         self.ended = False
@@ -51,14 +50,29 @@ class TLSFilter:
             self._decrypt()
 
     def shake_hands(self) -> bool:
-        """Go on with the handshake; False: the peer has to answer first. Raises `ssl.SSLError`."""
+        """Go on with the handshake; False: the peer has to answer first. Raises `TLSError`."""
         try:
             self._session.do_handshake()
         except ssl.SSLWantReadError:
             return False
+        except ssl.SSLError as error:
+            raise self._client.failure(error) from error
+        self._client.check(self._session)
         self._established = True
         self._decrypt()
         return True
+
+    def failure(self, error: OSError) -> TLSError:
+        """Return what to say of a connection that failed in the handshake."""
+        return self._client.failure(error)
+
+    def refusal(self, error: Exception) -> TLSError | None:
+        """Return what to say where the server has refused what was shown in the handshake."""
+        return self._client.refusal(error)
+
+    def peer_certificate(self) -> bytes | None:
+        """Return the certificate that the peer has shown, in DER form."""
+        return self._session.getpeercert(binary_form=True)
 
     def end_of_file(self) -> None:
         """Take note that the connection has ended."""

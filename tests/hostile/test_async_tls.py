@@ -1,4 +1,4 @@
-"""test_tls.py, on the asynchronous flavour."""
+"""test_tls.py and test_tls_records.py, on the asynchronous flavour."""
 
 from __future__ import annotations
 
@@ -7,10 +7,17 @@ from typing import Any
 
 import pytest
 
-from tests.hostile import test_tls
+from tests.hostile import test_tls, test_tls_records
 from tests.support.event_loops import FLAVOURS, blocking_connect
 
-globals().update({name: test for name, test in vars(test_tls).items() if name.startswith("test_")})
+globals().update(
+    {
+        name: test
+        for module in (test_tls, test_tls_records)
+        for name, test in vars(module).items()
+        if name.startswith("test_")
+    }
+)
 
 
 @pytest.fixture(params=FLAVOURS, ids="-".join)

@@ -1,84 +1,39 @@
-"""TLS: what may be said before it, which certificates will do, and what a record may hold."""
+"""Before TLS: what may be said there, who is asked for it, and what its end is taken for."""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
-import socket
-import ssl
-import threading
-import time
-import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from pgrepl.errors import ConnectionFailed, TLSError, UsageError
-from tests.hostile.sessions import (
-    ENDED,
-    START,
-    address,
-    answers_a_query,
-    assert_usable,
-    begin_stream,
-    data,
-    keepalive,
-    receive,
-    refused,
-    streaming,
+from pgrepl.errors import AuthenticationRejected, ConnectionFailed, TLSError, UsageError
+from tests.hostile.sessions import address, assert_usable, refused
+from tests.hostile.tls_sessions import (
+    BEGINNING,
+    REFUSAL,
+    REQUIRING,
+    Connect,
+    answers,
+    direct_context,
+    direct_session,
+    has_tls,
+    mode,
+    plain_session,
+    says,
+    tls_session,
 )
 from tests.support import builders
-from tests.support.scripted import SSL_REQUEST, Peer, Script, ScriptedServer, handshake
+from tests.support.scripted import Peer, Script, ScriptedServer, negotiate
 
 if TYPE_CHECKING:
-    from tests.support.certificates import CertificateFiles, CertificateSet
-
-Connect = Callable[..., Any]
-
-REQUIRING = ["require", "verify-ca", "verify-full"]
-BEGINNING = (
-    builders.authentication(0)
-    + builders.parameter_status("server_version", "6.6.6")
-    + builders.ready_for_query()
-)
+    from tests.support.certificates import CertificateSet
 
 
-def mode(sslmode: str, certificates: CertificateSet | None = None) -> dict[str, Any]:
-    """Keywords for this mode; the root certificate is given where the mode needs one."""
-    keywords: dict[str, Any] = {"sslmode": sslmode}
-    if certificates is not None and sslmode.startswith("verify"):
-        keywords["sslrootcert"] = certificates.ca
-    return keywords
-
-
-def answers(*steps: bytes | float) -> Script:
-    """A script that answers a request for TLS with these bytes, with a pause where a number is."""
-
-    def script(peer: Peer) -> None:
-        assert peer.recv_startup().code == SSL_REQUEST
-        for step in steps:
-            if isinstance(step, bytes):
-                peer.send(step)
-            else:
-                time.sleep(step)
-        while peer.recv_exactly(1):  # until the client hangs up
-            pass
-
-    return script
-
-
-def plain_session(peer: Peer) -> None:
-    """A session of a client that does not ask for TLS."""
-    startup = handshake(peer)
-    assert startup.parameters["user"] == "ann"
-    answers_a_query(peer)
-
-
-# Before TLS
+# Asked for
 
 
 @pytest.mark.parametrize("sslmode", REQUIRING)
@@ -105,7 +60,7 @@ def test_disable_does_not_ask(connect: Connect, certificates: CertificateSet) ->
         connect(**address(server, sslmode="disable")) as connection,
     ):
         assert_usable(connection)
-        assert not isinstance(connection._transport.socket, ssl.SSLSocket)
+        assert not has_tls(connection)
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.05], ids=["in the same segment", "a little later"])
@@ -127,11 +82,6 @@ def test_bytes_that_are_slipped_in_are_forgotten_by_the_next_attempt(connect: Co
             assert connection.server_version == 180000
             assert_usable(connection)
         assert server.connections == 2
-
-
-REFUSAL = builders.error_response(
-    "\x1b[2JYour password: ", severity="FATAL", sqlstate="28P01", hint="enter it on evil.invalid"
-)
 
 
 def chain(error: BaseException | None) -> list[BaseException]:
@@ -209,6 +159,7 @@ def test_the_end_of_the_connection_within_the_handshake(connect: Connect) -> Non
             error = refused(connect, server, sslmode="require")
             assert isinstance(error, TLSError | ConnectionFailed)
             assert "TLS handshake" in str(error) or "failed while receiving" in str(error)
+            assert error.retryable  # a server that restarts does that
 
 
 def test_silence(connect: Connect) -> None:
@@ -239,55 +190,6 @@ def test_no_tls_at_all_behind_the_promise(connect: Connect) -> None:
         assert "TLS" in str(error)
 
 
-# Certificates
-
-FINE, TLS_ERROR = "fine", "refused"
-
-CASES = {
-    # certificate: what require, verify-ca and verify-full make of it
-    "server": (FINE, FINE, FINE),
-    "wrong_host": (FINE, FINE, TLS_ERROR),
-    "expired": (FINE, TLS_ERROR, TLS_ERROR),
-    "self_signed": (FINE, TLS_ERROR, TLS_ERROR),
-}
-
-
-def tls_session(peer: Peer) -> None:
-    handshake(peer)
-    answers_a_query(peer)
-
-
-def verdict(connect: Connect, certificate: CertificateFiles, **keywords: Any) -> str:
-    """Whether a session comes about with a server that presents this certificate."""
-    with ScriptedServer(tls_session, tls=certificate.server_context()) as server:
-        try:
-            connection = connect(**address(server, **keywords))
-        except TLSError as error:
-            assert "the server's certificate is not acceptable: " in str(error)
-            return TLS_ERROR
-        with connection:
-            assert isinstance(connection._transport.socket, ssl.SSLSocket)
-            assert_usable(connection)
-        return FINE
-
-
-@pytest.mark.parametrize("sslmode", REQUIRING)
-@pytest.mark.parametrize("name", CASES)
-def test_certificates(
-    connect: Connect, certificates: CertificateSet, name: str, sslmode: str
-) -> None:
-    expected = CASES[name][REQUIRING.index(sslmode)]
-    certificate = getattr(certificates, name)
-    assert verdict(connect, certificate, **mode(sslmode, certificates)) == expected
-
-
-@pytest.mark.parametrize("sslmode", REQUIRING)
-def test_another_authority(connect: Connect, certificates: CertificateSet, sslmode: str) -> None:
-    # A root certificate that is given is used in the weaker modes as well.
-    keywords = {"sslmode": sslmode, "sslrootcert": certificates.other_ca}
-    assert verdict(connect, certificates.server, **keywords) == TLS_ERROR
-
-
 def test_prefer_goes_on_without_tls_where_the_certificate_will_not_do(
     connect: Connect, certificates: CertificateSet
 ) -> None:
@@ -296,181 +198,121 @@ def test_prefer_goes_on_without_tls_where_the_certificate_will_not_do(
     with ScriptedServer(tls_session, plain_session, tls=context) as server:
         with connect(**address(server, **keywords)) as connection:
             assert_usable(connection)
-            assert not isinstance(connection._transport.socket, ssl.SSLSocket)
+            assert not has_tls(connection)
         assert server.connections == 2
 
 
-def test_a_host_by_name_and_by_address(connect: Connect, certificates: CertificateSet) -> None:
-    full = mode("verify-full", certificates)
-    for host in ("localhost", "LOCALHOST", "127.0.0.1"):
-        assert verdict(connect, certificates.server, host=host, **full) == FINE
-    assert verdict(connect, certificates.wrong_host, host="localhost", **full) == TLS_ERROR
+# allow: without TLS first
 
 
-def test_the_root_certificate_at_home(
-    connect: Connect, certificates: CertificateSet, home: Path
-) -> None:
-    assert verdict(connect, certificates.self_signed, sslmode="require") == FINE
-    (home / ".postgresql").mkdir()
-    (home / ".postgresql" / "root.crt").write_bytes(certificates.ca.read_bytes())
-    for sslmode in REQUIRING:
-        assert verdict(connect, certificates.server, sslmode=sslmode) == FINE
-        assert verdict(connect, certificates.self_signed, sslmode=sslmode) == TLS_ERROR
+def turned_away(peer: Peer) -> None:
+    """A server that lets nobody in without TLS."""
+    assert negotiate(peer).code >> 16 == 3
+    peer.send(builders.error_response("no entry", severity="FATAL", sqlstate="28000"))
 
 
-def test_a_process_without_a_home(
-    connect: Connect, certificates: CertificateSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pwd = pytest.importorskip("pwd")
-
-    def nobody(uid: int) -> None:
-        raise KeyError(uid)
-
-    monkeypatch.setattr(pwd, "getpwuid", nobody)
-    monkeypatch.delenv("HOME")
-    assert verdict(connect, certificates.self_signed, sslmode="require") == FINE
-    with pytest.raises(UsageError, match="does not exist"):
-        connect(host="127.0.0.1", user="ann", sslmode="verify-ca")
-
-
-def test_a_root_certificate_that_is_not_there(connect: Connect, tmp_path: Path) -> None:
-    for sslmode in ("verify-ca", "verify-full"):
-        with pytest.raises(UsageError, match=f"sslmode={sslmode} checks .* does not exist"):
-            connect(host="127.0.0.1", user="ann", sslmode=sslmode)
-    missing = tmp_path / "missing.crt"
-    with pytest.raises(UsageError, match="does not exist; name a file in sslrootcert"):
-        connect(host="127.0.0.1", user="ann", sslmode="require", sslrootcert=missing)
-    nonsense = tmp_path / "nonsense.crt"
-    nonsense.write_text("no certificate")
-    with pytest.raises(UsageError, match="expected PEM certificates in sslrootcert"):
-        connect(host="127.0.0.1", user="ann", sslmode="require", sslrootcert=nonsense)
-
-
-def test_an_old_version_of_tls(connect: Connect, certificates: CertificateSet) -> None:
-    context = certificates.server.server_context()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        context.minimum_version = ssl.TLSVersion.TLSv1
-        context.maximum_version = ssl.TLSVersion.TLSv1_1
-        context.set_ciphers("DEFAULT@SECLEVEL=0")
-    with ScriptedServer(tls_session, tls=context) as server:
-        error = refused(connect, server, sslmode="require")
-    assert type(error) is TLSError
-    assert "the TLS handshake with the server failed" in str(error)
-
-
-# Within TLS
-
-
-def tls_stream(certificates: CertificateSet, script: Script) -> ScriptedServer:
-    return ScriptedServer(script, tls=certificates.server.server_context())
-
-
-def test_many_messages_in_one_record_and_then_silence(
+def test_allow_does_not_ask_where_it_is_let_in(
     connect: Connect, certificates: CertificateSet
 ) -> None:
-    """What TLS has read already is no longer in the socket, where nobody may wait for it."""
-    done = threading.Event()
-    count = 300
-
-    def script(peer: Peer) -> None:
-        begin_stream(peer)
-        peer.send(b"".join(data(i, bytes(20)) for i in range(count)))
-        done.wait(20)
-
-    with tls_stream(certificates, script) as server:
-        connection = connect(**address(server, sslmode="require"))
-        connection.start_streaming(START, timeout=20)
-        assert [receive(connection).wal_start for _ in range(count)] == list(range(count))
-        with pytest.raises(TimeoutError):
-            connection.receive_wal_message(timeout=0.02)
-        connection.close()
-        done.set()
+    context = certificates.server.server_context()
+    with ScriptedServer(plain_session, tls=context) as server:
+        with connect(**address(server, sslmode="allow")) as connection:
+            assert not has_tls(connection)
+            assert_usable(connection)
+        assert server.connections == 1
 
 
-@pytest.mark.parametrize("size", [1, 4, 5, 6, 29, 16384, 16385])
-def test_records_of_any_size(connect: Connect, certificates: CertificateSet, size: int) -> None:
-    payloads = [bytes((i,)) * (i * 40) for i in range(30 if size < 100 else 200)]
-    sent = b"".join(data(i, payload) for i, payload in enumerate(payloads)) + ENDED
+def test_allow_asks_where_it_is_turned_away(connect: Connect, certificates: CertificateSet) -> None:
+    context = certificates.server.server_context()
+    with ScriptedServer(turned_away, tls_session, tls=context) as server:
+        with connect(**address(server, sslmode="allow")) as connection:
+            assert has_tls(connection)
+            assert_usable(connection)
+        assert server.connections == 2
 
-    def script(peer: Peer) -> None:
-        begin_stream(peer)
-        for at in range(0, len(sent), size):
-            peer.send(sent[at : at + size])
 
-    with tls_stream(certificates, script) as server:
-        connection = connect(**address(server, sslmode="require"))
-        connection.start_streaming(START, timeout=20)
-        got = []
-        while (message := receive(connection)) is not None:
-            got.append(bytes(message))
-        assert got == payloads
-        connection.close()
+def test_allow_tells_of_the_server_that_turned_it_away(
+    connect: Connect, certificates: CertificateSet
+) -> None:
+    keywords = {"sslmode": "allow", "sslrootcert": certificates.other_ca}
+    context = certificates.server.server_context()
+    with ScriptedServer(turned_away, tls_session, tls=context) as server:
+        error = refused(connect, server, **keywords)
+    assert type(error) is AuthenticationRejected
+    assert "not acceptable" in "".join(error.__notes__)
+
+
+# Not asked for: sslnegotiation=direct
+
+DIRECT = {"sslnegotiation": "direct"}
+
+
+@pytest.mark.parametrize("sslmode", REQUIRING)
+def test_direct_tls(connect: Connect, certificates: CertificateSet, sslmode: str) -> None:
+    context = direct_context(certificates.server, "http/1.1", "postgresql")
+    with ScriptedServer(direct_session, tls=context) as server:
+        with connect(**address(server, **DIRECT, **mode(sslmode, certificates))) as connection:
+            assert has_tls(connection)
+            assert_usable(connection)
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize("sslmode", ["disable", "allow", "prefer"])
+def test_direct_tls_is_for_modes_that_require_tls(connect: Connect, sslmode: str) -> None:
+    with pytest.raises(UsageError, match="sslnegotiation"):
+        connect(host="127.0.0.1", user="ann", sslmode=sslmode, **DIRECT)
+
+
+@pytest.mark.parametrize("protocols", [(), ("http/1.1",)], ids=["none", "another"])
+def test_direct_tls_with_a_server_that_does_not_agree_on_the_protocol(
+    connect: Connect, certificates: CertificateSet, protocols: tuple[str, ...]
+) -> None:
+    context = direct_context(certificates.server, *protocols)
+    with ScriptedServer(direct_session, tls=context) as server:
+        error = refused(connect, server, sslmode="require", **DIRECT)
+    assert server.hang_ups == 1
+    assert type(error) is TLSError
+    assert "expected 127.0.0.1" in str(error)
+    assert "the protocol 'postgresql' (ALPN), got None: " in str(error)
+    assert "needs PostgreSQL 17" in str(error)
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.05], ids=["at once", "a little later"])
+def test_direct_tls_and_bytes_that_are_slipped_in(connect: Connect, pause: float) -> None:
+    """Nothing may precede the handshake, and nothing that does is taken for an answer."""
+    with ScriptedServer(lambda peer: says(peer, pause, BEGINNING)) as server:
+        error = refused(connect, server, sslmode="require", **DIRECT)
+    assert type(error) is TLSError
+    told = "expected nothing before the TLS handshake, got data" in str(error)
+    assert told or "the TLS handshake with the server failed: wrong version" in str(error)
 
 
 @pytest.mark.parametrize("end", [Peer.close, Peer.reset], ids=["close", "reset"])
-def test_a_stream_that_is_cut_off_within_tls(
-    connect: Connect, certificates: CertificateSet, end: Callable[[Peer], None]
+def test_direct_tls_with_a_server_that_does_not_know_it(
+    connect: Connect, end: Callable[[Peer], None]
 ) -> None:
-    """An end without TLS's own goodbye is an end all the same, and never the end of the stream."""
-    taken = threading.Event()
+    """To a server before 17 it is a packet with an absurd length."""
 
     def script(peer: Peer) -> None:
-        begin_stream(peer)
-        peer.send(data(1) + keepalive(2)[:9])
-        taken.wait(20)
+        peer.recv_exactly(100)
         end(peer)
 
-    with tls_stream(certificates, script) as server:
-        connection = connect(**address(server, sslmode="require"))
-        connection.start_streaming(START, timeout=20)
-        assert receive(connection).wal_start == 1
-        taken.set()
-        with pytest.raises(ConnectionFailed, match="closed the connection, in the middle|failed"):
-            receive(connection)
-        assert connection.closed
+    with ScriptedServer(script) as server:
+        error = refused(connect, server, sslmode="require", **DIRECT)
+        assert server.connections == 1
+    assert type(error) is TLSError
+    assert "sslnegotiation=direct needs PostgreSQL 17 or later" in str(error)
+    assert not error.retryable
 
 
-def test_garbage_instead_of_a_record(connect: Connect, certificates: CertificateSet) -> None:
+def test_direct_tls_and_what_a_server_says_in_the_clear(connect: Connect) -> None:
     def script(peer: Peer) -> None:
-        begin_stream(peer)
-        peer.send(data(1))
-        # Behind the back of TLS, as somebody on the way could.
-        with socket.socket(fileno=peer._socket.detach()) as bare:
-            bare.settimeout(20)
-            bare.sendall(bytes(100))
-            with contextlib.suppress(ConnectionResetError):
-                while bare.recv(4096):
-                    pass
+        peer.recv_exactly(100)
+        says(peer, REFUSAL)
 
-    with tls_stream(certificates, script) as server:
-        connection = connect(**address(server, sslmode="require"))
-        connection.start_streaming(START, timeout=20)
-        assert receive(connection).wal_start == 1
-        with pytest.raises(ConnectionFailed, match="failed while receiving"):
-            receive(connection)
-        assert connection.closed
-
-
-def test_the_same_stream_with_and_without_tls(
-    connect: Connect, certificates: CertificateSet
-) -> None:
-    def script(peer: Peer) -> None:
-        begin_stream(peer)
-        peer.send(b"".join(data(i) + keepalive(i) for i in range(500)) + ENDED)
-
-    seen = []
-    for context in (None, certificates.server.server_context()):
-        with ScriptedServer(script, tls=context) as server:
-            if context is None:
-                connection = streaming(connect, server)
-            else:
-                connection = connect(**address(server, sslmode="require"))
-                connection.start_streaming(START, timeout=20)
-            messages = []
-            while (message := receive(connection)) is not None:
-                messages.append(message)
-            seen.append(messages)
-            connection.close()
-    assert seen[0] == seen[1]
-    assert len(seen[0]) == 1000
+    with ScriptedServer(script) as server:
+        error = refused(connect, server, sslmode="require", **DIRECT)
+    assert type(error) is TLSError
+    shown = "".join(repr(each) + str(each) + str(vars(each)) for each in chain(error))
+    assert "password" not in shown
+    assert "evil" not in shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import psycopg
 import pytest
 
 import pgrepl
+from pgrepl.cli.cluster import ThrowAwayCluster
 from tests.live.streams import Connect, eventually
 from tests.support.clusters import PASSWORDS, Cluster, Database
 
@@ -140,6 +142,69 @@ def test_unix_socket(own_cluster: Cluster, connect: Connect) -> None:
         assert connection.identify_system().dbname == "postgres"
 
 
+def account_of(server: ThrowAwayCluster) -> str:
+    """The user that the server runs as."""
+    return server.data_directory.owner()
+
+
+def test_requirepeer(own_cluster: Cluster, connect: Connect) -> None:
+    server = own_cluster.own
+    socket_of_it = {"host": server.socket_directory, "port": server.port, "user": "u_trust"}
+    with connect(**socket_of_it, dbname="postgres", requirepeer=account_of(server)) as connection:
+        assert who(connection) == ("u_trust", "postgres", None)
+    with pytest.raises(pgrepl.AuthenticationError) as caught:
+        connect(**socket_of_it, requirepeer="somebody")
+    assert "expected a server that runs as the user 'somebody'" in str(caught.value)
+    assert f"got one that runs as {account_of(server)}" in str(caught.value)
+    # As in libpq, it says nothing about other ways.
+    with connect(own_cluster.dsn(user="u_trust"), requirepeer="somebody") as connection:
+        assert not connection.closed
+
+
+def test_options_of_tcp(cluster: Cluster, connect: Connect) -> None:
+    with (
+        connect(
+            cluster.dsn(),
+            keepalives_idle=101,
+            keepalives_interval=11,
+            keepalives_count=7,
+            tcp_user_timeout=23_000,
+        ) as connection,
+        socket.socket(fileno=os.dup(connection.fileno())) as same,
+    ):
+        assert same.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        for option, value in (
+            (socket.TCP_NODELAY, 1),
+            (socket.TCP_KEEPIDLE, 101),
+            (socket.TCP_KEEPINTVL, 11),
+            (socket.TCP_KEEPCNT, 7),
+            (socket.TCP_USER_TIMEOUT, 23_000),
+        ):
+            assert same.getsockopt(socket.IPPROTO_TCP, option) == value
+    with (
+        connect(cluster.dsn(), keepalives=0, keepalives_idle=101) as connection,
+        socket.socket(fileno=os.dup(connection.fileno())) as same,
+    ):
+        assert not same.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+def test_protocol_versions(cluster: Cluster, connect: Connect) -> None:
+    """3.2, which brings longer keys to cancel with, is for those who ask for it and have 18."""
+    with connect(cluster.dsn()) as connection:
+        assert len(connection._state.cancel_key) == 4
+    speaks_3_2 = cluster.major >= 18
+    with connect(cluster.dsn(), max_protocol_version="3.2") as connection:
+        assert len(connection._state.cancel_key) == (32 if speaks_3_2 else 4)
+        assert connection._state.protocol_version == (0x30002 if speaks_3_2 else 0x30000)
+        assert connection.identify_system().dbname == "postgres"
+    newest = {"min_protocol_version": "3.2", "max_protocol_version": "latest"}
+    if speaks_3_2:
+        connect(cluster.dsn(), **newest).close()
+    else:
+        with pytest.raises(pgrepl.ProtocolError, match="min_protocol_version"):
+            connect(cluster.dsn(), **newest)
+
+
 def test_physical_connection(cluster: Cluster, connect: Connect) -> None:
     with connect(cluster.dsn(), replication="physical") as connection:
         identity = connection.identify_system()
@@ -186,7 +251,13 @@ def full_backlog() -> Iterator[int]:
 
 
 def test_a_network_that_drops_everything(connect: Connect) -> None:
-    with full_backlog() as port, pytest.raises(pgrepl.ConnectionFailed, match="timed out"):
+    with (
+        full_backlog() as port,
+        pytest.raises(
+            pgrepl.ConnectionFailed,
+            match=f"no connection to 127.0.0.1:{port} within connect_timeout",
+        ),
+    ):
         connect(host="127.0.0.1", port=port, user="u", connect_timeout=1)
 
 
