@@ -4,6 +4,7 @@ from importlib.metadata import version as _version
 
 from .aio import AsyncConnection
 from .aio_stream import AsyncStream, AsyncTransaction
+from .backup import AsyncBackup, Backup
 from .base_stream import Batch, Change, Stats
 from .codec import Decoder, PrimaryKeepalive, Row, WalBatch, XLogData
 from .codec import implementation as __impl__
@@ -26,6 +27,7 @@ from .errors import (
     SystemMismatch,
     TLSError,
     UsageError,
+    WalStorageError,
 )
 from .lsn import Lsn, decode_lsn, encode_lsn
 from .messages import (
@@ -51,8 +53,27 @@ from .messages import (
     Type,
     Update,
 )
+from .protocol.backup_stream import (
+    ArchiveData,
+    ArchiveStart,
+    BackupEnd,
+    BackupEvent,
+    BackupStart,
+    ManifestData,
+    ManifestStart,
+    Progress,
+    Tablespace,
+)
+from .protocol.base_backup import BackupOptions
 from .protocol.query import Result
-from .protocol.replication import Slot, SystemIdentity
+from .protocol.replication import SystemIdentity
+from .protocol.slots import PhysicalSlot, Slot
+from .protocol.timelines import (
+    EndOfTimeline,
+    TimelineHistory,
+    TimelineSwitch,
+    parse_timeline_history,
+)
 from .stream import Stream, Transaction
 from .token import ResumeToken
 from .values import Array, Interval, Range
@@ -60,12 +81,20 @@ from .values import Array, Interval, Range
 __version__ = _version("pgrepl")
 
 __all__ = [
+    "ArchiveData",
+    "ArchiveStart",
     "Array",
+    "AsyncBackup",
     "AsyncConnection",
     "AsyncStream",
     "AsyncTransaction",
     "AuthenticationError",
     "AuthenticationRejected",
+    "Backup",
+    "BackupEnd",
+    "BackupEvent",
+    "BackupOptions",
+    "BackupStart",
     "Batch",
     "Begin",
     "BeginPrepare",
@@ -78,14 +107,19 @@ __all__ = [
     "DecodeError",
     "Decoder",
     "Delete",
+    "EndOfTimeline",
     "Error",
     "Insert",
     "Interval",
     "Lsn",
+    "ManifestData",
+    "ManifestStart",
     "Message",
     "Origin",
+    "PhysicalSlot",
     "Prepare",
     "PrimaryKeepalive",
+    "Progress",
     "ProtocolError",
     "PublicationNotFound",
     "Range",
@@ -112,6 +146,9 @@ __all__ = [
     "SystemIdentity",
     "SystemMismatch",
     "TLSError",
+    "Tablespace",
+    "TimelineHistory",
+    "TimelineSwitch",
     "Transaction",
     "Truncate",
     "Type",
@@ -119,10 +156,12 @@ __all__ = [
     "Update",
     "UsageError",
     "WalBatch",
+    "WalStorageError",
     "XLogData",
     "__impl__",
     "__version__",
     "connect",
     "decode_lsn",
     "encode_lsn",
+    "parse_timeline_history",
 ]

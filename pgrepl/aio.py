@@ -10,25 +10,27 @@ from collections.abc import Coroutine, Generator, Iterable
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
+from .aio_commands import AsyncCommands
 from .aio_stream import AsyncStream, Beginning
-from .base_connection import BaseConnection
 from .codec import PrimaryKeepalive, WalBatch, XLogData
 from .codec import codec as default_codec
 from .codec.abc import Codec
-from .errors import Error, UsageError
-from .protocol import replication
+from .conninfo import ConnectionParameters, resolve
+from .errors import Error
 from .protocol.backend import ServerState
+from .protocol.backup_stream import BackupEvent, BackupStream
 from .protocol.conversation import Conversation, Exchange
 from .protocol.frontend import TERMINATE
-from .protocol.query import Result, simple_query
-from .protocol.replication import Slot, SnapshotAction, SystemIdentity
+from .protocol.query import Result
+from .protocol.timelines import EndOfTimeline
 from .session.opening import Opening, Overrides
 from .session.options import Origin, Streaming
 from .token import ResumeToken
 from .transport.async_connecting import open_async_connection
 from .transport.asynchronous import AsyncTransport
+from .transport.attempts import Attempt
+from .transport.cancelling import cancel_async
 from .transport.clock import Deadline
-from .transport.conninfo import ConnectionParameters, resolve
 
 __all__ = ["AsyncConnection", "connect"]
 
@@ -38,21 +40,20 @@ _Result = TypeVar("_Result")
 def connect(
     conninfo: str = "",
     *,
-    replication: Literal["database", "physical"] = "database",
+    replication: Literal["database", "physical"] | None = None,
     _codec: Codec = default_codec,
     **keywords: Any,
 ) -> Connecting:
     """Connect to a server for replication: `pgrepl.connect` for asyncio.
 
     ``connection = await connect(...)``, or ``async with connect(...) as connection``, which closes
-    it. Takes and raises what `pgrepl.connect` does; `connect_timeout` covers the search for the
-    host's address as well. When it is cancelled, nothing is left open.
+    it. Takes and raises what `pgrepl.connect` does. When it is cancelled, nothing is left open.
     """
-    refused: UsageError | None = None
+    refused: BaseException | None = None
     try:
         parameters = resolve(conninfo, keywords, replication=replication)
-    except UsageError as error:
-        refused = UsageError(*error.args)
+    except BaseException as error:
+        refused = error.with_traceback(None)
     # Both may hold a password, which a traceback that shows locals would print.
     del conninfo, keywords
     if refused is not None:
@@ -61,8 +62,8 @@ def connect(
 
 
 async def _open(parameters: ConnectionParameters, codec: Codec) -> AsyncConnection:
-    transport, state = await open_async_connection(parameters, codec)
-    return AsyncConnection(transport, state, codec)
+    opened = await open_async_connection(parameters, codec)
+    return AsyncConnection(opened.transport, opened.state, codec, opened.way)
 
 
 class Connecting(Coroutine[Any, Any, "AsyncConnection"]):
@@ -101,7 +102,7 @@ class Connecting(Coroutine[Any, Any, "AsyncConnection"]):
             await self._connection.disconnect()
 
 
-class AsyncConnection(BaseConnection):
+class AsyncConnection(AsyncCommands):
     """A replication connection of an event loop, made by `connect`; closes itself in `async with`.
 
     It belongs to the event loop that it was made in; elsewhere its methods raise `UsageError`. One
@@ -116,74 +117,36 @@ class AsyncConnection(BaseConnection):
     Where a message is there already nothing is waited for, and no other task runs.
     """
 
-    def __init__(self, transport: AsyncTransport, state: ServerState, codec: Codec) -> None:
+    def __init__(
+        self, transport: AsyncTransport, state: ServerState, codec: Codec, way: Attempt
+    ) -> None:
         self._transport: AsyncTransport = transport
+        self._way = way
         super().__init__(state, codec)
 
-    @staticmethod
-    def connect(
-        conninfo: str = "",
-        *,
-        replication: Literal["database", "physical"] = "database",
-        **keywords: Any,
-    ) -> Connecting:
-        """Connect to a server; see `pgrepl.aio.connect`."""
-        return connect(conninfo, replication=replication, **keywords)
+    # Not by a function that calls it, whose arguments a traceback that shows locals would print.
+    connect = staticmethod(connect)
 
     def fileno(self) -> int:
         """Return the socket's file descriptor, -1 once it is closed. The event loop reads it."""
         return self._transport.fileno()
-
-    # Commands
-
-    async def query(self, sql: str, timeout: float | None = None) -> list[Result]:
-        """Run SQL or a replication command; see `Connection.query`."""
-        return await self._command(simple_query(self._state, sql), timeout)
-
-    async def identify_system(self, timeout: float | None = None) -> SystemIdentity:
-        """Return the system identifier, timeline, WAL position and database."""
-        return await self._command(replication.identify_system(self._state), timeout)
-
-    async def show(self, name: str, timeout: float | None = None) -> str:
-        """Return the value of a server setting, as text with its unit."""
-        return await self._command(replication.show(self._state, name), timeout)
-
-    async def create_logical_slot(
-        self,
-        name: str,
-        plugin: str = "pgoutput",
-        *,
-        temporary: bool = False,
-        snapshot: SnapshotAction = "nothing",
-        two_phase: bool = False,
-        failover: bool = False,
-        timeout: float | None = None,
-    ) -> Slot:
-        """Create a logical replication slot; see `Connection.create_logical_slot`."""
-        return await self._command(
-            replication.create_logical_slot(
-                self._state,
-                name,
-                plugin,
-                temporary=temporary,
-                snapshot=snapshot,
-                two_phase=two_phase,
-                failover=failover,
-            ),
-            timeout,
-        )
-
-    async def drop_slot(
-        self, name: str, *, wait: bool = False, timeout: float | None = None
-    ) -> None:
-        """Drop a replication slot; see `Connection.drop_slot`."""
-        await self._command(replication.drop_slot(self._state, name, wait), timeout)
 
     # The stream
 
     async def start_streaming(self, sql: str, timeout: float | None = None) -> None:
         """Run a START_REPLICATION command; see `Connection.start_streaming`."""
         await self._command(self._start(sql), timeout)
+
+    async def start_physical(
+        self,
+        slot: str | None = None,
+        *,
+        start: int,
+        timeline: int | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Stream raw WAL; see `Connection.start_physical`."""
+        await self._command(self._start_physical(slot, start, timeline), timeout)
 
     def stream(
         self,
@@ -291,6 +254,21 @@ class AsyncConnection(BaseConnection):
         # closed, and why it did, may still be there to be read.
         await self._transport.send(frame, Deadline.after(timeout))
 
+    async def send_hot_standby_feedback(
+        self,
+        xmin: int,
+        catalog_xmin: int = 0,
+        timestamp: int | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """Tell the server which rows a standby still needs. From any task.
+
+        See `Connection.send_hot_standby_feedback`.
+        """
+        frame = self._hot_standby_feedback(xmin, catalog_xmin, timestamp)
+        await self._transport.send(frame, Deadline.after(timeout))
+
     async def stop_streaming(self, timeout: float | None = None) -> list[Result]:
         """End the stream and return to commands; see `Connection.stop_streaming`.
 
@@ -304,6 +282,12 @@ class AsyncConnection(BaseConnection):
         results: list[Result] = await self._finish(deadline, raising=True)
         return results
 
+    async def stop_physical(self, timeout: float | None = None) -> EndOfTimeline | None:
+        """End a physical stream; see `Connection.stop_physical`."""
+        if not self._stopping:
+            self._expect_physical()
+        return self._end_of_timeline(await self.stop_streaming(timeout))
+
     def _require_open(self) -> None:
         self._transport.expect_own_loop()
         super()._require_open()
@@ -312,15 +296,37 @@ class AsyncConnection(BaseConnection):
 
     async def _command(self, conversation: Conversation[_Result], timeout: float | None) -> _Result:
         deadline = Deadline.after(timeout)
+        await self._make_ready(deadline)
+        self._unfinished = Exchange(conversation)
+        result: _Result = await self._finish(deadline, raising=True)
+        return result
+
+    async def _make_ready(self, deadline: Deadline) -> None:
+        """End what went before, so that a command can be run."""
         self._require_open()
         await self._finish(deadline)
         if self._must_stop_first:
             await self.stop_streaming(deadline.left())
         # While this one waited for what was cut off, another task may have begun something.
         self._transport.expect_no_reader()
-        self._unfinished = Exchange(conversation)
-        result: _Result = await self._finish(deadline, raising=True)
-        return result
+
+    async def _next_event(self, backup: BackupStream, timeout: float | None) -> BackupEvent | None:
+        deadline = Deadline.after(timeout)
+        if backup.ended:
+            return None
+        if self._backup is not backup:
+            await self._make_ready(deadline)
+        exchange = self._event_of(backup)
+        try:
+            return await self._transport.run(exchange, deadline)
+        except Error as error:
+            self._after(error)
+            raise
+        except BaseException as error:
+            self._transport.after_interruption(error)
+            raise
+        finally:
+            self._leave_event(backup, exchange)
 
     async def _finish(self, deadline: Deadline, raising: bool = False) -> Any:
         """Run the unfinished conversation to its end; an error of one that was cut off is
@@ -338,6 +344,12 @@ class AsyncConnection(BaseConnection):
             raise
         finally:
             self._leave(exchange)
+
+    async def cancel(self, timeout: float | None = None) -> None:
+        """Ask the server to cancel the command or the stream that is under way. From any task, and
+        in any event loop; see `Connection.cancel`."""
+        super()._require_open()
+        await cancel_async(self._way, self._state, self._codec, timeout)
 
     async def disconnect(self) -> None:
         """Close the connection, telling the server if that takes no waiting. Safe to call again,

@@ -10,14 +10,16 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from .codec.abc import Codec, WalBatch
 from .errors import Error, ServerError, UsageError
-from .protocol import replication
+from .protocol import frontend, replication
 from .protocol.backend import ServerState
+from .protocol.backup_stream import BackupEvent, BackupStream
 from .protocol.conversation import Conversation, Exchange
-from .protocol.query import drain
+from .protocol.query import Result, drain
+from .protocol.timelines import EndOfTimeline, end_of_timeline
 from .session.opening import Opened, Opening
 from .session.session import Session
 from .session.wal_stream import StreamState, WalStream
@@ -25,6 +27,9 @@ from .token import ResumeToken
 from .transport.clock import now_microseconds
 
 __all__ = ["BaseConnection", "Transport"]
+
+# Before that, a standby that was not asked IDENTIFY_SYSTEM refuses to stream raw WAL.
+_KNOWS_ITS_TIMELINE: Final = 150000
 
 
 class Transport(Protocol):
@@ -61,6 +66,11 @@ class BaseConnection(ABC):
         # A conversation that was cut off.
         self._unfinished: Exchange[Any] | None = None
         self._stopping = False
+        # The timeline that a physical stream was asked for.
+        self._timeline: int | None = None
+        # The base backup that is being read, and the conversation about its next event.
+        self._backup: BackupStream | None = None
+        self._event: Exchange[BackupEvent | None] | None = None
 
     # What is known of the server and the session
 
@@ -108,7 +118,19 @@ class BaseConnection(ABC):
         results = yield from replication.start_streaming(self._state, sql)
         if results is None:
             self._state.has_stopped_stream = False
+        self._timeline = None
         self._stream = WalStream(self._codec, self._state, physical, results)
+
+    def _start_physical(
+        self, slot: str | None, start: int, timeline: int | None
+    ) -> Conversation[None]:
+        command = replication.start_physical_command(slot, start, timeline)
+        if self._state.version < _KNOWS_ITS_TIMELINE:
+            yield from replication.identify_system(self._state)
+        yield from self._start(command)
+        # All before it is not asked for; a server that shuts down right here waits to hear so.
+        self._streaming().positions.observe(start)
+        self._timeline = timeline
 
     def _streaming(self) -> WalStream:
         self._require_open()
@@ -191,6 +213,25 @@ class BaseConnection(ABC):
         moment = now_microseconds() if timestamp is None else timestamp
         return self._codec.standby_status(*report, moment, reply_requested)
 
+    def _hot_standby_feedback(self, xmin: int, catalog_xmin: int, timestamp: int | None) -> bytes:
+        """Return a message with hot standby feedback."""
+        self._expect_physical()
+        moment = now_microseconds() if timestamp is None else timestamp
+        return frontend.hot_standby_feedback(moment, xmin, catalog_xmin)
+
+    def _expect_physical(self) -> None:
+        if not self._streaming().physical:
+            # Feedback would move what a logical slot keeps of the catalogues, and ruin it.
+            raise UsageError("expected a physical stream, this one is logical")
+
+    def _end_of_timeline(self, results: list[Result]) -> EndOfTimeline | None:
+        """Return what the results of a stream that was stopped say of its timeline."""
+        try:
+            return end_of_timeline(results, self._timeline)
+        except Error as error:
+            self._after(error)
+            raise
+
     def _begin_to_stop(self) -> None:
         # Before anything changes: the stream may be somebody else's to read.
         self._transport.expect_no_reader()
@@ -205,13 +246,34 @@ class BaseConnection(ABC):
     def _must_stop_first(self) -> bool:
         """Whether a stream that has ended is still to be dealt with.
 
-        Raises `UsageError` for one that is on.
+        Raises `UsageError` for one that is on, and for a base backup.
         """
+        if self._backup is not None:
+            raise UsageError(
+                "expected no base backup to be on; read it to its end, or close the connection"
+            )
         if self._stream is None:
             return False
         if self._stream.state is not StreamState.ENDED:
             raise UsageError("expected no stream to be on; call stop_streaming() first")
         return True
+
+    # Base backups
+
+    def _event_of(self, backup: BackupStream) -> Exchange[BackupEvent | None]:
+        """Return the conversation about a backup's next event: the one that was cut off, or
+        another."""
+        self._require_open()
+        self._transport.expect_no_reader()
+        exchange = self._event or Exchange(backup.next_event())
+        self._backup, self._event = backup, exchange
+        return exchange
+
+    def _leave_event(self, backup: BackupStream, exchange: Exchange[BackupEvent | None]) -> None:
+        if exchange.request is None:
+            self._event = None
+            if backup.ended:
+                self._backup = None
 
     # Conversations, and what is left of them
 
@@ -244,5 +306,6 @@ class BaseConnection(ABC):
         if self.closed:
             status = "closed"
         else:
-            status = "commands" if self._stream is None else self._stream.state.value
+            idle = "commands" if self._backup is None else "base backup"
+            status = idle if self._stream is None else self._stream.state.value
         return f"<pgrepl.{type(self).__name__} pid={self.pid} {status}>"

@@ -10,25 +10,27 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
-from .base_connection import BaseConnection
 from .codec import PrimaryKeepalive, WalBatch, XLogData
 from .codec import codec as default_codec
 from .codec.abc import Codec
-from .errors import Error, UsageError
-from .protocol import replication
+from .commands import Commands
+from .conninfo import resolve
+from .errors import Error
 from .protocol.backend import ServerState
+from .protocol.backup_stream import BackupEvent, BackupStream
 from .protocol.conversation import Conversation, Exchange
 from .protocol.frontend import TERMINATE
-from .protocol.query import Result, simple_query
-from .protocol.replication import Slot, SnapshotAction, SystemIdentity
+from .protocol.query import Result
+from .protocol.timelines import EndOfTimeline
 from .session.opening import Opening, Overrides
 from .session.options import Origin, Streaming
 from .stream import Stream
 from .token import ResumeToken
+from .transport.attempts import Attempt
 from .transport.blocking import BlockingTransport
+from .transport.cancelling import cancel
 from .transport.clock import Deadline, monotonic
 from .transport.connecting import open_connection
-from .transport.conninfo import resolve
 
 __all__ = ["Connection", "connect"]
 
@@ -38,37 +40,35 @@ _Result = TypeVar("_Result")
 def connect(
     conninfo: str = "",
     *,
-    replication: Literal["database", "physical"] = "database",
+    replication: Literal["database", "physical"] | None = None,
     _codec: Codec = default_codec,
     **keywords: Any,
 ) -> Connection:
     """Connect to a server for replication.
 
-    `conninfo` is a URI (``postgresql://user@host:port/dbname``) or keywords (``host=...
-    dbname=...``); keyword arguments of the same names go before it, and the variables PGHOST,
-    PGPORT, PGUSER, PGPASSWORD, PGDATABASE and PGSSLMODE behind it. Known are host (a name, an
-    address or the folder of a Unix socket), port, user, password, dbname, sslmode (disable, prefer,
-    require, verify-ca, verify-full), sslrootcert, connect_timeout (seconds), application_name and
-    options. ``replication="physical"`` makes a connection for raw WAL, which has no database and no
-    SQL.
+    `conninfo` is what psql takes: a URI (``postgresql://user@host:port/dbname``) or keywords
+    (``host=... dbname=...``). Keyword arguments of the same names go before it; what neither gives
+    is taken from the service that is named, the PG* variables and the password file.
+    ``replication="physical"`` makes a connection for raw WAL, which has no database and no SQL;
+    None is what the conninfo says, or ``"database"``. docs/connecting.md has every keyword.
 
     Raises `UsageError` for a conninfo that makes no sense, `ConnectionFailed`, `TLSError`,
     `AuthenticationError`, or `ServerError` where the server turns the session away.
     """
-    refused: UsageError | None = None
+    refused: BaseException | None = None
     try:
         parameters = resolve(conninfo, keywords, replication=replication)
-    except UsageError as error:
-        refused = UsageError(*error.args)
+    except BaseException as error:
+        refused = error.with_traceback(None)
     # Both may hold a password, which a traceback that shows locals would print.
     del conninfo, keywords
     if refused is not None:
         raise refused
-    transport, state = open_connection(parameters, _codec)
-    return Connection(transport, state, _codec)
+    opened = open_connection(parameters, _codec)
+    return Connection(opened.transport, opened.state, _codec, opened.way)
 
 
-class Connection(BaseConnection):
+class Connection(Commands):
     """A replication connection, made by `connect`; a context manager that closes itself.
 
     Every method that waits takes `timeout` in seconds, None for no limit. When it runs out,
@@ -79,68 +79,16 @@ class Connection(BaseConnection):
     nothing is lost unnoticed.
     """
 
-    def __init__(self, transport: BlockingTransport, state: ServerState, codec: Codec) -> None:
+    def __init__(
+        self, transport: BlockingTransport, state: ServerState, codec: Codec, way: Attempt
+    ) -> None:
         self._transport: BlockingTransport = transport
+        self._way = way
         super().__init__(state, codec)
 
     def fileno(self) -> int:
         """Return the socket's file descriptor, -1 once it is closed."""
         return self._transport.socket.fileno()
-
-    # Commands
-
-    def query(self, sql: str, timeout: float | None = None) -> list[Result]:
-        """Run SQL or a replication command by the simple protocol; a `Result` for each statement.
-
-        Values come as the server's text, NULL as None. Raises `ServerError` when the whole answer
-        was read, so that the next command works; `UsageError` for COPY and START_REPLICATION.
-        """
-        return self._command(simple_query(self._state, sql), timeout)
-
-    def identify_system(self, timeout: float | None = None) -> SystemIdentity:
-        """Return the system identifier, timeline, WAL position and database."""
-        return self._command(replication.identify_system(self._state), timeout)
-
-    def show(self, name: str, timeout: float | None = None) -> str:
-        """Return the value of a server setting, as text with its unit."""
-        return self._command(replication.show(self._state, name), timeout)
-
-    def create_logical_slot(
-        self,
-        name: str,
-        plugin: str = "pgoutput",
-        *,
-        temporary: bool = False,
-        snapshot: SnapshotAction = "nothing",
-        two_phase: bool = False,
-        failover: bool = False,
-        timeout: float | None = None,
-    ) -> Slot:
-        """Create a logical replication slot.
-
-        The server waits for the transactions that are running now. An exported snapshot lives until
-        the next command; ``snapshot="use"`` needs a transaction. Raises `UsageError` where the
-        server is too old for an option: `two_phase` needs 15, `failover` 17.
-        """
-        return self._command(
-            replication.create_logical_slot(
-                self._state,
-                name,
-                plugin,
-                temporary=temporary,
-                snapshot=snapshot,
-                two_phase=two_phase,
-                failover=failover,
-            ),
-            timeout,
-        )
-
-    def drop_slot(self, name: str, *, wait: bool = False, timeout: float | None = None) -> None:
-        """Drop a replication slot; with `wait`, after whoever uses it has left.
-
-        Raises `SlotNotFound`, or `SlotInUse` with the process that holds it.
-        """
-        self._command(replication.drop_slot(self._state, name, wait), timeout)
 
     # The stream
 
@@ -153,6 +101,22 @@ class Connection(BaseConnection):
         connection.
         """
         self._command(self._start(sql), timeout)
+
+    def start_physical(
+        self,
+        slot: str | None = None,
+        *,
+        start: int,
+        timeline: int | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Stream raw WAL from a position on, through a physical slot or without one.
+
+        `timeline`: the one that the position is on; without it the server streams its own. At the
+        end of a timeline, at once where it ends at `start`, `receive_wal_message` gives None, and
+        then `stop_physical` says where it goes on. Raises what `start_streaming` raises.
+        """
+        self._command(self._start_physical(slot, start, timeline), timeout)
 
     def stream(
         self,
@@ -277,6 +241,25 @@ class Connection(BaseConnection):
         # closed, and why it did, may still be there to be read.
         self._transport.send(frame, Deadline.after(timeout))
 
+    def send_hot_standby_feedback(
+        self,
+        xmin: int,
+        catalog_xmin: int = 0,
+        timestamp: int | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """Tell the server which rows a standby still needs, as its vacuum would remove them.
+
+        The oldest transactions that rows, and those of catalogues, are needed for: 64 bits, as
+        ``pg_snapshot_xmin`` gives them, with the epoch in the upper half; 0 for none, which takes
+        back what was said. The server ignores ids that are not of its current epoch or the one
+        before. `timestamp` as for `send_standby_status`. For physical streams alone, from any
+        thread.
+        """
+        frame = self._hot_standby_feedback(xmin, catalog_xmin, timestamp)
+        self._transport.send(frame, Deadline.after(timeout))
+
     def stop_streaming(self, timeout: float | None = None) -> list[Result]:
         """End the stream and return to commands; discards what the server still sends.
 
@@ -291,17 +274,49 @@ class Connection(BaseConnection):
         results: list[Result] = self._finish(deadline, raising=True)
         return results
 
+    def stop_physical(self, timeout: float | None = None) -> EndOfTimeline | None:
+        """End a physical stream and return to commands; say whether its timeline has ended.
+
+        None: it goes on, the stream was ended from this side alone. Raises `ProtocolError` for a
+        next timeline that is not a later one; else it does what `stop_streaming` does.
+        """
+        if not self._stopping:
+            self._expect_physical()
+        return self._end_of_timeline(self.stop_streaming(timeout))
+
     # Conversations, and what is left of them after a time limit
 
     def _command(self, conversation: Conversation[_Result], timeout: float | None) -> _Result:
         deadline = Deadline.after(timeout)
+        self._make_ready(deadline)
+        self._unfinished = Exchange(conversation)
+        result: _Result = self._finish(deadline, raising=True)
+        return result
+
+    def _make_ready(self, deadline: Deadline) -> None:
+        """End what went before, so that a command can be run."""
         self._require_open()
         self._finish(deadline)
         if self._must_stop_first:
             self.stop_streaming(deadline.left())
-        self._unfinished = Exchange(conversation)
-        result: _Result = self._finish(deadline, raising=True)
-        return result
+
+    def _next_event(self, backup: BackupStream, timeout: float | None) -> BackupEvent | None:
+        deadline = Deadline.after(timeout)
+        if backup.ended:
+            return None
+        if self._backup is not backup:
+            self._make_ready(deadline)
+        exchange = self._event_of(backup)
+        try:
+            return self._transport.run(exchange, deadline)
+        except Error as error:
+            self._after(error)
+            raise
+        except BaseException:
+            self._after_interruption()
+            raise
+        finally:
+            self._leave_event(backup, exchange)
 
     def _finish(self, deadline: Deadline, raising: bool = False) -> Any:
         """Run the unfinished conversation to its end; an error of one that was cut off is
@@ -324,6 +339,18 @@ class Connection(BaseConnection):
         """Close the connection if an exception from outside may have cost a message."""
         if not self._transport.was_waiting:
             self._transport.close()
+
+    def cancel(self, timeout: float | None = None) -> None:
+        """Ask the server to cancel the command or the stream that is under way. From any thread.
+
+        The request goes by a connection of its own, to the same address and with TLS where this one
+        has it. Whoever waits for the command or the stream gets a `ServerError` with SQLSTATE
+        57014, after which the connection can be used on; if the server was done before, nothing
+        happens. `timeout` in seconds is connect_timeout by default. Raises `UsageError` where the
+        server gave no key to cancel with, `ConnectionFailed`, `TLSError` or `TimeoutError`.
+        """
+        self._require_open()
+        cancel(self._way, self._state, self._codec, timeout)
 
     def disconnect(self) -> None:
         """Close the connection, telling the server if that takes no waiting. Safe to call again."""

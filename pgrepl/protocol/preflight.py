@@ -34,8 +34,9 @@ from ..lsn import Lsn
 from ..token import ResumeToken
 from .backend import ServerState
 from .conversation import Conversation
+from .grammar import identifier, literal, publication_list
 from .query import Result, simple_query
-from .replication import SystemIdentity, identifier, identify_system, literal, publication_list
+from .replication import SystemIdentity, identify_system
 
 __all__ = ["Preflight", "SlotState", "preflight"]
 
@@ -334,7 +335,11 @@ def _check_usable(slot: SlotState, ours: bool) -> None:
         if reason is not None:
             cause = f'due to "{reason}"'
         elif slot.conflicting:
-            cause = "since it conflicted with the recovery of this standby"
+            # 16, which has no reasons yet, sets this flag for every invalidated slot.
+            cause = (
+                "since WAL that it needs was removed, or it conflicted with the recovery of this "
+                "standby"
+            )
         else:
             cause = "since WAL that it needs was removed"
         remedy = f"; then {_REMEDIES[reason]}" if reason in _REMEDIES else ""

@@ -1,18 +1,21 @@
-"""Physical streams: the bytes of the WAL, to the end of a timeline and over it."""
+"""Physical streams: the bytes of the WAL, and what is reported of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import psycopg
 import pytest
 
 import pgrepl
-from pgrepl.cli.cluster import ThrowAwayCluster
-from tests.live.streams import PATIENCE, Connect, eventually, is_data, receive
-from tests.support import servers
-from tests.support.clusters import Cluster
+from tests.live.streams import (
+    PATIENCE,
+    TABLE,
+    Connect,
+    create_slot,
+    eventually,
+    is_data,
+    receive,
+    streaming,
+)
+from tests.support.clusters import Cluster, Database
 
 SEGMENT = 16 << 20
 
@@ -112,80 +115,95 @@ def test_position_that_there_is_no_wal_of(
         assert connection.identify_system(timeout=PATIENCE).timeline == 1
 
 
-# Timelines
+# Methods of their own
 
 
-@pytest.fixture(scope="module")
-def promoted(cluster: Cluster) -> Iterator[tuple[Cluster, int, int]]:
-    """A server on its second timeline, a position on the first one, and where that one ended."""
-    installation = servers.find(str(cluster.major)) if cluster.own.is_running else None
-    assert installation is not None
-    with ThrowAwayCluster(installation.bin_directory) as server:
-        made = Cluster({"host": server.host, "port": server.port, "user": "postgres"})
-        start = next_segment(made)
-        write_wal(made, 1)
-        server.stop("fast")
-        Path(server.data_directory, "standby.signal").touch()
-        server.start()
-        with psycopg.connect(server.dsn(), autocommit=True) as connection:
-            assert connection.execute("SELECT pg_promote()").fetchone() == (True,)
-        history = Path(server.data_directory, "pg_wal", "00000002.history").read_text()
-        yield made, start, pgrepl.decode_lsn(history.split()[1])
+def test_a_slot_keeps_what_was_not_reported(database: Database, connect: Connect) -> None:
+    name = database.slot()
+    with connect(database.dsn(), replication="physical") as connection:
+        made = connection.create_physical_slot(name, reserve_wal=True)
+        assert made == pgrepl.Slot(name, pgrepl.Lsn(0), None, None)
+        start = restart_lsn(database, name)
+        timeline = connection.identify_system().timeline
+        write_wal(database.cluster, 1)
+        connection.start_physical(name, start=start, timeline=timeline, timeout=PATIENCE)
+        received = start + len(receive_wal(connection, start, start + (1 << 19)))
+        assert restart_lsn(database, name) == start
+        connection.send_standby_status(received, received, received)
+        eventually(lambda: restart_lsn(database, name) == received, "the slot moves on")
+        assert connection.stop_physical(timeout=PATIENCE) is None
+        assert connection.identify_system().timeline == timeline
 
 
-def test_end_of_a_timeline(promoted: tuple[Cluster, int, int], connect: Connect) -> None:
-    cluster, start, switch = promoted
+def restart_lsn(database: Database, slot: str) -> int:
+    [(position,)] = database.execute(
+        "SELECT restart_lsn - '0/0' FROM pg_replication_slots WHERE slot_name = %s", [slot]
+    )
+    return int(position)
+
+
+def test_without_a_slot_and_a_timeline(cluster: Cluster, connect: Connect) -> None:
+    with connect(cluster.dsn()) as connection:
+        for _ in range(2):
+            start = connection.identify_system().xlogpos
+            connection.start_physical(start=start)
+            write_wal(cluster, 1)
+            assert receive_wal(connection, start, start + 1000)
+            assert connection.stop_physical(timeout=PATIENCE) is None
+
+
+def test_slots_that_there_are_not(cluster: Cluster, connect: Connect) -> None:
     with connect(cluster.dsn(), replication="physical") as connection:
-        assert connection.identify_system().timeline == 2
-        connection.start_streaming(
-            f"START_REPLICATION PHYSICAL {pgrepl.encode_lsn(start)} TIMELINE 1"
-        )
-        position = start
-        while (message := connection.receive_wal_message(timeout=PATIENCE)) is not None:
-            if is_data(message):
-                assert message.wal_start == position
-                position += len(message)
-        assert position == switch
-        # It stays at its end, however it is asked.
-        assert connection.receive_wal_message(timeout=PATIENCE) is None
-        assert len(connection.receive_wal_messages(timeout=PATIENCE)) == 0
-        connection.send_standby_status(position, position, position)
-        next_timeline = connection.stop_streaming(timeout=PATIENCE)[0]
-        assert next_timeline.columns == ("next_tli", "next_tli_startpos")
-        [(timeline, begins)] = next_timeline.rows
-        assert timeline == "2"
-        assert begins is not None
-        assert pgrepl.Lsn(begins) == switch
-        # And on with the next.
-        connection.start_streaming(f"START_REPLICATION PHYSICAL {begins} TIMELINE 2")
-        assert receive(connection).wal_end >= switch
+        start = connection.identify_system().xlogpos
+        with pytest.raises(pgrepl.SlotNotFound, match="no_such_slot"):
+            connection.start_physical("no_such_slot", start=start)
+        with pytest.raises(pgrepl.ServerError):
+            connection.start_physical(start=start, timeline=77)
+        with pytest.raises(pgrepl.UsageError, match="expected a timeline"):
+            connection.start_physical(start=start, timeline=0)
+        with pytest.raises(pgrepl.UsageError, match="a stream that was started"):
+            connection.stop_physical()
+        connection.start_physical(start=start)
+        assert connection.stop_physical(timeout=PATIENCE) is None
 
 
-def test_end_of_a_timeline_and_then_a_command(
-    promoted: tuple[Cluster, int, int], connect: Connect
-) -> None:
-    cluster, start, _ = promoted
-    with connect(cluster.dsn(), replication="physical") as connection:
-        connection.start_streaming(
-            f"START_REPLICATION PHYSICAL {pgrepl.encode_lsn(start)} TIMELINE 1"
-        )
-        with pytest.raises(pgrepl.UsageError, match=r"stop_streaming\(\)"):
-            connection.identify_system()
-        while connection.receive_wal_messages(timeout=PATIENCE):
-            pass
-        # Of an ended stream nothing is left that would have to be stopped.
-        assert connection.identify_system(timeout=PATIENCE).timeline == 2
+def xmins(database: Database, slot: str) -> tuple[str | None, str | None]:
+    [row] = database.execute(
+        "SELECT xmin::text, catalog_xmin::text FROM pg_replication_slots WHERE slot_name = %s",
+        [slot],
+    )
+    return row[0], row[1]
 
 
-def test_start_at_the_end_of_a_timeline(
-    promoted: tuple[Cluster, int, int], connect: Connect
-) -> None:
-    cluster, _, switch = promoted
-    with connect(cluster.dsn(), replication="physical") as connection:
-        connection.start_streaming(
-            f"START_REPLICATION PHYSICAL {pgrepl.encode_lsn(switch)} TIMELINE 1"
-        )
-        assert connection.receive_wal_message(timeout=PATIENCE) is None
-        results = connection.stop_streaming(timeout=PATIENCE)
-        assert results[0].rows[0][0] == "2"
-        assert connection.identify_system(timeout=PATIENCE).timeline == 2
+def test_hot_standby_feedback(database: Database, connect: Connect) -> None:
+    name = database.slot()
+    [(xid,)] = database.execute("SELECT txid_current()")
+    with connect(database.dsn(), replication="physical") as connection:
+        connection.create_physical_slot(name)
+        connection.start_physical(name, start=connection.identify_system().xlogpos)
+        connection.send_hot_standby_feedback(xid, xid - 1)
+        eventually(lambda: xmins(database, name) == (str(xid), str(xid - 1)), "both are kept")
+        connection.send_hot_standby_feedback(xid, timestamp=7)
+        eventually(lambda: xmins(database, name) == (str(xid), None), "rows alone are kept")
+        # Of another epoch, so that it is not believed; what comes behind it is.
+        connection.send_hot_standby_feedback((9 << 32) + xid - 1)
+        connection.send_hot_standby_feedback(0, xid)
+        eventually(lambda: xmins(database, name) == (None, str(xid)), "catalogues alone are kept")
+        connection.send_hot_standby_feedback(0)
+        eventually(lambda: xmins(database, name) == (None, None), "nothing is kept")
+        for wrong in (-1, 2**64):
+            with pytest.raises(ValueError, match="expected a transaction id from 0"):
+                connection.send_hot_standby_feedback(wrong)
+        assert connection.stop_physical(timeout=PATIENCE) is None
+
+
+def test_logical_streams_have_none_of_it(database: Database, connect: Connect) -> None:
+    database.execute(TABLE)
+    slot = create_slot(database)
+    before = xmins(database, slot)
+    with streaming(connect, database, slot) as connection:
+        for use in (connection.stop_physical, lambda: connection.send_hot_standby_feedback(1, 1)):
+            with pytest.raises(pgrepl.UsageError, match="expected a physical stream, this one is"):
+                use()
+        connection.stop_streaming(timeout=PATIENCE)
+    assert xmins(database, slot) == before

@@ -56,6 +56,11 @@ def test_temporary_slot_goes_with_its_connection(database: Database, connect: Co
 def test_two_phase_slot(database: Database, connect: Connect) -> None:
     plain, two_phase = database.slot("plain"), database.slot("two_phase")
     with connect(database.dsn()) as connection:
+        if database.cluster.major < 15:
+            with pytest.raises(pgrepl.UsageError, match="two-phase slots need PostgreSQL 15"):
+                connection.create_logical_slot(two_phase, two_phase=True)
+            assert slot_row(database, two_phase, "1") == []
+            return
         connection.create_logical_slot(plain)
         connection.create_logical_slot(two_phase, two_phase=True)
     assert slot_row(database, plain, "two_phase") == [(False,)]

@@ -96,6 +96,10 @@ class Awaited:
 
         return call
 
+    def base_backup(self, **options: Any) -> AwaitedBackup:
+        """A base backup that looks like a blocking one."""
+        return AwaitedBackup(self._runner, self._connection.base_backup(**options))
+
     @property
     def _transport(self) -> SimpleNamespace:
         """What shows whether TLS is on: the type of the socket, in the blocking flavour."""
@@ -111,3 +115,27 @@ class Awaited:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class AwaitedBackup:
+    """An asynchronous base backup that looks like a blocking one."""
+
+    def __init__(self, runner: asyncio.Runner, backup: pgrepl.AsyncBackup) -> None:
+        self._runner = runner
+        self._backup = backup
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> pgrepl.BackupEvent:
+        try:
+            # A coroutine of its own, whose StopAsyncIteration a task can carry.
+            return self._runner.run(self._backup.__anext__())
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._runner.run(self._backup.__aexit__(None, None, None))

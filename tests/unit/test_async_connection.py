@@ -17,7 +17,7 @@ from pgrepl.errors import UsageError
 SPECIAL = {"__enter__": "__aenter__", "__exit__": "__aexit__"}
 
 #: What is called without awaiting it, and what gives an object of its own flavour.
-AT_ONCE, OF_ITS_OWN = {"fileno", "stream"}, {"stream"}
+AT_ONCE, OF_ITS_OWN = {"base_backup", "fileno", "stream"}, {"base_backup", "stream"}
 
 #: Without `connect`, which is a function of the module in the blocking flavour.
 NAMES = [name for name in dir(aio.AsyncConnection) if name != "connect" and name[0] != "_"]
@@ -51,13 +51,22 @@ def test_nothing_of_the_wire_is_missing() -> None:
         "query",
         "identify_system",
         "show",
+        "timeline_history",
         "create_logical_slot",
+        "create_physical_slot",
+        "read_slot",
+        "alter_slot",
         "drop_slot",
+        "base_backup",
+        "upload_manifest",
         "start_streaming",
+        "start_physical",
         "receive_wal_message",
         "receive_wal_messages",
         "send_standby_status",
+        "send_hot_standby_feedback",
         "stop_streaming",
+        "stop_physical",
         "disconnect",
         "close",
         "closed",

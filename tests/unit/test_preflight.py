@@ -231,7 +231,7 @@ def test_a_slot_for_something_else(changes: dict[str, str | None], words: str) -
     ("changes", "reason", "words"),
     [
         ({"wal_status": "lost"}, None, "since WAL that it needs was removed"),
-        ({"wal_status": "lost", "conflicting": "t"}, None, "conflicted with the recovery"),
+        ({"wal_status": "lost", "conflicting": "t"}, None, "removed, or it conflicted with the"),
         ({"conflicting": "t"}, None, "conflicted with the recovery"),
         ({"invalidation_reason": "wal_removed"}, "wal_removed", "max_slot_wal_keep_size"),
         ({"invalidation_reason": "rows_removed"}, "rows_removed", "hot_standby_feedback"),

@@ -1,0 +1,87 @@
+"""A base backup that is being read, blocking and asyncio: the events of `protocol.backup_stream`.
+
+The command goes out when the first event is asked for. Nothing but its end, an error or the end of
+the connection ends a backup at the server, so that one which is left early costs the connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from types import TracebackType
+from typing import Self
+
+from .protocol.backup_stream import BackupEvent, BackupStream
+
+__all__ = ["AsyncBackup", "Backup"]
+
+
+class Backup(Iterator[BackupEvent]):
+    """A base backup, made by `Connection.base_backup`: iterate over it for its events, once.
+
+    A `TimeoutError` loses nothing: the next event can be asked for again. Until the last event, or
+    an error, the connection takes no commands. As a context manager it closes the connection where
+    the backup was left before its end.
+    """
+
+    def __init__(
+        self,
+        stream: BackupStream,
+        receive: Callable[[], BackupEvent | None],
+        give_up: Callable[[], None],
+    ) -> None:
+        self._stream = stream
+        self._receive = receive
+        self._give_up = give_up
+
+    def __next__(self) -> BackupEvent:
+        event = self._receive()
+        if event is None:
+            raise StopIteration
+        return event
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._stream.is_under_way:
+            self._give_up()
+
+
+class AsyncBackup(AsyncIterator[BackupEvent]):
+    """A base backup, made by `AsyncConnection.base_backup`; see `Backup`.
+
+    A cancellation loses nothing either.
+    """
+
+    def __init__(
+        self,
+        stream: BackupStream,
+        receive: Callable[[], Awaitable[BackupEvent | None]],
+        give_up: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._stream = stream
+        self._receive = receive
+        self._give_up = give_up
+
+    async def __anext__(self) -> BackupEvent:
+        event = await self._receive()
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._stream.is_under_way:
+            await self._give_up()

@@ -1,0 +1,180 @@
+"""The commands of a blocking connection: SQL, the system, timelines, slots, base backups.
+
+Each runs to its end, or until its time limit; see `connection.Connection` for what then becomes of
+it.
+"""
+
+from __future__ import annotations
+
+import functools
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import TypeVar, Unpack
+
+from .backup import Backup
+from .base_connection import BaseConnection
+from .protocol import base_backup, replication, slots, timelines
+from .protocol.backup_stream import BackupEvent, BackupStream
+from .protocol.base_backup import BackupOptions
+from .protocol.conversation import Conversation
+from .protocol.query import Result, simple_query
+from .protocol.replication import SystemIdentity
+from .protocol.slots import PhysicalSlot, Slot, SnapshotAction
+from .protocol.timelines import TimelineHistory
+
+__all__ = ["Commands"]
+
+_Result = TypeVar("_Result")
+
+
+class Commands(BaseConnection):
+    """What a connection can be asked while it does not stream."""
+
+    @abstractmethod
+    def _command(self, conversation: Conversation[_Result], timeout: float | None) -> _Result: ...
+
+    @abstractmethod
+    def _next_event(self, backup: BackupStream, timeout: float | None) -> BackupEvent | None: ...
+
+    @abstractmethod
+    def disconnect(self) -> None:
+        """Close the connection."""
+
+    def query(self, sql: str, timeout: float | None = None) -> list[Result]:
+        """Run SQL or a replication command by the simple protocol; a `Result` for each statement.
+
+        Values come as the server's text, NULL as None. Raises `ServerError` when the whole answer
+        was read, so that the next command works; `UsageError` for COPY and START_REPLICATION.
+        """
+        return self._command(simple_query(self._state, sql), timeout)
+
+    def identify_system(self, timeout: float | None = None) -> SystemIdentity:
+        """Return the system identifier, timeline, WAL position and database."""
+        return self._command(replication.identify_system(self._state), timeout)
+
+    def show(self, name: str, timeout: float | None = None) -> str:
+        """Return the value of a server setting, as text with its unit."""
+        return self._command(replication.show(self._state, name), timeout)
+
+    def timeline_history(self, timeline: int, timeout: float | None = None) -> TimelineHistory:
+        """Return the history file of a timeline: its name, its bytes, and what they say.
+
+        Raises `ServerError` with SQLSTATE 58P01 where the server has none, as for timeline 1.
+        """
+        return self._command(timelines.timeline_history(self._state, timeline), timeout)
+
+    # Slots
+
+    def create_logical_slot(
+        self,
+        name: str,
+        plugin: str = "pgoutput",
+        *,
+        temporary: bool = False,
+        snapshot: SnapshotAction = "nothing",
+        two_phase: bool = False,
+        failover: bool = False,
+        timeout: float | None = None,
+    ) -> Slot:
+        """Create a logical replication slot.
+
+        The server waits for the transactions that are running now. An exported snapshot lives until
+        the next command; ``snapshot="use"`` needs a transaction. Raises `UsageError` where the
+        server is too old for an option: `two_phase` needs 15, `failover` 17.
+        """
+        return self._command(
+            slots.create_logical_slot(
+                self._state,
+                name,
+                plugin,
+                temporary=temporary,
+                snapshot=snapshot,
+                two_phase=two_phase,
+                failover=failover,
+            ),
+            timeout,
+        )
+
+    def create_physical_slot(
+        self,
+        name: str,
+        *,
+        temporary: bool = False,
+        reserve_wal: bool = False,
+        timeout: float | None = None,
+    ) -> Slot:
+        """Create a physical replication slot.
+
+        With `reserve_wal` it keeps the WAL from now on, and not only from its first use. There is
+        no failover for physical slots.
+        """
+        return self._command(
+            slots.create_physical_slot(
+                self._state, name, temporary=temporary, reserve_wal=reserve_wal
+            ),
+            timeout,
+        )
+
+    def read_slot(self, name: str, timeout: float | None = None) -> PhysicalSlot | None:
+        """Return where the WAL that a physical slot keeps begins; None: there is no such slot.
+
+        PostgreSQL 15. Raises `ServerError` with SQLSTATE 0A000 for a logical slot.
+        """
+        return self._command(slots.read_slot(self._state, name), timeout)
+
+    def alter_slot(
+        self,
+        name: str,
+        *,
+        failover: bool | None = None,
+        two_phase: bool | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Alter a logical slot: `failover` needs PostgreSQL 17, `two_phase` 18. None: as it is.
+
+        The server waits until nobody uses the slot. Raises `SlotNotFound`, or `ServerError` with
+        SQLSTATE 0A000 for a physical one.
+        """
+        self._command(
+            slots.alter_slot(self._state, name, failover=failover, two_phase=two_phase), timeout
+        )
+
+    def drop_slot(self, name: str, *, wait: bool = False, timeout: float | None = None) -> None:
+        """Drop a replication slot; with `wait`, after whoever uses it has left.
+
+        Raises `SlotNotFound`, or `SlotInUse` with the process that holds it.
+        """
+        self._command(slots.drop_slot(self._state, name, wait), timeout)
+
+    # Base backups
+
+    def base_backup(
+        self, *, timeout: float | None = None, **options: Unpack[BackupOptions]
+    ) -> Backup:
+        """Take a base backup: ``for event in connection.base_backup(manifest="yes")``.
+
+        The events, from `BackupStart` to `BackupEnd`, are the same from every server; archives come
+        in pieces, and nothing is collected. Their names are the server's: check them before you
+        write files by them. For the options see `BackupOptions`; `timeout` is for each event.
+
+        Raises `UsageError` for options that make no sense or that the server is too old for. What
+        iterates raises `ServerError`, also when everything has come and some page's checksum was
+        wrong: a backup is whole when `BackupEnd` has come.
+        """
+        stream = BackupStream(self._state, options)
+        receive = functools.partial(self._next_event, stream, timeout)
+        return Backup(stream, receive, self.disconnect)
+
+    def upload_manifest(
+        self,
+        data: bytes | bytearray | memoryview | Iterable[bytes],
+        timeout: float | None = None,
+    ) -> None:
+        """Give the server the manifest of the backup on which an incremental one is to build.
+
+        The manifest in one piece, or in several, a file opened for reading in binary for instance.
+        PostgreSQL 17. Raises what iterating over `data` raises; the connection can be used on.
+        """
+        failure = self._command(base_backup.upload_manifest(self._state, data), timeout)
+        if failure is not None:
+            raise failure
