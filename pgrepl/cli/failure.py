@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CommandFailed"]
+__all__ = ["CommandFailed", "OutputLost"]
 
 
 class CommandFailed(Exception):
@@ -11,3 +11,7 @@ class CommandFailed(Exception):
     def __init__(self, message: str, status: int = 1) -> None:
         super().__init__(message)
         self.status = status
+
+
+class OutputLost(Exception):
+    """Nobody reads the output any more. No `OSError`, of which click makes an exit of its own."""

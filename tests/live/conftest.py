@@ -11,8 +11,11 @@ from typing import Final
 import psycopg
 import pytest
 
+from tests.live.patients import hospital, patient
 from tests.live.streams import eventually
 from tests.support.clusters import Cluster, Database
+
+__all__ = ["hospital", "patient"]
 
 _VARIABLES: Final = ("HOST", "PORT", "USER", "PASSWORD", "DATABASE", "SSLMODE")
 

@@ -1,0 +1,301 @@
+"""Publications, and the tables whose changes they publish, as the catalogue has them.
+
+Source: PostgreSQL documentation, "pg_publication", "pg_publication_tables", "pg_index",
+"pg_depend".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ...connection import Connection
+from ..sql import Record, ask, identifier, literal, qualified
+
+__all__ = [
+    "Publication",
+    "PublishedTable",
+    "UnpublishedTable",
+    "read_publications",
+    "read_tables",
+    "read_unpublished",
+]
+
+_INCLUDED_COLUMNS: Final = 110000
+_TRUNCATE: Final = 110000
+_PARTITION_TREE: Final = 120000
+_GENERATED_COLUMNS: Final = 120000
+_VIA_ROOT: Final = 130000
+_FILTERS: Final = 150000
+_SCHEMAS: Final = 150000
+_PUBLISHED_GENERATED_COLUMNS: Final = 180000
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A publication; `generated`: whether stored generated columns are published, None where the
+    server's version cannot."""
+
+    name: str
+    all_tables: bool
+    schemas: tuple[str, ...]
+    operations: tuple[str, ...]
+    unpublished_operations: tuple[str, ...]
+    via_root: bool
+    generated: bool | None
+
+    @property
+    def sql(self) -> str:
+        """The name, quoted."""
+        return identifier(self.name)
+
+    @property
+    def needs_identity(self) -> bool:
+        """Whether it publishes what can only be told by naming an old row."""
+        return "update" in self.operations or "delete" in self.operations
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedTable:
+    """A table that a publication publishes, and the one whose replica identity counts for it.
+
+    That is another one where a partitioned table is published as a whole: each of its partitions in
+    turn. `identity`: columns that name an old row, None where there are none, () for all columns.
+    `candidate`: a unique index that could. `columns`, `row_filter`, `filter_columns`: what the
+    publication restricts it to, None and () for nothing.
+    """
+
+    publication: str
+    published_schema: str
+    published_table: str
+    schema: str
+    table: str
+    root: str | None
+    identity_kind: str
+    identity: tuple[str, ...] | None
+    has_primary_key: bool
+    candidate: str | None
+    columns: tuple[str, ...] | None
+    row_filter: str | None
+    filter_columns: tuple[str, ...]
+    has_stored_long_values: bool
+    generated_columns: tuple[str, ...]
+
+    @property
+    def sql(self) -> str:
+        """The name of the table whose identity counts, quoted."""
+        return qualified(self.schema, self.table)
+
+    @property
+    def published_sql(self) -> str:
+        """The name of the table that is published, quoted."""
+        return qualified(self.published_schema, self.published_table)
+
+    @property
+    def name(self) -> str:
+        """The name of the table whose identity counts, for people."""
+        return f"{self.schema}.{self.table}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnpublishedTable:
+    """A table that a publication of all tables, of the database or a schema, passes over."""
+
+    publication: str
+    schema: str
+    table: str
+    is_foreign: bool
+
+
+def read_publications(connection: Connection) -> list[Publication]:
+    """Return the publications of the database, in the order of their names."""
+    version = connection.server_version
+    truncate = "pubtruncate" if version >= _TRUNCATE else "NULL::bool"
+    via_root = "pubviaroot" if version >= _VIA_ROOT else "false"
+    generated = "pubgencols = 's'" if version >= _PUBLISHED_GENERATED_COLUMNS else "NULL::bool"
+    schemas = (
+        "ARRAY(SELECT n.nspname::text FROM pg_publication_namespace AS pn"
+        " JOIN pg_namespace AS n ON n.oid = pn.pnnspid WHERE pn.pnpubid = p.oid ORDER BY 1)"
+        if version >= _SCHEMAS
+        else "NULL"
+    )
+    rows = ask(
+        connection,
+        "SELECT pubname AS name, puballtables AS all_tables, pubinsert AS insert,"
+        f" pubupdate AS update, pubdelete AS delete, {truncate} AS truncate,"
+        f" {via_root} AS via_root, {generated} AS generated, {schemas} AS schemas"
+        " FROM pg_publication AS p ORDER BY pubname",
+    )
+    return [_publication(row) for row in rows]
+
+
+def _publication(row: Record) -> Publication:
+    kinds = {kind: row.find(kind, bool) for kind in ("insert", "update", "delete", "truncate")}
+    return Publication(
+        name=row.get("name", str),
+        all_tables=row.get("all_tables", bool),
+        schemas=row.texts("schemas"),
+        operations=tuple(kind for kind, published in kinds.items() if published),
+        unpublished_operations=tuple(
+            kind for kind, published in kinds.items() if published is False
+        ),
+        via_root=row.get("via_root", bool),
+        generated=row.find("generated", bool),
+    )
+
+
+def read_tables(connection: Connection, names: Sequence[str]) -> list[PublishedTable]:
+    """Return what the publications of these names publish, ordered by publication and table."""
+    return [_table(row) for row in ask(connection, _tables(connection.server_version, names))]
+
+
+def _tables(version: int, names: Sequence[str]) -> str:
+    has_filters = version >= _FILTERS
+    has_trees = version >= _PARTITION_TREE
+    stored = "c.reltoastrelid <> 0 AND pg_relation_size(c.reltoastrelid) > 0"
+    return f"""
+        SELECT t.pubname AS publication, t.schemaname AS published_schema,
+            t.tablename AS published_table, n.nspname AS schema, c.relname AS table,
+            {
+        "CASE WHEN c.relispartition THEN pg_partition_root(c.oid)::text END"
+        if has_trees
+        else "NULL"
+    } AS root,
+            c.relreplident AS identity_kind, i.columns AS identity,
+            EXISTS (SELECT FROM pg_index AS k WHERE k.indrelid = c.oid AND k.indisprimary
+                AND k.indisvalid AND k.indimmediate) AS has_primary_key,
+            {_candidate()} AS candidate, ({stored}) AS has_stored_long_values,
+            {_generated() if version >= _GENERATED_COLUMNS else "NULL"} AS generated_columns,
+            {"t.rowfilter" if has_filters else "NULL"} AS row_filter,
+            {_listed_columns() if has_filters else "NULL"} AS columns,
+            {_filter_columns() if has_filters else "NULL"} AS filter_columns
+        FROM pg_publication_tables AS t
+        JOIN pg_publication AS p ON p.pubname = t.pubname
+        JOIN pg_namespace AS pn ON pn.nspname = t.schemaname
+        JOIN pg_class AS pc ON pc.relnamespace = pn.oid AND pc.relname = t.tablename
+        LEFT JOIN pg_publication_rel AS pr ON pr.prpubid = p.oid AND pr.prrelid = pc.oid
+        {_LEAVES if has_trees else ""}
+        JOIN pg_class AS c ON c.oid = {"COALESCE(leaf.oid, pc.oid)" if has_trees else "pc.oid"}
+        JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        LEFT JOIN LATERAL ({_identity(version)}) AS i ON true
+        WHERE t.pubname::text IN ({", ".join(map(literal, names))})
+        ORDER BY t.pubname, t.schemaname, t.tablename, n.nspname, c.relname
+    """
+
+
+# What is published by a partitioned table's name is written to its partitions.
+_LEAVES: Final = """
+    LEFT JOIN LATERAL (SELECT leaf.oid FROM pg_partition_tree(pc.oid) AS tree
+        JOIN pg_class AS leaf ON leaf.oid = tree.relid
+        WHERE pc.relkind = 'p' AND tree.isleaf AND leaf.relkind = 'r') AS leaf ON true
+"""
+
+
+def _columns(numbers: str, relation: str, most: str = "k.at") -> str:
+    """SQL for the names of a relation's columns by an array of their numbers, `most` of them."""
+    return (
+        f"ARRAY(SELECT a.attname::text FROM unnest({numbers}::int2[])"
+        f" WITH ORDINALITY AS k(number, at) JOIN pg_attribute AS a ON a.attrelid = {relation}"
+        f" AND a.attnum = k.number WHERE k.at <= {most} ORDER BY k.at)"
+    )
+
+
+def _identity(version: int) -> str:
+    """SQL for the columns of the index that is the replica identity; no row where none is."""
+    width = "x.indnkeyatts" if version >= _INCLUDED_COLUMNS else "x.indnatts"
+    return f"""
+        SELECT {_columns("x.indkey", "c.oid", width)} AS columns FROM pg_index AS x
+        WHERE x.indrelid = c.oid AND x.indisvalid AND x.indimmediate
+            AND (c.relreplident = 'd' AND x.indisprimary
+                OR c.relreplident = 'i' AND x.indisreplident)
+    """
+
+
+def _candidate() -> str:
+    """SQL for a unique index that can be a replica identity, the narrowest first."""
+    return """(
+        SELECT x.relname FROM pg_index AS k JOIN pg_class AS x ON x.oid = k.indexrelid
+        WHERE k.indrelid = c.oid AND k.indisunique AND k.indisvalid AND k.indimmediate
+            AND k.indpred IS NULL AND k.indexprs IS NULL AND NOT EXISTS (
+                SELECT FROM unnest(k.indkey::int2[]) AS u(number)
+                JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = u.number
+                WHERE NOT a.attnotnull)
+        ORDER BY NOT k.indisprimary, k.indnatts, x.relname LIMIT 1)"""
+
+
+def _generated() -> str:
+    return (
+        "ARRAY(SELECT a.attname::text FROM pg_attribute AS a WHERE a.attrelid = pc.oid"
+        " AND a.attgenerated = 's' AND NOT a.attisdropped ORDER BY a.attnum)"
+    )
+
+
+def _listed_columns() -> str:
+    return f"CASE WHEN pr.prattrs IS NOT NULL THEN {_columns('pr.prattrs', 'pc.oid')} END"
+
+
+def _filter_columns() -> str:
+    """SQL for the columns that a row filter names, with those of a column list among them."""
+    return (
+        "ARRAY(SELECT a.attname::text FROM pg_depend AS d JOIN pg_attribute AS a"
+        " ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid"
+        " WHERE d.classid = 'pg_publication_rel'::regclass AND d.objid = pr.oid"
+        " AND d.refclassid = 'pg_class'::regclass AND d.refobjid = pc.oid AND d.refobjsubid > 0"
+        " AND pr.prqual IS NOT NULL ORDER BY a.attnum)"
+    )
+
+
+def _table(row: Record) -> PublishedTable:
+    kind = row.get("identity_kind", str)
+    has_identity = row.find("identity", list) is not None
+    listed = row.find("columns", list) is not None
+    identity = row.texts("identity") if has_identity else None
+    return PublishedTable(
+        publication=row.get("publication", str),
+        published_schema=row.get("published_schema", str),
+        published_table=row.get("published_table", str),
+        schema=row.get("schema", str),
+        table=row.get("table", str),
+        root=row.find("root", str),
+        identity_kind=kind,
+        identity=() if kind == "f" else identity,
+        has_primary_key=row.get("has_primary_key", bool),
+        candidate=row.find("candidate", str),
+        columns=row.texts("columns") if listed else None,
+        row_filter=row.find("row_filter", str),
+        filter_columns=row.texts("filter_columns"),
+        has_stored_long_values=row.get("has_stored_long_values", bool),
+        generated_columns=row.texts("generated_columns"),
+    )
+
+
+def read_unpublished(
+    connection: Connection, publications: Sequence[Publication]
+) -> list[UnpublishedTable]:
+    """Return the tables that publications of all tables pass over: unlogged and foreign ones."""
+    found = []
+    for publication in publications:
+        if publication.all_tables:
+            scope = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+        elif publication.schemas:
+            scope = f"n.nspname::text IN ({', '.join(map(literal, publication.schemas))})"
+        else:
+            continue
+        rows = ask(
+            connection,
+            "SELECT n.nspname AS schema, c.relname AS table, c.relkind = 'f' AS is_foreign"
+            " FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+            f" WHERE {scope} AND (c.relkind = 'f' OR c.relkind = 'r' AND c.relpersistence = 'u')"
+            " ORDER BY n.nspname, c.relname",
+        )
+        found += [
+            UnpublishedTable(
+                publication.name,
+                row.get("schema", str),
+                row.get("table", str),
+                row.get("is_foreign", bool),
+            )
+            for row in rows
+        ]
+    return found

@@ -1,0 +1,112 @@
+"""The command: looks, shows what was found, and tells by its exit status how it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from ...errors import Error
+from ..failure import CommandFailed
+from ..options import as_json, conninfo_argument
+from ..printing import print_json, print_rich, printable
+from ..sql import session
+from .examination import examine
+from .finding import Finding, Level
+from .server import turned_away
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+__all__ = ["doctor_command"]
+
+_NOT_EXAMINED: Final = 3
+_STYLES: Final = {
+    Level.OK: "green",
+    Level.HINT: "cyan",
+    Level.WARNING: "yellow",
+    Level.PROBLEM: "bold red",
+}
+_INDENT: Final = 9
+
+
+@click.command("doctor", short_help="Examine whether a server is ready for replication.")
+@conninfo_argument
+@click.option(
+    *("--publication", "-P", "publications"),
+    multiple=True,
+    metavar="NAME",
+    help="Publication of the stream to be; may be given several times.  [default: look at all]",
+)
+@click.option("--slot", metavar="NAME", help="Slot of the stream to be.")
+@as_json
+def doctor_command(
+    conninfo: str, publications: tuple[str, ...], slot: str | None, as_json: bool
+) -> int:
+    """Examine whether a server and a database are ready for logical replication.
+
+    CONNINFO is a URI (postgresql://user@host:port/dbname) or keywords (host=... dbname=...); what
+    it leaves out comes from PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE and PGSSLMODE. Give it
+    as the consumer will: that its role gets in is a part of the examination.
+
+    Settings, publications with their tables, and slots are looked at; nothing is changed. Each
+    finding is a problem, which stands in the way of a stream or of writers, a warning, a hint, or
+    ok; behind it stand the reason, and the SQL that mends it. Read that before you run it: some of
+    it drops what nobody seems to use. ALTER SYSTEM wants a superuser, and on a hosted server what
+    the provider has in its place.
+
+    \b
+    Example:
+      pgrepl doctor postgresql://replicator@db.example.org/shop
+      pgrepl doctor "host=db dbname=shop" --publication shop --slot changes --json
+
+    The status is 0 if there is no problem, 1 if there is one, 2 for a mistake on the command line,
+    3 if the server cannot be reached or examined.
+    """
+    findings = _examined(conninfo, publications, slot)
+    findings.sort(key=lambda finding: finding.level, reverse=True)
+    if as_json:
+        print_json([finding.json() for finding in findings])
+    else:
+        print_rich(*(_shown(finding) for finding in findings), _summary(findings))
+    return int(any(finding.level is Level.PROBLEM for finding in findings))
+
+
+def _examined(conninfo: str, publications: Sequence[str], slot: str | None) -> list[Finding]:
+    try:
+        with session(conninfo) as connection:
+            return examine(connection, publications, slot)
+    except CommandFailed as error:
+        raise CommandFailed(str(error), error.status if error.status == 2 else 3) from None
+    except Error as error:
+        finding = turned_away(error, conninfo)
+        if finding is None:
+            raise CommandFailed(str(error), _NOT_EXAMINED) from None
+        return [finding]
+
+
+def _shown(finding: Finding) -> Text:
+    from rich.text import Text
+
+    indent = "\n" + " " * _INDENT
+    text = Text(f"{finding.level.word:{_INDENT}}", style=_STYLES[finding.level])
+    text.append(printable(finding.found), style="not bold default")
+    if finding.why:
+        text.append(indent + printable(finding.why), style="not bold dim default")
+    for statement in finding.sql:
+        text.append(indent + printable(statement), style="not bold default")
+    if finding.then:
+        text.append(f"{indent}-- {printable(finding.then)}", style="not bold default")
+    return text
+
+
+def _summary(findings: Sequence[Finding]) -> Text:
+    from rich.text import Text
+
+    counts = []
+    for level in (Level.PROBLEM, Level.WARNING, Level.HINT):
+        count = sum(finding.level is level for finding in findings)
+        plural = "" if count == 1 else "s"
+        counts.append(f"{count or 'no'} {level.word}{plural}")
+    return Text("\n" + ", ".join(counts))

@@ -1,0 +1,196 @@
+"""The publications of a database: what they publish, and what writers and consumers run into.
+
+Source: PostgreSQL documentation, "Publication", "Row Filters", "Column Lists",
+"REPLICA IDENTITY" (ALTER TABLE).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from ...connection import Connection
+from ..sql import identifier, qualified
+from .catalogue import (
+    Publication,
+    PublishedTable,
+    UnpublishedTable,
+    read_publications,
+    read_tables,
+    read_unpublished,
+)
+from .finding import Finding, Level
+from .tables import check_column_lists, check_table
+
+__all__ = ["check_publications"]
+
+_NEW: Final = "pgrepl"
+_SHOWN: Final = 8
+
+
+def check_publications(connection: Connection, names: Sequence[str]) -> Iterator[Finding]:
+    """Look at the publications of these names, at all of the database where none is named."""
+    existing = read_publications(connection)
+    yield from _missing(existing, names)
+    looked_at = [each for each in existing if not names or each.name in names]
+    if not looked_at:
+        return
+    tables = read_tables(connection, [each.name for each in looked_at])
+    unpublished = read_unpublished(connection, looked_at)
+    for publication in looked_at:
+        its_tables = [each for each in tables if each.publication == publication.name]
+        yield from _publication(publication, its_tables)
+        for each in unpublished:
+            if each.publication == publication.name:
+                yield _passed_over(each)
+        for table in its_tables:
+            yield from check_table(publication, table)
+    if names:
+        yield from check_column_lists(looked_at, tables)
+
+
+def _missing(existing: Sequence[Publication], names: Sequence[str]) -> Iterator[Finding]:
+    there = {each.name for each in existing}
+    for name in dict.fromkeys(names):
+        if name not in there:
+            yield Finding(
+                "publication_missing",
+                Level.PROBLEM,
+                f"the publication {name!r} does not exist in this database",
+                "A stream says which publications it wants, and has the changes of their tables.",
+                (f"CREATE PUBLICATION {identifier(name)} FOR ALL TABLES;",),
+                subject={"publication": name},
+            )
+    if not names and not existing:
+        yield Finding(
+            "publication_none",
+            Level.WARNING,
+            "there is no publication in this database",
+            "A stream says which publications it wants, and has the changes of their tables.",
+            (f"CREATE PUBLICATION {identifier(_NEW)} FOR ALL TABLES;",),
+        )
+
+
+def _publication(publication: Publication, tables: Sequence[PublishedTable]) -> Iterator[Finding]:
+    subject = {"publication": publication.name}
+    published = {(each.published_schema, each.published_table): each for each in tables}
+    if not published:
+        yield _empty(publication)
+    else:
+        yield Finding(
+            "publication",
+            Level.OK,
+            _summary(publication, list(published.values())),
+            subject=subject,
+        )
+    if publication.unpublished_operations:
+        lacking = ", ".join(publication.unpublished_operations)
+        every = ", ".join((*publication.operations, *publication.unpublished_operations))
+        yield Finding(
+            "publication_operations",
+            Level.HINT,
+            f"the publication {publication.name!r} does not publish {lacking}",
+            "A consumer never hears of these, and a copy of the tables comes to differ.",
+            (f"ALTER PUBLICATION {publication.sql} SET (publish = '{every}');",),
+            subject=subject,
+        )
+    roots = sorted({each.root for each in tables if each.root is not None})
+    if roots and not publication.via_root:
+        yield Finding(
+            "partitions",
+            Level.HINT,
+            f"the publication {publication.name!r} publishes changes of {_listed(roots)} as those "
+            "of the partitions",
+            "A consumer sees the partitions' names, and new partitions as new tables.",
+            (f"ALTER PUBLICATION {publication.sql} SET (publish_via_partition_root = true);",),
+            subject=subject,
+        )
+    yield from _generated(publication, list(published.values()))
+
+
+def _summary(publication: Publication, tables: Sequence[PublishedTable]) -> str:
+    names = [f"{each.published_schema}.{each.published_table}" for each in tables]
+    scope = "all tables, now " if publication.all_tables else ""
+    text = (
+        f"the publication {publication.name!r} publishes "
+        f"{', '.join(publication.operations) or 'nothing'} of {scope}{_listed(names)}"
+    )
+    for each, name in zip(tables, names, strict=True):
+        if each.columns is not None:
+            text += f"; of {name} the columns {', '.join(each.columns)}"
+        if each.row_filter is not None:
+            text += f"; of {name} rows where {each.row_filter}"
+    return text
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
+
+
+def _empty(publication: Publication) -> Finding:
+    schemas = publication.schemas
+    if publication.all_tables or schemas:
+        scope = f"the schema {schemas[0]!r}" if len(schemas) == 1 else "its scope"
+        return Finding(
+            "publication_empty",
+            Level.HINT,
+            f"the publication {publication.name!r} publishes every table of "
+            f"{'the database' if publication.all_tables else scope}, and there is none",
+            "It has nothing to tell until there is a table.",
+            subject={"publication": publication.name},
+        )
+    return Finding(
+        "publication_empty",
+        Level.WARNING,
+        f"the publication {publication.name!r} has no tables",
+        "It has nothing to tell until it has.",
+        then=f"ALTER PUBLICATION {publication.sql} ADD TABLE ... for each table that is wanted",
+        subject={"publication": publication.name},
+    )
+
+
+def _generated(publication: Publication, tables: Sequence[PublishedTable]) -> Iterator[Finding]:
+    if publication.generated:
+        return
+    names = [
+        f"{each.published_schema}.{each.published_table}.{column}"
+        for each in tables
+        if each.columns is None
+        for column in each.generated_columns
+    ]
+    if not names:
+        return
+    can = publication.generated is not None
+    yield Finding(
+        "generated_columns",
+        Level.HINT,
+        f"the publication {publication.name!r} leaves out the generated columns {_listed(names)}",
+        "A consumer does not see them and has to compute them itself"
+        + ("." if can else "; PostgreSQL 18 can publish them."),
+        (f"ALTER PUBLICATION {publication.sql} SET (publish_generated_columns = stored);",)
+        if can
+        else (),
+        subject={"publication": publication.name},
+    )
+
+
+def _passed_over(table: UnpublishedTable) -> Finding:
+    kind = "foreign" if table.is_foreign else "unlogged"
+    name = f"{table.schema}.{table.table}"
+    return Finding(
+        f"table_{kind}",
+        Level.HINT if table.is_foreign else Level.WARNING,
+        f"the publication {table.publication!r} passes over {name}, which is {kind}",
+        "Its rows are on another server: publish it there."
+        if table.is_foreign
+        else "Changes of an unlogged table are in no WAL, so that nobody can decode them.",
+        ()
+        if table.is_foreign
+        else (f"ALTER TABLE {qualified(table.schema, table.table)} SET LOGGED;",),
+        subject={
+            "publication": table.publication,
+            "schema": table.schema,
+            "table": table.table,
+        },
+    )

@@ -1,0 +1,160 @@
+"""The slots of a server: the one of the consumer, and those that cost WAL for nobody."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from ...connection import Connection
+from ..printing import bytes_text, duration_text
+from ..slot_listing import ListedSlot
+from ..sql import ask_one, literal
+from .finding import Finding, Level
+from .server import Server
+
+__all__ = ["check_slots"]
+
+_PLUGIN: Final = "pgoutput"
+_NAME: Final = re.compile(r"[a-z0-9_]{1,63}")
+
+
+def check_slots(connection: Connection, server: Server) -> Iterator[Finding]:
+    """Look at the consumer's slot, if one is named, and at all others."""
+    if server.slot_name is not None:
+        yield from _consumer_slot(server, server.slot_name)
+    sizes = ask_one(
+        connection,
+        "SELECT pg_size_bytes(current_setting('max_wal_size')) AS much,"
+        " pg_size_bytes(current_setting('wal_segment_size')) AS some",
+    )
+    some, much = sizes.get("some", int), sizes.get("much", int)
+    sound = True
+    for slot in server.slots:
+        for finding in _any_slot(slot, slot.slot == server.slot_name, some, much):
+            sound = False
+            yield finding
+    if sound and server.slots:
+        yield Finding("slots", Level.OK, f"no slot is in trouble, of {len(server.slots)}")
+
+
+def _consumer_slot(server: Server, name: str) -> Iterator[Finding]:
+    subject = {"slot": name}
+    found = [slot for slot in server.slots if slot.slot == name]
+    if not found:
+        yield Finding(
+            "slot_missing",
+            Level.PROBLEM,
+            f"the slot {name!r} does not exist",
+            "A consumer has what is committed after its slot was made, and nothing before.",
+            (_create(name),) if _NAME.fullmatch(name) else (),
+            "" if _NAME.fullmatch(name) else "take a name of at most 63 letters a-z, digits and _",
+            subject,
+        )
+        return
+    slot = found[0]
+    wrong = _wrong_kind(slot, server.database)
+    if wrong:
+        yield Finding(
+            "slot_kind",
+            Level.PROBLEM,
+            f"the slot {name!r} {wrong}",
+            f"It takes a logical slot of this database, with the plugin {_PLUGIN}.",
+            then="name another slot, or connect to its database",
+            subject=subject,
+        )
+    elif slot.invalidation is None and slot.active_pid is not None:
+        user = f"pid {slot.active_pid}"
+        if slot.application_name:
+            user += f", {slot.application_name!r}"
+        yield Finding(
+            "slot_active",
+            Level.WARNING,
+            f"the slot {name!r} is in use by {user}",
+            "A slot serves one consumer at a time; if it is not yours, it takes your changes.",
+            (f"SELECT pg_terminate_backend({slot.active_pid});",),
+            subject=subject,
+        )
+    elif slot.invalidation is None:
+        behind = "nothing" if slot.lag_bytes is None else bytes_text(slot.lag_bytes)
+        yield Finding(
+            "slot", Level.OK, f"the slot {name!r} is free, and {behind} behind", subject=subject
+        )
+
+
+def _wrong_kind(slot: ListedSlot, database: str) -> str:
+    if slot.slot_type != "logical":
+        return f"is {slot.slot_type}"
+    if slot.plugin != _PLUGIN:
+        return f"is of the plugin {slot.plugin!r}"
+    if slot.database != database:
+        return f"is of the database {slot.database!r}"
+    return ""
+
+
+def _any_slot(slot: ListedSlot, is_consumers: bool, some: int, much: int) -> Iterator[Finding]:
+    """`some`, `much`: bytes of WAL from which on an unused slot is worth a word, or two."""
+    if slot.invalidation is not None:
+        yield _invalidated(slot, is_consumers)
+        return
+    if slot.wal_status == "unreserved":
+        yield _about_to_be_lost(slot)
+    held = slot.wal_held_bytes or 0
+    # A synchronized slot of a standby is for a time that has not come.
+    if slot.active_pid is None and not slot.synced and held >= some:
+        since = "" if slot.inactive_seconds is None else f" for {_duration(slot)}"
+        yield Finding(
+            "slot_inactive",
+            Level.WARNING if held >= much else Level.HINT,
+            f"nobody has used the slot {slot.slot!r}{since}, and it holds {bytes_text(held)} of "
+            "WAL",
+            "The server keeps all WAL from its position on, until somebody reads it or drops it: "
+            "drop it only if no consumer comes back for it.",
+            (_drop(slot.slot),),
+            subject={"slot": slot.slot},
+        )
+
+
+def _duration(slot: ListedSlot) -> str:
+    return duration_text(slot.inactive_seconds or 0.0)
+
+
+def _invalidated(slot: ListedSlot, is_consumers: bool) -> Finding:
+    sql = [_drop(slot.slot)]
+    then = ""
+    if is_consumers and slot.plugin == _PLUGIN:
+        sql.append(_create(slot.slot))
+        then = "copy the tables again: what the old slot had is gone"
+    return Finding(
+        "slot_invalidated",
+        Level.PROBLEM if is_consumers else Level.WARNING,
+        f"the slot {slot.slot!r} is invalidated: {slot.invalidation}",
+        "What it kept is gone, and it can never be read again.",
+        tuple(sql),
+        then,
+        {"slot": slot.slot},
+    )
+
+
+def _about_to_be_lost(slot: ListedSlot) -> Finding:
+    held = slot.wal_held_bytes or 0
+    enough = max(2 * held >> 20, 1 << 10)
+    return Finding(
+        "slot_wal_unreserved",
+        Level.WARNING,
+        f"the slot {slot.slot!r} holds {bytes_text(held)} of WAL, more than max_slot_wal_keep_size",
+        "The next checkpoint removes that WAL and invalidates the slot.",
+        (
+            f"ALTER SYSTEM SET max_slot_wal_keep_size = '{enough}MB';",
+            "SELECT pg_reload_conf();",
+        ),
+        subject={"slot": slot.slot},
+    )
+
+
+def _create(name: str) -> str:
+    return f"SELECT pg_create_logical_replication_slot({literal(name)}, '{_PLUGIN}');"
+
+
+def _drop(name: str) -> str:
+    return f"SELECT pg_drop_replication_slot({literal(name)});"

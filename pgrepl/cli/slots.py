@@ -1,0 +1,418 @@
+"""``pgrepl slots``: the replication slots of a server, listed, made, altered, moved and dropped."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Final
+
+import click
+
+from ..connection import Connection
+from ..errors import Error, ServerError, SlotNotFound
+from ..lsn import Lsn
+from .failure import CommandFailed
+from .interruption import Interrupted, Interruption
+from .options import (
+    as_json,
+    conninfo_argument,
+    lsn_option,
+    replication_option,
+    require_confirmation,
+    require_sql,
+    slot_option,
+    yes_option,
+)
+from .printing import bytes_text, print_json, print_rich, print_text, printable
+from .slot_listing import WAL_POSITION, ListedSlot, listed_slots, slot_json, slot_table
+from .sql import Replication, ask_one, literal, session
+
+__all__ = ["slots_commands"]
+
+_DUPLICATE_OBJECT: Final = "42710"
+_CANCELLING: Final = 5.0
+"""Seconds that the server gets to take note of a command's cancellation."""
+
+
+@click.group("slots", short_help="List, create, drop and move replication slots.")
+def slots_commands() -> None:
+    """List, create, alter, advance and drop replication slots.
+
+    A slot makes the server keep what one consumer has not yet confirmed: a logical one the changes
+    of a database, a physical one WAL. It belongs to the server, not to a connection, and keeps WAL
+    whether anybody reads or not.
+
+    CONNINFO is a URI (postgresql://user@host:port/dbname) or keywords (host=... dbname=...); what
+    it leaves out comes from PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE and PGSSLMODE.
+
+    The status is 0, 1 after an error, 2 for a mistake on the command line.
+    """
+
+
+@slots_commands.command("list", short_help="Show all slots of a server.")
+@conninfo_argument
+@replication_option
+@as_json
+def list_command(conninfo: str, replication: Replication, as_json: bool) -> int:
+    """Show all slots of a server: who uses them, how far behind they are, what they hold.
+
+    The lag is what the consumer has not confirmed, in bytes of WAL, and in time while one is
+    connected that reports. WAL held is what the server keeps on its disk for the slot. What a
+    server's version does not tell is missing; in JSON it is null.
+
+    \b
+    Example:
+      pgrepl slots list postgresql://replicator@db.example.org/shop
+      pgrepl slots list "host=db dbname=shop" --json | jq '.[] | select(.active_pid == null)'
+    """
+    require_sql(replication, "slots are listed")
+    with session(conninfo) as connection:
+        slots = listed_slots(connection)
+    if as_json:
+        print_json([slot_json(slot) for slot in slots])
+    elif slots:
+        print_rich(slot_table(slots))
+    else:
+        print_text("no replication slots")
+    return 0
+
+
+@slots_commands.command("create", short_help="Create a logical or a physical slot.")
+@conninfo_argument
+@slot_option
+@click.option("--physical", is_flag=True, help="A physical slot, for WAL instead of changes.")
+@click.option("--plugin", help="Output plugin of a logical slot.  [default: pgoutput]")
+@click.option("--two-phase", is_flag=True, help="Decode prepared transactions when prepared (15).")
+@click.option("--failover", is_flag=True, help="Let standbys keep the slot in step (17).")
+@click.option("--reserve-wal", is_flag=True, help="Keep WAL from now on, not from the first use.")
+@click.option("--temporary", is_flag=True, help="Refused: it would be gone when this ends.")
+@click.option("--if-not-exists", is_flag=True, help="Leave a slot of that kind as it is.")
+@replication_option
+@as_json
+def create_command(
+    conninfo: str,
+    slot: str,
+    physical: bool,
+    plugin: str | None,
+    two_phase: bool,
+    failover: bool,
+    reserve_wal: bool,
+    temporary: bool,
+    if_not_exists: bool,
+    replication: Replication,
+    as_json: bool,
+) -> int:
+    """Create a slot: a logical one of the connection's database, or a physical one.
+
+    The server first waits for the transactions that are running, so that this can take as long as
+    they do. From then on the slot holds WAL back until a consumer confirms it: drop it when there
+    is none any more.
+
+    \b
+    Example:
+      pgrepl slots create postgresql://replicator@db.example.org/shop --slot changes
+      pgrepl slots create "host=db" --slot standby_2 --physical --reserve-wal --if-not-exists
+    """
+    _check_kind(physical, plugin, two_phase, failover, reserve_wal, temporary)
+    if not physical and replication == "physical":
+        raise click.UsageError("a logical slot needs a database: leave out --replication physical")
+    wanted = None if physical else plugin or "pgoutput"
+    position: Lsn | None = None
+    with session(conninfo, replication) as connection:
+        try:
+            if wanted is None:
+                connection.create_physical_slot(slot, reserve_wal=reserve_wal)
+            else:
+                with _cancelled_by_signals(connection):
+                    made = connection.create_logical_slot(
+                        slot, wanted, two_phase=two_phase, failover=failover
+                    )
+                position = made.consistent_point
+            created = True
+        except ServerError as error:
+            if not (if_not_exists and error.sqlstate == _DUPLICATE_OBJECT):
+                raise
+            if replication == "database":
+                _require_same(connection, slot, wanted)
+            created = False
+    _tell_created(slot, wanted, created, position, as_json)
+    return 0
+
+
+def _tell_created(
+    slot: str, plugin: str | None, created: bool, position: Lsn | None, as_json: bool
+) -> None:
+    kind = "physical" if plugin is None else "logical"
+    if as_json:
+        print_json(
+            {
+                "slot": slot,
+                "slot_type": kind,
+                "plugin": plugin,
+                "created": created,
+                "consistent_point": None if position is None else str(position),
+            }
+        )
+    elif created:
+        where = "" if position is None else f"; it has what is committed after {position}"
+        print_text(f"created the {kind} slot {printable(slot)}{where}")
+    else:
+        print_text(f"the {kind} slot {printable(slot)} was there already")
+
+
+@contextlib.contextmanager
+def _cancelled_by_signals(connection: Connection) -> Iterator[None]:
+    """A command that may wait for long: who interrupts it does not want it done later either.
+
+    Without being told, the server goes on when the client has left, and makes or drops the slot.
+    """
+    with Interruption() as interruption:
+        try:
+            with interruption.raising():
+                yield
+        except Interrupted:
+            with contextlib.suppress(Error, OSError):
+                connection.cancel(_CANCELLING)
+            raise click.exceptions.Exit(interruption.exit_status) from None
+
+
+def _check_kind(
+    physical: bool,
+    plugin: str | None,
+    two_phase: bool,
+    failover: bool,
+    reserve_wal: bool,
+    temporary: bool,
+) -> None:
+    """Refuse options that do not go together."""
+    if temporary:
+        raise click.UsageError(
+            "a temporary slot lives as long as the connection that made it, and this command's "
+            "ends at once: use  pgrepl stream --temporary, or create one that stays"
+        )
+    logical = {"--plugin": plugin, "--two-phase": two_phase, "--failover": failover}
+    named = [name for name, given in logical.items() if given]
+    if physical and named:
+        raise click.UsageError(f"{named[0]} is for logical slots: leave it out, or --physical")
+    if reserve_wal and not physical:
+        raise click.UsageError(
+            "--reserve-wal is for physical slots: a logical one always keeps WAL from now on"
+        )
+
+
+def _require_same(connection: Connection, name: str, plugin: str | None) -> None:
+    """Refuse a slot that exists and is another one than is wanted."""
+    slots = listed_slots(connection, name)
+    if not slots:
+        raise CommandFailed(f"the slot {name!r} was dropped just now: run this once more")
+    found = slots[0]
+    database = None if plugin is None else connection.identify_system().dbname
+    if (found.plugin, found.database) != (plugin, database):
+        raise CommandFailed(
+            f"expected the slot {name!r} to be {_described(plugin, database)}, it is "
+            f"{_described(found.plugin, found.database)}; drop it, or take another name"
+        )
+
+
+def _described(plugin: str | None, database: str | None) -> str:
+    if plugin is None:
+        return "physical"
+    return f"logical, of the plugin {plugin!r} and the database {database!r}"
+
+
+@slots_commands.command("drop", short_help="Drop a slot and what it keeps.")
+@conninfo_argument
+@slot_option
+@click.option("--wait", is_flag=True, help="Wait until nobody uses it any more.")
+@click.option("--if-exists", is_flag=True, help="A slot that is not there is no error.")
+@yes_option
+@replication_option
+@as_json
+def drop_command(
+    conninfo: str,
+    slot: str,
+    wait: bool,
+    if_exists: bool,
+    yes: bool,
+    replication: Replication,
+    as_json: bool,
+) -> int:
+    """Drop a slot, and let the server remove what it has kept for it.
+
+    What its consumer has not read is then gone for that consumer: a new slot of the same name
+    begins anew. This asks first; where nobody can be asked it wants --yes.
+
+    \b
+    Example:
+      pgrepl slots drop postgresql://replicator@db.example.org/shop --slot changes
+      pgrepl slots drop "host=db dbname=shop" --slot changes --if-exists --wait --yes
+    """
+    with session(conninfo, replication) as connection:
+        found = listed_slots(connection, slot) if replication == "database" else None
+        dropped = found != []
+        if dropped:
+            require_confirmation(_loss(slot, found[0] if found else None), yes)
+        try:
+            # Also where it is not there, for the server's own word on that.
+            with _cancelled_by_signals(connection):
+                connection.drop_slot(slot, wait=wait)
+        except SlotNotFound:
+            if not if_exists:
+                raise
+            dropped = False
+    if as_json:
+        print_json({"slot": slot, "dropped": dropped})
+    else:
+        shown = printable(slot)
+        print_text(f"dropped the slot {shown}" if dropped else f"there is no slot {shown}")
+    return 0
+
+
+def _loss(name: str, slot: ListedSlot | None) -> str:
+    text = f"The slot {printable(name)} is to be dropped"
+    if slot is None:
+        return f"{text}, and what it keeps with it."
+    kind = f"{slot.slot_type}, of database {slot.database}" if slot.database else slot.slot_type
+    behind = "nothing" if slot.lag_bytes is None else bytes_text(slot.lag_bytes)
+    return (
+        f"{text}: {printable(kind)}. Its consumer has not confirmed {behind} of WAL, and cannot "
+        "have that from a slot any more."
+    )
+
+
+@slots_commands.command("alter", short_help="Change what a logical slot does.")
+@conninfo_argument
+@slot_option
+@click.option("--failover/--no-failover", default=None, help="Let standbys keep it in step (17).")
+@click.option(
+    "--two-phase/--no-two-phase",
+    default=None,
+    help="Decode prepared transactions when they are prepared (18).",
+)
+@replication_option
+@as_json
+def alter_command(
+    conninfo: str,
+    slot: str,
+    failover: bool | None,
+    two_phase: bool | None,
+    replication: Replication,
+    as_json: bool,
+) -> int:
+    """Change what a logical slot does, while nobody uses it.
+
+    \b
+    Example:
+      pgrepl slots alter postgresql://replicator@db.example.org/shop --slot changes --failover
+    """
+    if failover is None and two_phase is None:
+        raise click.UsageError("expected --failover or --two-phase, or one of their opposites")
+    with session(conninfo, replication) as connection:
+        connection.alter_slot(slot, failover=failover, two_phase=two_phase)
+    altered = {"failover": failover, "two_phase": two_phase}
+    if as_json:
+        print_json({"slot": slot, **altered})
+    else:
+        told = ", ".join(
+            f"{name} {'on' if value else 'off'}"
+            for name, value in altered.items()
+            if value is not None
+        )
+        print_text(f"altered the slot {printable(slot)}: {told}")
+    return 0
+
+
+def _target(ctx: click.Context, parameter: click.Parameter, value: str) -> Lsn | None:
+    """The position to advance to; None: the end of the WAL."""
+    return None if value == "current" else lsn_option(ctx, parameter, value)
+
+
+@slots_commands.command("advance", short_help="Move a slot forward, past what is not read.")
+@conninfo_argument
+@slot_option
+@click.option(
+    *("--to", "target"),
+    required=True,
+    metavar="LSN|current",
+    callback=_target,
+    help="Position to move it to.",
+)
+@yes_option
+@replication_option
+@as_json
+def advance_command(
+    conninfo: str,
+    slot: str,
+    target: Lsn | None,
+    yes: bool,
+    replication: Replication,
+    as_json: bool,
+) -> int:
+    """Move a slot forward without reading it, so that what lies in between is skipped.
+
+    The consumer of a logical slot never sees the transactions that were committed before the new
+    position; the client of a physical one must have that WAL from elsewhere. There is no way back:
+    a position before the slot's own is refused, and so is one beyond the end of the WAL. This asks
+    first; where nobody can be asked it wants --yes. Needs PostgreSQL 11; before 17 a logical slot
+    wants a connection to its own database.
+
+    \b
+    Example:
+      pgrepl slots advance "host=db dbname=shop" --slot changes --to 1/F73E0220
+      pgrepl slots advance "host=db dbname=shop" --slot changes --to current --yes
+    """
+    require_sql(replication, "slots are advanced")
+    with session(conninfo) as connection:
+        before, wanted = _stretch(connection, slot, target)
+        if wanted > before:
+            require_confirmation(_skipped(slot, before, wanted), yes)
+            row = ask_one(
+                connection,
+                "SELECT end_lsn FROM pg_replication_slot_advance"
+                f"({literal(slot)}, {literal(str(wanted))})",
+            )
+            reached = row.lsn("end_lsn") or wanted
+        else:
+            reached = before
+    if as_json:
+        print_json({"slot": slot, "from": str(before), "to": str(reached)})
+    elif reached == before:
+        print_text(f"the slot {printable(slot)} stays at {before}")
+    else:
+        skipped = bytes_text(reached - before)
+        print_text(f"moved the slot {printable(slot)} from {before} to {reached}, past {skipped}")
+    return 0
+
+
+def _stretch(connection: Connection, name: str, target: Lsn | None) -> tuple[Lsn, Lsn]:
+    """Return where a slot is and where it is to go."""
+    slots = listed_slots(connection, name)
+    if not slots:
+        raise CommandFailed(f"the slot {name!r} does not exist;  pgrepl slots list  shows them")
+    slot = slots[0]
+    before = slot.restart_lsn if slot.confirmed_flush_lsn is None else slot.confirmed_flush_lsn
+    if before is None:
+        raise CommandFailed(
+            f"the slot {name!r} has no position to move on from: it was never used, or is "
+            "invalidated; drop it and create it again"
+        )
+    end = ask_one(connection, f"SELECT {WAL_POSITION} AS wal").lsn("wal") or Lsn(0)
+    wanted = max(end, before) if target is None else target
+    if wanted < before:
+        raise CommandFailed(
+            f"the slot {name!r} is at {before} and cannot go back to {wanted}: what it had before "
+            "is gone for it"
+        )
+    if wanted > end and wanted > before:
+        raise CommandFailed(
+            f"the server's WAL ends at {end}, before {wanted}: give a position up to there, or "
+            "--to current"
+        )
+    return before, wanted
+
+
+def _skipped(name: str, before: Lsn, wanted: Lsn) -> str:
+    return (
+        f"The slot {printable(name)} is to be moved from {before} to {wanted}: its consumer never "
+        f"sees what is in those {bytes_text(wanted - before)} of WAL, and there is no way back."
+    )

@@ -1,0 +1,175 @@
+"""Names and values in SQL: quoted for the server, and printable for whoever copies them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import pgrepl
+from pgrepl.cli.sql import Record, ask, ask_one, identifier, literal, qualified
+
+# What a database can hold: no zero bytes and no surrogates.
+TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+
+
+def read_identifier(quoted: str) -> str:
+    """What PostgreSQL makes of a quoted name, by its documentation."""
+    match = re.fullmatch(r'(U&)?"((?:[^"]|"")*)"', quoted, re.DOTALL)
+    assert match is not None
+    inner = match[2].replace('""', '"')
+    if match[1] is None:
+        return inner
+    return re.sub(
+        r"\\(?:\\|\+([0-9a-f]{6})|([0-9a-f]{4}))",
+        lambda escape: chr(int(escape[1] or escape[2], 16)) if escape[0] != r"\\" else "\\",
+        inner,
+    )
+
+
+def read_literal(quoted: str) -> str:
+    """What PostgreSQL makes of a value, with standard_conforming_strings off as well."""
+    match = re.fullmatch(r"(E)?'((?:[^']|'')*)'", quoted, re.DOTALL)
+    assert match is not None
+    inner = match[2].replace("''", "'")
+    if match[1] is None:
+        assert "\\" not in inner
+        return inner
+    return re.sub(
+        r"\\(?:\\|x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))",
+        lambda escape: (
+            chr(int(escape[1] or escape[2] or escape[3], 16)) if escape[0] != r"\\" else "\\"
+        ),
+        inner,
+    )
+
+
+@given(TEXTS)
+def test_what_is_quoted_is_what_was_meant(text: str) -> None:
+    assert read_identifier(identifier(text)) == text
+    assert read_literal(literal(text)) == text
+
+
+@given(TEXTS)
+def test_what_is_quoted_can_be_shown(text: str) -> None:
+    assert identifier(text).isprintable()
+    assert literal(text).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("orders", '"orders"'),
+        ("select", '"select"'),
+        ('a"b', '"a""b"'),
+        ("a\\b", '"a\\b"'),
+        ("Größe", '"Größe"'),
+        ('a\n"\\', r'U&"a\000a""\\"'),
+        ("\x1b[2J", r'U&"\001b[2J"'),
+        ("\u202e", r'U&"\202e"'),
+        ("\U000e0001", r'U&"\+0e0001"'),
+    ],
+)
+def test_identifiers(name: str, shown: str) -> None:
+    assert identifier(name) == shown
+    assert qualified("public", name) == f'"public".{shown}'
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("it's", "'it''s'"),
+        ("a\\'b", r"E'a\\''b'"),
+        ("\x1b", r"E'\x1b'"),
+        ("\u2028", r"E'\u2028'"),
+        ("\U000e0001", r"E'\U000e0001'"),
+    ],
+)
+def test_literals(value: str, shown: str) -> None:
+    assert literal(value) == shown
+
+
+@pytest.mark.parametrize("quote", [identifier, literal])
+def test_zero_bytes_are_refused(quote: Any) -> None:
+    with pytest.raises(pgrepl.UsageError, match="without zero bytes"):
+        quote("a\0b")
+
+
+# Answers
+
+
+class FakeServer:
+    """Answers a query with rows of JSON."""
+
+    def __init__(self, *rows: object) -> None:
+        self.rows: list[tuple[str | None, ...]] = [
+            (each if each is None else str(each),) for each in rows
+        ]
+        self.asked: list[str] = []
+
+    def query(self, sql: str) -> list[pgrepl.Result]:
+        self.asked.append(sql)
+        return [pgrepl.Result(("row_to_json",), self.rows, "SELECT")]
+
+
+def test_ask() -> None:
+    row = {"name": "a", "count": 3, "flag": False, "wal": "1/A", "gone": None, "list": ["x", "y"]}
+    server: Any = FakeServer(json.dumps(row))
+    [record] = ask(server, "SELECT ...")
+    assert server.asked == ["SELECT pg_catalog.row_to_json(answer) FROM (SELECT ...) AS answer"]
+    assert record.get("name", str) == "a"
+    assert record.get("count", int) == 3
+    assert record.get("flag", bool) is False
+    assert record.lsn("wal") == pgrepl.Lsn("1/A")
+    assert record.texts("list") == ("x", "y")
+    assert record.find("gone", str) is None
+    assert record.lsn("gone") is None
+    assert record.texts("gone") == ()
+
+
+@pytest.mark.parametrize("rows", [[], ["{}", "{}"]])
+def test_ask_one_wants_one(rows: list[str]) -> None:
+    server: Any = FakeServer(*rows)
+    with pytest.raises(pgrepl.ProtocolError, match=f"expected one row .* got {len(rows)}"):
+        ask_one(server, "SELECT 1")
+
+
+@pytest.mark.parametrize(
+    "row", [None, "", "1", "[1]", "{", '{"a": ' + "[" * 100_000, '{"a": ' + "9" * 5000 + "}"]
+)
+def test_answers_that_are_no_objects(row: str | None) -> None:
+    server: Any = FakeServer(row)
+    with pytest.raises(pgrepl.ProtocolError, match="expected one JSON object for each row"):
+        ask(server, "SELECT 1")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("gone", "get text"),
+        ("number", "get text"),
+        ("flag", "get number"),
+        ("number", "get flag"),
+        ("mixed", "texts"),
+        ("number", "texts"),
+        ("text", "lsn"),
+        ("number", "lsn"),
+    ],
+)
+def test_values_of_another_kind(name: str, kind: str) -> None:
+    record = Record({"gone": None, "number": 1, "flag": True, "mixed": ["a", 1], "text": "x\x1b"})
+    read: dict[str, Callable[[str], object]] = {
+        "get text": lambda name: record.get(name, str),
+        "get number": lambda name: record.get(name, int),
+        "get flag": lambda name: record.get(name, bool),
+        "texts": record.texts,
+        "lsn": record.lsn,
+    }
+    with pytest.raises(pgrepl.ProtocolError, match="^expected ") as caught:
+        read[kind](name)
+    assert str(caught.value).isprintable()
