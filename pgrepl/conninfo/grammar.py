@@ -168,7 +168,7 @@ def _read_uri(values: dict[str, str], text: str, at: int, is_strict: bool) -> No
         assert match is not None, "it matches anything"
         dbname, at = match[0], match.end()
     query = text[at + 1 :]
-    if is_strict and "@" in hosts + dbname:
+    if is_strict and "@" in hosts + ports + dbname:
         raise UsageError(
             "expected a URI of the form postgresql://user:password@host:port/dbname?keyword=value, "
             "got an '@' behind the one that ends the password; percent-encode '@', ':' and '/' "
@@ -178,7 +178,7 @@ def _read_uri(values: dict[str, str], text: str, at: int, is_strict: bool) -> No
         if value:
             values[name] = _decoded(value, name)
     # A password that was cut by an unencoded '?' has its '@' in the query.
-    may_hint = "@" not in hosts + dbname + query
+    may_hint = "@" not in hosts + ports + dbname + query
     asked: dict[str, str] = {}
     for number, (name, value) in enumerate(_query(query), 1):
         _store(asked, name, value, f"in part {number} of the URI's query", may_hint)

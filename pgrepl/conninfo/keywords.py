@@ -138,7 +138,15 @@ _TABLE: Final = (
         "`TLSv1`, `TLSv1.1`, `TLSv1.3`",
     ),
     Keyword("ssl_max_protocol_version", "PGSSLMAXPROTOCOLVERSION", None, "likewise"),
-    Keyword("sslkeylogfile", None, None, "for debugging: the keys of the session", is_path=True),
+    Keyword(
+        "sslkeylogfile",
+        None,
+        None,
+        "refused",
+        "no connection string makes pgrepl write a file, least of all the keys of a session; "
+        "leave it out",
+        is_path=True,
+    ),
     Keyword(
         "gssencmode",
         "PGGSSENCMODE",

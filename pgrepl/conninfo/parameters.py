@@ -94,7 +94,6 @@ class TLSSettings:
     sslsni: bool = True
     ssl_min_protocol_version: str | None = "TLSv1.2"
     ssl_max_protocol_version: str | None = None
-    sslkeylogfile: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -265,7 +265,6 @@ def _tls(values: Values) -> TLSSettings:
         sslsni=values.flag("sslsni"),
         ssl_min_protocol_version=lowest,
         ssl_max_protocol_version=highest,
-        sslkeylogfile=values.optional("sslkeylogfile"),
     )
 
 

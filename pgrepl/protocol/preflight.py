@@ -116,8 +116,13 @@ def preflight(
     slot: str,
     publications: Sequence[str],
     start: Lsn | ResumeToken | None = None,
+    *,
+    plugin: str | None = _PLUGIN,
 ) -> Conversation[Preflight]:
-    """Check that a pgoutput stream of `slot` can begin at `start` and lacks nothing.
+    """Check that a stream of `slot` can begin at `start` and lacks nothing.
+
+    `plugin` None: whatever plugin the slot has, and publications are not looked at, which only
+    pgoutput knows.
 
     None, and position 0 for that matter, go on behind what the slot has confirmed.
 
@@ -128,7 +133,8 @@ def preflight(
     every change that the slot still has, which cannot be asked; the server reports that one later.
     """
     # Before anything is sent: names that cannot be.
-    publication_list(publications)
+    if plugin is not None:
+        publication_list(publications)
     identifier(slot)
     question = _question(state.version, slot, publications)
     system = yield from identify_system(state)
@@ -140,12 +146,13 @@ def preflight(
     slots, published, settings = _rows((yield from _ask(state, question)))
     found, ours = _slot(slots, slot, system)
     timeout = _wal_sender_timeout(settings)
-    _check_kind(found, system)
+    _check_kind(found, system, plugin)
     _check_usable(found, ours)
     begin = _check_position(found, system, start)
     if isinstance(start, ResumeToken) and start.timeline != system.timeline:
         yield from _check_history(state, system, start)
-    _check_publications(state.version, publications, published, system, begin)
+    if plugin is not None:
+        _check_publications(state.version, publications, published, system, begin)
     return Preflight(system, found, timeout, begin)
 
 
@@ -310,10 +317,10 @@ def _report(sqlstate: str, message: str, *, detail: str, hint: str) -> dict[str,
     }
 
 
-def _check_kind(slot: SlotState, system: SystemIdentity) -> None:
+def _check_kind(slot: SlotState, system: SystemIdentity, plugin: str | None) -> None:
     if slot.slot_type != "logical":
         raise UsageError(
-            f"expected a logical slot for pgoutput, {slot.name!r} is {slot.slot_type[:40]!r}; name "
+            f"expected a logical slot, {slot.name!r} is {slot.slot_type[:40]!r}; name "
             "another one, or stream its WAL over a connection with replication='physical'"
         )
     if slot.database != system.dbname:
@@ -322,10 +329,10 @@ def _check_kind(slot: SlotState, system: SystemIdentity) -> None:
             f"{slot.name!r} is of database {slot.database!r}; connect to that one, or name "
             "another slot"
         )
-    if slot.plugin != _PLUGIN:
+    if plugin is not None and slot.plugin != plugin:
         raise UsageError(
-            f"expected a slot of plugin {_PLUGIN!r}, {slot.name!r} is of plugin {slot.plugin!r}; "
-            "name another one, or read what that plugin writes with start_streaming()"
+            f"expected a slot of plugin {plugin!r}, {slot.name!r} is of plugin {slot.plugin!r}; "
+            "name another one, or read what that plugin writes with stream_raw()"
         )
 
 

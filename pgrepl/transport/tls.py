@@ -10,11 +10,9 @@ Source: PostgreSQL documentation, "SSL Support" (libpq) and "SSL Session Encrypt
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
-from pathlib import Path
-from typing import Final, TypeAlias, cast, final
+from typing import Final, TypeAlias, final
 
 from ..conninfo.locations import certificate_file, is_there
 from ..conninfo.parameters import Host, TLSSettings
@@ -125,7 +123,6 @@ class TLSClient:
     def check(self, session: TLSSession) -> None:
         """Check, right after the handshake, what has been agreed on. Raises `TLSError`; the
         connection is of no use then."""
-        self._close_key_log()
         protocol = session.selected_alpn_protocol()
         if protocol != _ALPN and (protocol is not None or self.is_direct):
             raise TLSError(
@@ -154,7 +151,6 @@ class TLSClient:
 
     def failure(self, error: OSError) -> TLSError:
         """Return what to say of an error in the handshake."""
-        self._close_key_log()
         if isinstance(error, ssl.SSLCertVerificationError):
             advice = _ABOUT_CERTIFICATES.get(error.verify_code, "")
             return TLSError(
@@ -177,11 +173,6 @@ class TLSClient:
         if isinstance(error, ssl.SSLError) and error.reason in _ABOUT_CLIENT_CERTIFICATES:
             return self.failure(error)
         return None
-
-    def _close_key_log(self) -> None:
-        # All keys are there after the handshake. The annotation of ssl has it that this is a str
-        # always.
-        self._context.keylog_filename = cast(str, None)
 
     def _unusable(self, error: Exception) -> TLSError:
         return TLSError(f"TLS could not be set up for {self._host.where}: {error}")
@@ -206,8 +197,6 @@ def _context(settings: TLSSettings) -> ssl.SSLContext:
     else:
         context.verify_mode = ssl.CERT_NONE
     load_client_certificate(context, settings)
-    if settings.sslkeylogfile:
-        _log_keys(context, given_file(settings.sslkeylogfile))
     return context
 
 
@@ -259,15 +248,6 @@ def _load_revocation_lists(context: ssl.SSLContext, settings: TLSSettings) -> No
             f"expected PEM revocation lists in sslcrl {str(lists)!r}, could not load them: {error}"
         ) from error
     context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
-
-
-def _log_keys(context: ssl.SSLContext, path: Path) -> None:
-    try:
-        # Whoever has the keys can read the session.
-        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
-        context.keylog_filename = str(path)
-    except OSError as error:
-        raise UsageError(f"sslkeylogfile {str(path)!r} cannot be written: {error}") from error
 
 
 def _shown(names: list[str]) -> str:

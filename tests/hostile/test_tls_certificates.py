@@ -22,7 +22,7 @@ from tests.hostile.tls_sessions import (
     tls_session,
     verdict,
 )
-from tests.support.scripted import Peer, ScriptedServer, handshake, negotiate
+from tests.support.scripted import Peer, ScriptedServer, handshake
 
 if TYPE_CHECKING:
     from tests.support.certificates import CertificateSet, KeyKind
@@ -375,22 +375,3 @@ def test_the_protocol_that_the_server_is_told(
     ):
         assert_usable(connection)
     assert agreed == ["postgresql"]
-
-
-def test_the_keys_are_logged_where_that_is_wanted(
-    connect: Connect, certificates: CertificateSet, tmp_path: Path
-) -> None:
-    log = tmp_path / "keys.log"
-    context = certificates.server.server_context()
-    keywords = {"sslmode": "require", "sslkeylogfile": log}
-    with (
-        ScriptedServer(tls_session, tls=context) as server,
-        connect(**address(server, **keywords)) as connection,
-    ):
-        assert_usable(connection)
-    assert "SERVER_TRAFFIC_SECRET_0" in log.read_text()
-    assert log.stat().st_mode & 0o777 == 0o600
-    with ScriptedServer(negotiate, tls=context) as server:
-        error = refused(connect, server, sslmode="require", sslkeylogfile=tmp_path)
-    assert type(error) is UsageError
-    assert "sslkeylogfile" in str(error)

@@ -240,6 +240,7 @@ def test_a_server_that_wants_to_renegotiate(connect: Connect, certificates: Cert
                     connect_timeout=20,
                 )
         finally:
+            thread.join(10)  # it ends after one connection, when it has said why
             server.terminate()
             thread.join()
     assert "connect_timeout" not in str(caught.value)

@@ -65,7 +65,6 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "sslsni": ("0", False),
     "ssl_min_protocol_version": ("tlsv1.3", "TLSv1.3"),
     "ssl_max_protocol_version": ("TLSV1.2", "TLSv1.2"),
-    "sslkeylogfile": ("/log", "/log"),
     "keepalives": ("0", False),
     "keepalives_idle": ("5", 5),
     "keepalives_interval": ("6", 6),
