@@ -18,9 +18,10 @@ from .protocol import frontend, replication
 from .protocol.backend import ServerState
 from .protocol.backup_stream import BackupEvent, BackupStream
 from .protocol.conversation import Conversation, Exchange
+from .protocol.preflight import Preflight
 from .protocol.query import Result, drain
 from .protocol.timelines import EndOfTimeline, end_of_timeline
-from .session.opening import Opened, Opening
+from .session.opening import Opened, Opening, RawOpening
 from .session.session import Session
 from .session.wal_stream import StreamState, WalStream
 from .token import ResumeToken
@@ -128,8 +129,6 @@ class BaseConnection(ABC):
         if self._state.version < _KNOWS_ITS_TIMELINE:
             yield from replication.identify_system(self._state)
         yield from self._start(command)
-        # All before it is not asked for; a server that shuts down right here waits to hear so.
-        self._streaming().positions.observe(start)
         self._timeline = timeline
 
     def _streaming(self) -> WalStream:
@@ -141,10 +140,13 @@ class BaseConnection(ABC):
     def _open(self, opening: Opening) -> Conversation[Opened]:
         return opening.conversation(self._state, self._codec, self._start)
 
+    def _open_raw(self, opening: RawOpening) -> Conversation[Preflight]:
+        return opening.conversation(self._state, self._start)
+
     def _session(
         self,
-        opening: Opening,
-        opened: Opened,
+        opening: Opening | RawOpening,
+        checked: Preflight,
         status_interval: float,
         receive_timeout: float | None,
         now: float,
@@ -156,7 +158,7 @@ class BaseConnection(ABC):
             self._codec,
             positions,
             status_interval=status_interval,
-            sender_timeout=opened.checked.wal_sender_timeout,
+            sender_timeout=checked.wal_sender_timeout,
             receive_timeout=receive_timeout,
             now=now,
         )

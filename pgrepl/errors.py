@@ -19,6 +19,7 @@ from .lsn import Lsn
 __all__ = [
     "AuthenticationError",
     "AuthenticationRejected",
+    "BackupStorageError",
     "ConnectionFailed",
     "DecodeError",
     "Error",
@@ -34,6 +35,7 @@ __all__ = [
     "SystemMismatch",
     "TLSError",
     "UsageError",
+    "WalStorageError",
     "server_error",
 ]
 
@@ -77,7 +79,19 @@ class ConnectionFailed(Error):
 
 
 class TLSError(Error):
-    """TLS could not be established as the connection's sslmode demands."""
+    """TLS could not be established as the connection's sslmode demands.
+
+    `interrupted`: the connection ended in the middle of the handshake, as when a server restarts.
+    """
+
+    def __init__(self, message: str, *, interrupted: bool = False):
+        super().__init__(message)
+        self.interrupted = interrupted
+
+    @property
+    def retryable(self) -> bool:
+        """True where it was `interrupted`: everything else comes again until somebody acts."""
+        return self.interrupted
 
 
 class AuthenticationError(Error):
@@ -89,6 +103,21 @@ class SpoolError(Error):
 
     The stream stops, and nothing that was not acknowledged is lost. What the system said is the
     error's cause.
+    """
+
+
+class WalStorageError(Error):
+    """Received WAL could not be stored, or what is stored already is not as it should be.
+
+    Nothing of it is reported to the server as flushed, then or later. What the system said is the
+    error's cause, where it is the system that said something.
+    """
+
+
+class BackupStorageError(Error):
+    """A base backup could not be stored. There is none, and what was made of it is removed.
+
+    What the system said is the error's cause.
     """
 
 

@@ -14,14 +14,16 @@ import pytest
 
 import pgrepl
 from pgrepl.cli.cluster import ThrowAwayCluster
-from tests.live.streams import PATIENCE, eventually
+from tests.live.streams import eventually
 from tests.live.test_physical import next_segment, write_wal
 from tests.live.wal_archives import (
     FLAVOURS,
     KEPT,
     SEGMENT,
+    beginning,
     cluster_of,
     contents,
+    expect_archive,
     pg_receivewal,
     pg_waldump,
     physical_slot,
@@ -96,15 +98,13 @@ def test_two_switches_as_pg_receivewal_does_them(
     cluster = cluster_of(server)
     start = restart_lsn(cluster, slot)
     flavour = {"first": "blocking", "second": "async"}[slot]
-    # Where READ_REPLICATION_SLOT is not known, the beginning is told.
-    received = receive(
-        flavour, server.dsn(), archive, slot=slot, end=end - 1, start=start, timeline=1
-    )
+    options = {"slot": slot, "end": end - 1, **beginning(cluster, start)}
+    received = receive(flavour, server.dsn(), archive, **options)
     assert (received.timeline, received.start) == (3, start // SEGMENT * SEGMENT)
     assert restart_lsn(cluster, slot) == received.position
     assert switches[0] // SEGMENT != switches[1] // SEGMENT
     mine = contents(archive)
-    if server.version.startswith("14") or slot == "second":
+    if cluster.major < 15 or slot == "second":
         assert expected_names(received.start, switches, received.position) == set(mine)
     else:
         pg_receivewal(server, model, "model", end - 1)
@@ -208,26 +208,20 @@ def follow(
     assert start <= switch
 
 
-def test_a_standby_that_shuts_down_where_receiving_began(programs: Path, tmp_path: Path) -> None:
-    """It has no WAL to send, and waits to hear that all before is here."""
-    archive = tmp_path / "archive"
-    archive.mkdir()
+@flavours
+def test_a_standby_that_shuts_down(programs: Path, tmp_path: Path, flavour: str) -> None:
+    """It writes nothing at its end, unlike a primary, and waits for what it sent before."""
     with ThrowAwayCluster(programs, settings=KEPT) as server:
         cluster = cluster_of(server)
         server.stop("fast")
         (server.data_directory / "standby.signal").touch()
         server.start()
         [(end,)] = cluster.execute("SELECT pg_last_wal_replay_lsn() - '0/0'")
-        with pgrepl.connect(server.dsn(), replication="physical") as connection:
-            connection.start_physical(start=int(end), timeline=1)
-            connection.send_standby_status(int(end), int(end), 0)
-            with pytest.raises(pgrepl.ServerShutdown):
-                stop_while_answering(server, connection, int(end))
-
-
-def stop_while_answering(server: ThrowAwayCluster, connection: pgrepl.Connection, end: int) -> None:
-    os.kill(server.pid, signal.SIGINT)
-    while True:
-        message = connection.receive_wal_message(timeout=PATIENCE)
-        assert message is not None
-        connection.send_standby_status(end, end, 0)
+        with (
+            pytest.raises(pgrepl.ServerShutdown),
+            receiving(flavour, server.dsn(), tmp_path, start=SEGMENT) as result,
+        ):
+            eventually(lambda: list(tmp_path.iterdir()), "it has begun")
+            os.kill(server.pid, signal.SIGINT)
+            eventually(lambda: result, "it is over")
+        expect_archive(server, tmp_path, SEGMENT, int(end))

@@ -1,0 +1,182 @@
+"""Segments, compressed: how, and how to tell that one is whole.
+
+gzip comes with Python, and so does zstd from 3.14 on; before that it needs the package
+`zstandard`, which is the extra `pgrepl[zstd]`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import sys
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO, Any, Final, Protocol
+
+from ..errors import UsageError
+
+__all__ = ["Compression", "Compressor", "Damaged", "Unreadable", "measure"]
+
+_LEVELS: Final = {"gzip": (range(1, 10), 6), "zstd": (range(1, 23), 3)}
+_SUFFIXES: Final = {"gzip": ".gz", "zstd": ".zst"}
+_GZIP_FORMAT: Final = 31  # zlib: the largest window, and gzip's header and trailer
+_CHUNK: Final = 1 << 18
+_HEADER: Final = 64
+_STEP: Final = 512  # of zstd: four bytes of it can stand for 128 KiB
+
+
+class Compressor(Protocol):
+    """Takes a segment piece by piece."""
+
+    def compress(self, data: bytes | bytearray | memoryview) -> bytes:
+        """Return what can be written now."""
+
+    def flush(self) -> bytes:
+        """Return the rest."""
+
+
+class Damaged(Exception):
+    """What should be compressed data is not, or ends before its end."""
+
+
+class Unreadable(Exception):
+    """Nothing is here that could read this compression; the text says what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compression:
+    """How to compress complete segments: `method` ``gzip`` or ``zstd``, and a level of it."""
+
+    method: str
+    level: int
+
+    @classmethod
+    def parse(cls, text: str) -> Compression:
+        """Read ``gzip``, ``gzip:5``, ``zstd``, ``zstd:3``. Raises `UsageError`."""
+        method, colon, level = text.partition(":")
+        if method not in _LEVELS:
+            raise UsageError(
+                "expected a compression 'gzip' or 'zstd', with a level as in 'gzip:5' or without, "
+                f"got {text!r}"
+            )
+        levels, default = _LEVELS[method]
+        if not colon:
+            return cls(method, default)
+        if not (level.isascii() and level.isdigit() and int(level) in levels):
+            raise UsageError(
+                f"expected a level of {method} from {levels[0]} to {levels[-1]}, got {level!r}"
+            )
+        return cls(method, int(level))
+
+    @property
+    def suffix(self) -> str:
+        """What is added to the name of a segment: ``.gz`` or ``.zst``."""
+        return _SUFFIXES[self.method]
+
+    def compressor(self, size: int | None) -> Compressor:
+        """Return a compressor for one segment of that size, or for a file whose size is not known.
+
+        Raises `UsageError`.
+        """
+        if self.method == "gzip":
+            return zlib.compressobj(self.level, wbits=_GZIP_FORMAT)
+        try:
+            return _zstd_compressor(self.level, size)
+        except ImportError:
+            raise UsageError(_NO_ZSTD) from None
+
+
+_NO_ZSTD: Final = 'zstd needs the package zstandard: run  pip install "pgrepl[zstd]"'
+
+
+def measure(suffix: str, file: IO[bytes], limit: int) -> tuple[int, bytes]:
+    """Return how many bytes a compressed file has, and the first of them.
+
+    Reads on until there are more than `limit`, no further. Raises `Damaged` and `Unreadable`.
+    """
+    size, beginning = 0, b""
+    reader = _reader(suffix, file)
+    try:
+        while size <= limit and (piece := reader.read(_CHUNK)):
+            beginning = beginning or bytes(piece[:_HEADER])
+            size += len(piece)
+    except OSError as error:
+        if not isinstance(error, gzip.BadGzipFile):
+            raise
+        raise Damaged(str(error)) from error
+    except Exception as error:
+        # Each of the libraries has errors of its own.
+        raise Damaged(str(error)) from error
+    return size, beginning
+
+
+def _reader(suffix: str, file: IO[bytes]) -> Any:
+    if suffix == ".gz":
+        return gzip.GzipFile(fileobj=file)
+    if suffix == ".zst":
+        try:
+            return _zstd_reader(file)
+        except ImportError:
+            raise Unreadable(_NO_ZSTD) from None
+    raise Unreadable(f"there is nothing here that reads {suffix}: decompress the file first")
+
+
+if sys.version_info >= (3, 14):
+
+    def _zstd_compressor(level: int, size: int | None) -> Compressor:
+        from compression import zstd
+
+        compressor = zstd.ZstdCompressor(
+            options={
+                zstd.CompressionParameter.compression_level: level,
+                zstd.CompressionParameter.checksum_flag: True,
+            }
+        )
+        compressor.set_pledged_input_size(size)
+        return compressor
+
+    def _zstd_reader(file: IO[bytes]) -> Any:
+        from compression import zstd
+
+        return zstd.ZstdFile(file)
+
+
+else:
+
+    def _zstd_compressor(level: int, size: int | None) -> Compressor:
+        import zstandard
+
+        compressor = zstandard.ZstdCompressor(level=level, write_checksum=True)
+        return compressor.compressobj(size=-1 if size is None else size)
+
+    def _zstd_reader(file: IO[bytes]) -> Any:
+        import zstandard
+
+        return _Frames(file, lambda: zstandard.ZstdDecompressor().decompressobj())
+
+
+class _Frames:
+    """Reads what was compressed piece by piece, and notices when it ends too early.
+
+    zstandard's own reader does not: to it a frame without its last bytes is as good as any.
+    """
+
+    def __init__(self, file: IO[bytes], begin: Callable[[], Any]) -> None:
+        self._file = file
+        self._begin = begin
+        self._frame: Any = None
+        self._rest = b""
+
+    def read(self, _: int) -> bytes:
+        while data := self._rest or self._file.read(_STEP):
+            if self._frame is None:
+                self._frame = self._begin()
+            piece: bytes = self._frame.decompress(data)
+            self._rest = b""
+            if self._frame.eof:
+                self._rest, self._frame = self._frame.unused_data, None
+            if piece:
+                return piece
+        if self._frame is not None:
+            raise EOFError("it ends before its end")
+        return b""
