@@ -3,15 +3,18 @@
 from importlib.metadata import version as _version
 
 from .aio import AsyncConnection
+from .aio_raw_stream import AsyncRawStream
 from .aio_stream import AsyncStream, AsyncTransaction
 from .backup import AsyncBackup, Backup
-from .base_stream import Batch, Change, Stats
+from .base_reception import Stats
+from .base_stream import Batch, Change, StreamEvent
 from .codec import Decoder, PrimaryKeepalive, Row, WalBatch, XLogData
 from .codec import implementation as __impl__
 from .connection import Connection, connect
 from .errors import (
     AuthenticationError,
     AuthenticationRejected,
+    BackupStorageError,
     ConnectionFailed,
     DecodeError,
     Error,
@@ -74,6 +77,7 @@ from .protocol.timelines import (
     TimelineSwitch,
     parse_timeline_history,
 )
+from .raw_stream import RawStream
 from .stream import Stream, Transaction
 from .token import ResumeToken
 from .values import Array, Interval, Range
@@ -86,6 +90,7 @@ __all__ = [
     "Array",
     "AsyncBackup",
     "AsyncConnection",
+    "AsyncRawStream",
     "AsyncStream",
     "AsyncTransaction",
     "AuthenticationError",
@@ -95,6 +100,7 @@ __all__ = [
     "BackupEvent",
     "BackupOptions",
     "BackupStart",
+    "BackupStorageError",
     "Batch",
     "Begin",
     "BeginPrepare",
@@ -123,6 +129,7 @@ __all__ = [
     "ProtocolError",
     "PublicationNotFound",
     "Range",
+    "RawStream",
     "Relation",
     "Result",
     "ResumeToken",
@@ -140,6 +147,7 @@ __all__ = [
     "Stream",
     "StreamAbort",
     "StreamCommit",
+    "StreamEvent",
     "StreamPrepare",
     "StreamStart",
     "StreamStop",

@@ -1,0 +1,223 @@
+"""``pgrepl receivewal``: a server's WAL, kept in a directory for as long as the program runs."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from ..errors import Error, ServerError, SlotNotFound, UsageError
+from ..lsn import Lsn
+from ..physical import ReceivedSegment, receive_wal
+from ..physical.compression import Compression
+from .failure import CommandFailed
+from .interruption import Interrupted, Interruption
+from .options import conninfo_argument, lsn_option, seconds_option
+from .printing import print_text, printable
+from .sql import session
+
+__all__ = ["receivewal_command"]
+
+_DUPLICATE_OBJECT: Final = "42710"
+_FIRST_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 30.0
+
+
+def _compress_option(
+    ctx: click.Context, parameter: click.Parameter, value: str | None
+) -> str | None:
+    """Read a compression; a number alone is a level of gzip, and 0 is none."""
+    if value is not None and value.isascii() and value.isdigit():
+        value = f"gzip:{value}" if int(value) else "none"
+    if value is None or value == "none":
+        return None
+    try:
+        Compression.parse(value).compressor(None)
+    except UsageError as error:
+        raise click.BadParameter(str(error)) from None
+    return value
+
+
+@click.command("receivewal", short_help="Receive a server's WAL into a directory.")
+@conninfo_argument
+@click.option("--directory", "-D", metavar="DIRECTORY", help="Where to put the segments.")
+@click.option("--slot", "-S", metavar="NAME", help="Physical slot to receive through.")
+@click.option("--create-slot", is_flag=True, help="Create the slot, and do nothing else.")
+@click.option("--drop-slot", is_flag=True, help="Drop the slot, and do nothing else.")
+@click.option("--if-not-exists", is_flag=True, help="A slot that is there already will do.")
+@click.option(
+    *("--endpos", "-E"),
+    metavar="LSN",
+    callback=lsn_option,
+    help="End with status 0 when WAL beyond this position was received.",
+)
+@click.option("--no-loop", "-n", is_flag=True, help="End with an error when the connection does.")
+@click.option("--no-sync", is_flag=True, help="Leave it to the system when things are on disk.")
+@click.option("--synchronous", is_flag=True, help="Sync and report at once, not by the segment.")
+@click.option(
+    *("--compress", "-Z"),
+    metavar="METHOD[:LEVEL]",
+    callback=_compress_option,
+    help="gzip or zstd for complete segments.",
+)
+@click.option(
+    *("--status-interval", "-s"),
+    metavar="SECONDS",
+    type=float,
+    callback=seconds_option,
+    default=10.0,
+    show_default=True,
+    help="Longest time between two reports to the server.",
+)
+@click.option("--verbose", "-v", is_flag=True, help="Tell on stderr of each segment.")
+def receivewal_command(
+    conninfo: str,
+    directory: str | None,
+    slot: str | None,
+    create_slot: bool,
+    drop_slot: bool,
+    if_not_exists: bool,
+    endpos: Lsn | None,
+    no_loop: bool,
+    no_sync: bool,
+    synchronous: bool,
+    compress: str | None,
+    status_interval: float,
+    verbose: bool,
+) -> int:
+    """Receive a server's WAL into a directory, segment by segment, as pg_receivewal does.
+
+    CONNINFO is a URI (postgresql://user@host:port/dbname) or keywords (host=... dbname=...); what
+    it leaves out comes from PGHOST, PGPORT, PGUSER, PGPASSWORD and PGSSLMODE. The role needs
+    REPLICATION, and a line of pg_hba.conf for the database 'replication'.
+
+    It goes on from what is in the directory; if that is empty, from where the slot begins, or from
+    now. Use a slot: without one the server may remove WAL before it was received. When a connection
+    is lost another is made, after a while that grows to half a minute. What cannot get better by
+    itself, a disk that is full for instance, ends it.
+
+    \b
+    Example:
+      pgrepl receivewal "host=db user=archiver" --slot archive --create-slot
+      pgrepl receivewal "host=db user=archiver" --slot archive -D /srv/wal -Z zstd
+
+    Ctrl-C and SIGTERM end it in order: what has come is synced and reported. The status is then 130
+    or 143; 0 when --endpos was reached, 1 after an error, 2 for a mistake on the command line.
+    """
+    _check(slot, create_slot, drop_slot, if_not_exists, no_sync, synchronous)
+    if create_slot or drop_slot:
+        assert slot is not None
+        return _change_slot(conninfo, slot, create_slot, if_not_exists)
+    if directory is None:
+        raise click.UsageError("--directory is needed")
+    if not Path(directory).is_dir():
+        raise CommandFailed(f"expected {printable(directory)} to be a directory that is there")
+    options = {
+        "slot": slot,
+        "end": endpos,
+        "fsync": not no_sync,
+        "synchronous": synchronous,
+        "compress": compress,
+        "status_interval": status_interval,
+    }
+    return _Receiving(conninfo, directory, options, verbose, loop=not no_loop).run()
+
+
+def _check(
+    slot: str | None,
+    create_slot: bool,
+    drop_slot: bool,
+    if_not_exists: bool,
+    no_sync: bool,
+    synchronous: bool,
+) -> None:
+    if create_slot and drop_slot:
+        raise click.UsageError("--create-slot and --drop-slot exclude each other")
+    if (create_slot or drop_slot) and slot is None:
+        raise click.UsageError("--create-slot and --drop-slot need --slot")
+    if if_not_exists and not create_slot:
+        raise click.UsageError("--if-not-exists is for --create-slot")
+    if synchronous and no_sync:
+        raise click.UsageError("--synchronous and --no-sync exclude each other")
+
+
+def _change_slot(conninfo: str, slot: str, create: bool, if_not_exists: bool) -> int:
+    done = "created" if create else "dropped"
+    with session(conninfo, "physical") as connection:
+        try:
+            if create:
+                connection.create_physical_slot(slot)
+            else:
+                connection.drop_slot(slot)
+        except ServerError as error:
+            if not (if_not_exists and error.sqlstate == _DUPLICATE_OBJECT):
+                raise
+            print_text(f"the slot {printable(slot)} was there already")
+            return 0
+    print_text(f"{done} the physical slot {printable(slot)}")
+    return 0
+
+
+@dataclass
+class _Receiving:
+    """Receives, connection after connection."""
+
+    conninfo: str
+    directory: str
+    options: dict[str, Any]
+    verbose: bool
+    loop: bool
+    connected: bool = False
+    pause: float = _FIRST_PAUSE
+
+    def run(self) -> int:
+        with Interruption() as interruption:
+            while True:
+                try:
+                    self._receive(interruption)
+                except Interrupted:
+                    pass
+                except SlotNotFound as error:
+                    raise CommandFailed(f"{error}; --create-slot makes it") from None
+                except Error as error:
+                    # What fails at the first attempt is rather wrong than away.
+                    if not (self.loop and self.connected and error.retryable):
+                        raise
+                    _tell(f"{error}; trying again in {self.pause:g} s")
+                    self._wait(interruption)
+                    if not interruption.signum:
+                        continue
+                return interruption.exit_status
+
+    def _receive(self, interruption: Interruption) -> None:
+        with contextlib.ExitStack() as resources:
+            with interruption.raising():
+                connection = resources.enter_context(session(self.conninfo, "physical"))
+            self.connected = True
+            received = receive_wal(
+                connection,
+                self.directory,
+                stop=lambda: bool(interruption.signum),
+                on_segment=self._take_note,
+                **self.options,
+            )
+        if self.verbose:
+            _tell(f"received WAL from {received.start} to {received.position}, all of it safe")
+
+    def _take_note(self, segment: ReceivedSegment) -> None:
+        self.pause = _FIRST_PAUSE
+        if self.verbose:
+            _tell(f"received {segment.name}, up to {segment.end} on timeline {segment.timeline}")
+
+    def _wait(self, interruption: Interruption) -> None:
+        select.select([interruption], [], [], self.pause)
+        self.pause = min(self.pause * 2, _LONGEST_PAUSE)
+
+
+def _tell(text: str) -> None:
+    print("pgrepl:", "; ".join(text.splitlines()), file=sys.stderr, flush=True)
