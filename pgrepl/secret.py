@@ -6,25 +6,27 @@ Whatever prints an object - a log line, a traceback that shows locals, a debugge
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NoReturn, final
+from typing import Final, NoReturn, final
 
 __all__ = ["Secret"]
+
+_ENCODING: Final = ("utf-8", "surrogatepass")
 
 
 @final
 class Secret:
     """Holds a secret text; not comparable, not picklable, and ``***`` wherever it is shown."""
 
-    __slots__ = ("_reveal",)
+    __slots__ = ("_text",)
 
     def __init__(self, text: str) -> None:
-        # In a closure, so that tools which walk an object's attributes find no string.
-        self._reveal: Callable[[], str] = lambda: text
+        # Tools that walk an object's attributes find nothing that shows it or can be pickled, and
+        # Ctrl-C finds no local variable with it while it is revealed.
+        self._text = memoryview(text.encode(*_ENCODING))
 
     def reveal(self) -> str:
         """Return the text."""
-        return self._reveal()
+        return str(self._text, *_ENCODING)
 
     def __repr__(self) -> str:
         return "***"

@@ -79,8 +79,9 @@ def resolve(
         # Ctrl-C, above all: what is called here has passwords in its local variables.
         refused = error.with_traceback(None)
         refused.__cause__ = refused.__context__ = None
-    # Both may hold a password, which a traceback that shows locals would print.
-    del conninfo, keywords
+    # Both may hold a password, which a traceback that shows locals would print. Not deleted, since
+    # tools that print arguments look for them.
+    conninfo, keywords = "", {}
     raise refused
 
 

@@ -248,8 +248,8 @@ def _mechanism(
     offers_binding = scram.MECHANISM_PLUS in offered
     if offers_binding and not credentials.is_encrypted:
         raise AuthenticationError(
-            f"the server offers {scram.MECHANISM_PLUS} on a connection without TLS: somebody in "
-            "between may have TLS with the server in our place"
+            f"expected no offer of {scram.MECHANISM_PLUS} on a connection without TLS, got one: "
+            "somebody in between may have TLS with the server in our place"
         )
     if wanted == "require" and not offers_binding:
         raise _not_bound(f"it offers {_list(offered)}")

@@ -319,8 +319,9 @@ def _report(sqlstate: str, message: str, *, detail: str, hint: str) -> dict[str,
 
 def _check_kind(slot: SlotState, system: SystemIdentity, plugin: str | None) -> None:
     if slot.slot_type != "logical":
+        wanted = "" if plugin is None else f" for {plugin}"
         raise UsageError(
-            f"expected a logical slot, {slot.name!r} is {slot.slot_type[:40]!r}; name "
+            f"expected a logical slot{wanted}, {slot.name!r} is {slot.slot_type[:40]!r}; name "
             "another one, or stream its WAL over a connection with replication='physical'"
         )
     if slot.database != system.dbname:

@@ -41,10 +41,13 @@ class SystemIdentity:
     dbname: str | None
 
 
-def start_logical_command(slot: str, start: int, options: Mapping[str, str]) -> str:
+def start_logical_command(slot: str, start: int, options: Mapping[str, str | None]) -> str:
     """Return START_REPLICATION for a logical slot; a start of 0 goes on after the last
-    confirmed."""
-    listed = ", ".join(f"{identifier(name)} {literal(value)}" for name, value in options.items())
+    confirmed. An option whose value is None is named without one."""
+    listed = ", ".join(
+        identifier(name) if value is None else f"{identifier(name)} {literal(value)}"
+        for name, value in options.items()
+    )
     command = f"START_REPLICATION SLOT {identifier(slot)} LOGICAL {encode_lsn(start)}"
     return f"{command} ({listed})" if listed else command
 

@@ -381,7 +381,7 @@ def test_ctrl_c_while_a_password_is_prepared_shows_nothing(
     broken = SimpleNamespace(normalize=interrupted)
     monkeypatch.setattr("pgrepl.protocol.saslprep.unicodedata", broken)
     with pytest.raises(KeyboardInterrupt) as caught:
-        keys_of_password(Secret("Zq7é"), SALT, 1)
+        prepared(Secret("Zq7é"))
     frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)][1:]
     assert [frame.f_code.co_name for frame in frames][-1] == "prepared"
     assert all("Zq7" not in repr(frame.f_locals) for frame in frames)

@@ -1,0 +1,22 @@
+"""test_demands.py, on the asynchronous flavour."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.hostile import test_demands
+from tests.support.event_loops import FEW_FLAVOURS, blocking_connect
+
+globals().update(
+    {name: test for name, test in vars(test_demands).items() if name.startswith("test_")}
+)
+
+
+@pytest.fixture(params=FEW_FLAVOURS, ids="-".join)
+def connect(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
+    """`pgrepl.connect` as the asynchronous flavour does it, on each twin and loop."""
+    with blocking_connect(request.param) as blocking:
+        yield blocking

@@ -1,0 +1,50 @@
+"""test_secrets.py, on the asynchronous flavour; the password is given in one way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.canary import Look
+from tests.support.event_loops import FEW_FLAVOURS, blocking_connect
+from tests.unit import test_secrets
+from tests.unit.test_secrets import (  # noqa: F401
+    attempts,
+    encryption,
+    watch,
+)
+
+# One looks into what the blocking driver has alone, the others connect to nothing.
+ELSEWHERE = (
+    "test_a_connection_and_its_errors",
+    "test_parameters_and_secrets_do_not_show_it",
+    "test_the_watch_would_notice",
+)
+
+globals().update(
+    {
+        name: test
+        for name, test in vars(test_secrets).items()
+        if name.startswith("test_") and name not in ELSEWHERE
+    }
+)
+
+
+@pytest.fixture(params=FEW_FLAVOURS, ids="-".join)
+def connect(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
+    """`pgrepl.connect` as the asynchronous flavour does it, on each twin and loop."""
+    with blocking_connect(request.param) as blocking:
+        yield blocking
+
+
+@pytest.fixture
+def attempt(
+    connect: Callable[..., Any],
+    watch: Look,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Callable[..., BaseException]:
+    return attempts("uri", connect, watch, monkeypatch, tmp_path)
