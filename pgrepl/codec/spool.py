@@ -2,10 +2,10 @@
 
 Law: what was put aside comes back whole and in order, or an error does. A record is complete
 before it counts; whatever cuts off a change of this state, a full disk or Ctrl-C, leaves the spool
-unusable for good, so that nothing is missing or comes twice. All transactions share one limit. When
-it is passed, the one that holds most memory goes to a temporary file of its own, which has no name
-where the system allows that, and what comes later follows piece by piece. Memory, file and
-descriptor go with the transaction.
+unusable for good, so that nothing is missing or comes twice. All transactions share one limit, the
+one that is being read included. When it is passed, the one that holds most memory goes to a
+temporary file of its own, which has no name where the system allows that, and what comes later
+follows piece by piece. Memory, file and descriptor go with the transaction.
 
 Records are the twins' business; here are the pieces that they are written to. A piece begins with
 the number of its bytes in use, these four included, and is in a file as it is in memory. A record
@@ -33,6 +33,8 @@ import contextlib
 import struct
 import sys
 import tempfile
+from array import array
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,7 +54,11 @@ RECORD: Final = struct.Struct("=IIQ")
 
 LEAST_LIMIT: Final = 1 << 20
 _FIRST_PIECE: Final = 4 << 10
-_LARGEST_PIECE: Final = 256 << 10
+# Not all of the last page: what the allocator and Python put beside it would begin another one.
+_LARGEST_PIECE: Final = (256 << 10) - 64
+# The part of the limit that pieces do not get. It is for what there is besides them: what a batch
+# brings and its decoded changes, descriptions, the list of what was aborted, rounding.
+_BESIDES: Final = 8
 
 mixed: Final = (
     "expected to read a stream either message by message or by transactions: a block of a streamed "
@@ -96,14 +102,14 @@ class Spool:
             raise ValueError(
                 f"expected a memory limit of at least {LEAST_LIMIT} bytes, got {memory_limit!r}"
             )
-        self._limit = memory_limit
+        self._limit = memory_limit - memory_limit // _BESIDES
         self._piece_size = min(_LARGEST_PIECE, memory_limit // 16)
         self._directory = directory
         self._known: dict[int, Stored] = {}
         self._taken: WeakSet[Stored] = WeakSet()  # that are being read
         self._fault: str | None = None  # after which no record is certain
         self.memory = 0
-        """Bytes held in memory now."""
+        """Bytes of all pieces in memory now, those that are being read included."""
 
     @contextlib.contextmanager
     def moving(self) -> Iterator[None]:
@@ -178,6 +184,25 @@ class Spool:
             largest.spill()
 
 
+@final
+class Aborted:
+    """Subtransactions that are void, at four bytes each: there can be millions in a transaction."""
+
+    __slots__ = ("_xids",)
+
+    def __init__(self) -> None:
+        self._xids = array("I")  # in order
+
+    def add(self, xid: int) -> None:
+        """Take note of one. They come nearly in order, so that this moves little."""
+        if xid not in self:
+            self._xids.insert(bisect_left(self._xids, xid), xid)
+
+    def __contains__(self, xid: int) -> bool:
+        at = bisect_left(self._xids, xid)
+        return at < len(self._xids) and self._xids[at] == xid
+
+
 class Stored:
     """What one transaction has sent: pieces in a file, if there is one, and then those in memory.
 
@@ -188,6 +213,7 @@ class Stored:
         "__weakref__",
         "_closed",
         "_file",
+        "_handed_out",
         "_pieces",
         "_spool",
         "_unread",
@@ -202,13 +228,14 @@ class Stored:
         self.writer: Writer | None = None
         self.bound: list[Any] = []
         """What relations mean, as a twin keeps it; records refer to it by index."""
-        self.aborted: set[int] = set()
+        self.aborted: Final = Aborted()
         """Subtransactions whose records are void."""
         self.origin: Origin | None = None
         self.memory = 0
-        """Bytes held in memory now."""
+        """Bytes of its pieces in memory now, the one that is being read included."""
         self._spool = spool
         self._pieces: deque[bytearray] = deque()
+        self._handed_out = 0  # bytes of the piece that is being read
         self._file: IO[bytes] | None = None
         self._unread: int | None = None  # bytes in the file; None: it was not rewound yet
         self._closed = False
@@ -257,18 +284,26 @@ class Stored:
         `last`: the one before, which may be used again. Raises `SpoolError` when the file is not
         as it was written.
         """
-        if self._file is not None:
-            if self._unread is None:
-                self._unread = self._file.tell()
-                self._file.seek(0)
-            if self._unread:
-                return self._read_piece(self._file, last)
-            self._file.close()
-            self._file = None
-        if self._pieces:
-            piece = self._pieces.popleft()
-            self._count(-len(piece))
-            return piece
+        piece = self._from_file(last)
+        if piece is not None:
+            self._count(len(piece) - self._handed_out)
+        else:
+            # Those in memory are counted as long as they are there.
+            piece = self._pieces.popleft() if self._pieces else None
+            self._count(-self._handed_out)
+        self._handed_out = 0 if piece is None else len(piece)
+        return piece
+
+    def _from_file(self, last: bytearray | None) -> bytearray | None:
+        if self._file is None:
+            return None
+        if self._unread is None:
+            self._unread = self._file.tell()
+            self._file.seek(0)
+        if self._unread:
+            return self._read_piece(self._file, last)
+        self._file.close()
+        self._file = None
         return None
 
     def _read_piece(self, file: IO[bytes], last: bytearray | None) -> bytearray:
@@ -289,6 +324,7 @@ class Stored:
         self.writer = None
         self._pieces.clear()
         self._count(-self.memory)
+        self._handed_out = 0
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -1,11 +1,6 @@
-"""What a large transaction takes of the client: no more than a small one, however it is read, and
-however long its consumer dwells on it. PGREPL_LONG=1 makes the transactions as large as promised.
-
-The program that is measured is this file, so that nothing else is in its memory:
-
-    python -m tests.live.test_stream_memory <conninfo> <slot> <way of reading>
-
-It prints its peak of resident memory in bytes, at first and at last, and how many rows it read.
+"""What a large transaction takes of the client: no more than the promised 64 MiB, whether the
+server sends it when it is committed or streams it before, however it is read, and however long its
+consumer dwells on it. PGREPL_LONG=1 makes the transactions as large as promised.
 """
 
 from __future__ import annotations
@@ -15,14 +10,14 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pytest
 
 import pgrepl
-from tests.live.consume import peak_memory
+from pgrepl.session.options import Streaming
+from tests.live.large_transaction import WIDTH
 from tests.live.sampling import replies
 from tests.live.streams import (
     TABLE,
@@ -35,11 +30,6 @@ from tests.support.clusters import Database
 
 MEGABYTE: Final = 1 << 20
 LONG: Final = os.environ.get("PGREPL_LONG") == "1"
-
-#: Bytes of a row's text; its key and its framing come on top.
-WIDTH: Final = 960
-#: Behind so many rows every buffer has been in use.
-STRIDE: Final = 2_000
 
 needs_proc = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="needs Linux, which tells a process's memory"
@@ -58,16 +48,36 @@ def write_transaction(database: Database, megabytes: int) -> int:
 # However it is read
 
 
+class Reading(NamedTuple):
+    """A way of reading, and what the server is asked for as to streaming."""
+
+    way: str
+    streaming: Streaming = "off"
+
+
+READINGS: Final = (
+    *(Reading(way) for way in ("transactions", "batches", "messages")),
+    *(Reading(way, "on") for way in ("transactions", "batches")),
+    *(Reading(way, "parallel") for way in ("transactions", "batches")),
+)
+#: The first server that has it.
+SINCE: Final = {"off": 10, "on": 14, "parallel": 16}
+
+
 @needs_proc
-@pytest.mark.timeout(3600)  # with PGREPL_LONG=1
+@pytest.mark.timeout(7200)  # with PGREPL_LONG=1
 def test_memory_of_a_large_transaction(database: Database) -> None:
-    ways = list(WAYS)
     database.execute(TABLE)
-    slots = [create_slot(database, way) for way in ways]
+    major = database.cluster.major
+    slots = {
+        reading: create_slot(database, "_".join(reading))
+        for reading in READINGS
+        if major >= SINCE[reading.streaming]
+    }
     rows = write_transaction(database, 2048 if LONG else 200)
-    for slot, way in zip(slots, ways, strict=True):
+    for reading, slot in slots.items():
         done = subprocess.run(
-            [sys.executable, "-m", "tests.live.test_stream_memory", database.dsn(), slot, way],
+            [sys.executable, "-m", "tests.live.large_transaction", database.dsn(), slot, *reading],
             env={**os.environ, "PGREPL_IMPL": "c"},
             cwd=Path(__file__).parents[2],
             stdout=subprocess.PIPE,
@@ -76,11 +86,29 @@ def test_memory_of_a_large_transaction(database: Database) -> None:
             check=True,
         )
         at_first, at_last, read = map(int, done.stdout.split())
-        assert read == rows, way
-        assert at_last - at_first < 64 * MEGABYTE, way
+        assert read == rows, reading
+        assert at_last - at_first < 64 * MEGABYTE, reading
         wait_until_free(database, slot)
         # It was acknowledged as well, at its end.
-        assert not left_over(database, slot), way
+        assert not left_over(database, slot), reading
+        assert was_streamed(database, slot) == (reading.streaming != "off"), reading
+
+
+def was_streamed(database: Database, slot: str) -> bool:
+    """Whether the server streamed a transaction before its end, by its own account."""
+    if database.cluster.major < SINCE["on"]:
+        return False
+    eventually(
+        lambda: database.execute(
+            "SELECT 1 FROM pg_stat_replication_slots WHERE slot_name = %s AND total_txns > 0",
+            [slot],
+        ),
+        "the server has counted what it sent",
+    )
+    [(transactions,)] = database.execute(
+        "SELECT stream_txns FROM pg_stat_replication_slots WHERE slot_name = %s", [slot]
+    )
+    return bool(transactions)
 
 
 def left_over(database: Database, slot: str) -> list[Any]:
@@ -90,51 +118,6 @@ def left_over(database: Database, slot: str) -> list[Any]:
         "%s, NULL, 1, 'proto_version', '1', 'publication_names', 'p')",
         [slot],
     )
-
-
-def by_transactions(stream: Any) -> Iterator[int]:
-    for transaction in stream.transactions():
-        for change in transaction:
-            assert len(change.new["note"]) == WIDTH
-            yield 1
-        stream.ack(transaction)
-        return
-
-
-def by_batches(stream: Any) -> Iterator[int]:
-    for batch in stream.batches(max_rows=1000):
-        for change in batch:
-            assert len(change.new["note"]) == WIDTH
-        yield len(batch)
-        stream.ack(batch)
-        if batch.end_lsn:
-            return
-
-
-def by_messages(stream: Any) -> Iterator[int]:
-    for message in stream:
-        if isinstance(message, pgrepl.Insert):
-            assert len(message.new["note"]) == WIDTH
-            yield 1
-        elif isinstance(message, pgrepl.Commit):
-            stream.ack(message)
-            return
-
-
-WAYS: Final = {"transactions": by_transactions, "batches": by_batches, "messages": by_messages}
-
-
-def main(conninfo: str, slot: str, way: str) -> None:
-    with (
-        pgrepl.connect(conninfo) as connection,
-        connection.stream(slot, publications=["p"]) as stream,
-    ):
-        read = at_first = 0
-        for count in WAYS[way](stream):
-            read += count
-            if not at_first and read > STRIDE:
-                at_first = peak_memory()
-    print(at_first, peak_memory(), read)
 
 
 # However long it takes
@@ -185,7 +168,3 @@ def resident_memory() -> int:
     found = re.search(r"^VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
     assert found is not None
     return int(found[1]) * 1024
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -6,6 +6,10 @@ keeps each in a place of its own, which the slot's descriptor knows; that place 
 and written to directly. This holds only for a fresh object, whose slots are all empty and which
 nobody else has. A field that is not kept that way is set by `object.__setattr__`, as a frozen
 dataclass does it itself.
+
+Nor does the garbage collector get to see them. They cannot be changed, and refer to nothing that
+could refer back but rows, which it does not see either: it would find no cycle through one, and
+would look through a batch again and again for it, at the cost of a quarter of all else.
 """
 
 from cpython.object cimport PyObject, PyTypeObject
@@ -26,6 +30,8 @@ cdef extern from "Python.h":
         PyMemberDef *d_member
     PyTypeObject *PyDescr_TYPE(PyObject *descriptor)
     PyTypeObject *Py_TYPE(PyObject *instance)
+    bint PyType_IS_GC(PyTypeObject *cls)
+    void PyObject_GC_UnTrack(PyObject *instance)
     int PyObject_GenericSetAttr(object instance, object name, object value) except -1
 
 
@@ -68,7 +74,10 @@ cdef inline Slots slots_of(type cls, tuple names) except *:
 
 
 cdef inline object new_instance(const Slots *slots):
-    return slots.type.tp_new(<type>slots.type, <PyObject *>(), NULL)
+    instance = slots.type.tp_new(<type>slots.type, <PyObject *>(), NULL)
+    if PyType_IS_GC(slots.type):
+        PyObject_GC_UnTrack(<PyObject *>instance)
+    return instance
 
 
 cdef inline int put(object instance, const Slots *slots, Py_ssize_t field, object value) except -1:

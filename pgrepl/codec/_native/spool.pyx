@@ -124,7 +124,7 @@ cdef class Replay:
 
     cdef object stored
     cdef list bound
-    cdef set void
+    cdef object void
     cdef bytearray piece
     cdef uint32_t at            # in the piece: of the next record
     cdef uint32_t used
