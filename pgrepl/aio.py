@@ -6,12 +6,14 @@ what is different. Everything below the driver is the same code.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator, Iterable
+from collections.abc import Coroutine, Generator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from .aio_commands import AsyncCommands
-from .aio_stream import AsyncStream, Beginning
+from .aio_raw_stream import AsyncRawStream
+from .aio_reception import Beginning
+from .aio_stream import AsyncStream
 from .codec import PrimaryKeepalive, WalBatch, XLogData
 from .codec import codec as default_codec
 from .codec.abc import Codec
@@ -23,7 +25,7 @@ from .protocol.conversation import Conversation, Exchange
 from .protocol.frontend import TERMINATE
 from .protocol.query import Result
 from .protocol.timelines import EndOfTimeline
-from .session.opening import Opening, Overrides
+from .session.opening import Opening, Overrides, RawOpening
 from .session.options import Origin, Streaming
 from .token import ResumeToken
 from .transport.async_connecting import open_async_connection
@@ -54,8 +56,9 @@ def connect(
         parameters = resolve(conninfo, keywords, replication=replication)
     except BaseException as error:
         refused = error.with_traceback(None)
-    # Both may hold a password, which a traceback that shows locals would print.
-    del conninfo, keywords
+    # Both may hold a password, which a traceback that shows locals would print. Not deleted, since
+    # tools that print arguments look for them.
+    conninfo, keywords = "", {}
     if refused is not None:
         raise refused
     return Connecting(_open(parameters, _codec))
@@ -161,11 +164,12 @@ class AsyncConnection(AsyncCommands):
         messages: bool = False,
         origin: Origin = "any",
         types: Overrides | None = None,
+        typed: bool = True,
         status_interval: float = 10.0,
         receive_timeout: float | None = 60.0,
         memory_limit: int = 64 << 20,
         timeout: float | None = None,
-    ) -> Beginning:
+    ) -> Beginning[AsyncStream]:
         """Stream the decoded changes of a slot that uses pgoutput; see `Connection.stream`.
 
         ``async with connection.stream(...) as stream``, which stops it at the end, or ``stream =
@@ -177,6 +181,7 @@ class AsyncConnection(AsyncCommands):
             start,
             types,
             memory_limit,
+            typed,
             proto_version=proto_version,
             streaming=streaming,
             two_phase=two_phase,
@@ -188,8 +193,33 @@ class AsyncConnection(AsyncCommands):
         async def begin() -> AsyncStream:
             opened = await self._command(self._open(opening), timeout)
             now = self._transport.time()
-            session = self._session(opening, opened, status_interval, receive_timeout, now)
+            checked = opened.checked
+            session = self._session(opening, checked, status_interval, receive_timeout, now)
             return AsyncStream(self, session, opened)
+
+        return Beginning(begin)
+
+    def stream_raw(
+        self,
+        slot: str,
+        *,
+        options: Mapping[str, str | None] | None = None,
+        start: int | ResumeToken | None = None,
+        status_interval: float = 10.0,
+        receive_timeout: float | None = 60.0,
+        timeout: float | None = None,
+    ) -> Beginning[AsyncRawStream]:
+        """Stream a logical slot undecoded, whatever its plugin; see `Connection.stream_raw`.
+
+        ``async with`` or ``await``, as for `stream`.
+        """
+        opening = RawOpening.of(slot, options, start)
+
+        async def begin() -> AsyncRawStream:
+            checked = await self._command(self._open_raw(opening), timeout)
+            now = self._transport.time()
+            session = self._session(opening, checked, status_interval, receive_timeout, now)
+            return AsyncRawStream(self, session, checked)
 
         return Beginning(begin)
 

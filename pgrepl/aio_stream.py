@@ -6,14 +6,12 @@ cancelled, by `asyncio.timeout` for instance, and the next call goes on where it
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
 
-from .base_stream import BaseStream, Batch, Change, ReadTransaction
-from .codec.abc import Changes
-from .errors import ConnectionFailed, UsageError
+from .aio_reception import AsyncReception
+from .base_stream import BaseStream, Batch, Change, ReadTransaction, StreamEvent
+from .errors import UsageError
 from .messages import LogicalMessage
 from .session.opening import Opened
 from .session.session import Session
@@ -23,7 +21,7 @@ from .transport.clock import Deadline
 if TYPE_CHECKING:
     from .aio import AsyncConnection
 
-__all__ = ["AsyncStream", "AsyncTransaction", "Beginning"]
+__all__ = ["AsyncStream", "AsyncTransaction"]
 
 
 class AsyncTransaction(ReadTransaction):
@@ -128,7 +126,7 @@ class _BatchIterator(AsyncIterator[Batch]):
         return stream._batch(changes)
 
 
-class AsyncStream(BaseStream[AsyncTransaction]):
+class AsyncStream(AsyncReception, BaseStream[AsyncTransaction]):
     """The decoded changes of a slot, made by `AsyncConnection.stream`; `async with` stops it.
 
     Iterate over it for what pgoutput says, message by message, or over `transactions` or `batches`.
@@ -137,11 +135,8 @@ class AsyncStream(BaseStream[AsyncTransaction]):
 
     def __init__(self, connection: AsyncConnection, session: Session, opened: Opened) -> None:
         super().__init__(session, opened, AsyncTransaction)
-        self._connection: AsyncConnection = connection
-        self._feedback: AsyncFeedback = AsyncFeedback(session, connection._transport)
-
-    def _close(self) -> None:
-        self._connection._transport.close()
+        self._connection = connection
+        self._feedback = AsyncFeedback(session, connection._transport)
 
     # Reading
 
@@ -165,105 +160,28 @@ class AsyncStream(BaseStream[AsyncTransaction]):
         if not await self._fetched(None):
             raise UsageError("the stream was stopped in the middle of this transaction")
 
-    async def _fetched(self, timeout: float | None) -> bool:
-        """Receive the next batch with something in it; False: the stream was stopped."""
-        changes = await self._fetch(timeout)
-        if changes is None:
-            return False
-        self._changes = changes
-        self._transactions.feed(changes)
-        return True
+    async def receive(self, timeout: float | None = None) -> Iterator[StreamEvent]:
+        """Wait for what comes next and return all that one read brought; see `Stream.receive`."""
+        self._begin_to_receive()
+        if not await self._fetched(timeout, whatever=True):
+            return iter(())
+        self._has_events = True
+        return self._events()
 
-    async def _fetch(self, timeout: float | None) -> Changes | None:
+    async def _fetched(self, timeout: float | None, whatever: bool = False) -> bool:
+        """Receive the next batch with something in it to read, or whatever comes; False: the
+        stream was stopped."""
         deadline = Deadline.after(timeout)
         with self._failing():
             while not self._ended:
-                try:
-                    batch = await self._receive(deadline)
-                except (ConnectionFailed, UsageError):
-                    if self._ended:  # by another task
-                        return None
-                    raise
+                batch = await self._next_batch(deadline)
+                if batch is None:
+                    return False
                 # Nothing is awaited from here on, so that a cancellation finds it done or not.
                 changes = self._decoded(batch)
                 self._feedback.received(batch)
-                if changes is not None:
-                    return changes
-        return None
-
-    async def _receive(self, deadline: Deadline) -> Any:
-        batch = self._connection._batch_at_hand()
-        return await self._wait(deadline) if batch is None else batch
-
-    async def _wait(self, deadline: Deadline) -> Any:
-        """Wait for a batch, telling the server what it should know before."""
-        try:
-            while True:
-                limit = self._wait_begins(deadline.left())
-                with contextlib.suppress(TimeoutError):
-                    return await self._connection._next_batch(limit)
-                self._feedback.silence()
-                if deadline.left() == 0.0:
-                    raise TimeoutError
-        finally:
-            self._feedback.wait_ends()
-
-    # The end
-
-    async def stop(self, timeout: float = 10.0) -> None:
-        """Report for the last time, end the stream, and return to commands; see `Stream.stop`.
-
-        While another task reads, which then comes to an end, the connection is closed.
-        """
-        if self._ended:
-            return
-        self._ended = True
-        try:
-            if not self._connection.closed:
-                self._feedback.send(final=True)
-                self._feedback.stop()
-                await self._connection.stop_streaming(timeout)
-        except (TimeoutError, ConnectionFailed, UsageError):
-            # A UsageError says that somebody is reading.
-            await self._connection.disconnect()
-        except BaseException:
-            self._close()
-            raise
-        finally:
-            self._feedback.stop()
-            self._let_go()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.stop()
-
-
-class Beginning(Awaitable[AsyncStream]):
-    """A stream that is about to begin: to be awaited, or used by ``async with``, which stops it."""
-
-    def __init__(self, begin: Callable[[], Coroutine[Any, Any, AsyncStream]]) -> None:
-        self._begin = begin
-        self._stream: AsyncStream | None = None
-
-    def __await__(self) -> Generator[Any, Any, AsyncStream]:
-        return self._begin().__await__()
-
-    async def __aenter__(self) -> AsyncStream:
-        self._stream = await self
-        return self._stream
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._stream is not None:
-            await self._stream.stop()
+                if whatever or changes.peek() is not None:
+                    self._wal, self._changes = batch, changes
+                    self._transactions.feed(changes)
+                    return True
+        return False

@@ -6,21 +6,20 @@ never before. What was not acknowledged comes again when the slot is streamed ag
 
 from __future__ import annotations
 
-import contextlib
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
+from .base_reception import BaseReception
 from .codec.abc import Changes
-from .errors import ConnectionFailed, Error, UsageError
+from .errors import ConnectionFailed, UsageError
 from .lsn import Lsn
 from .messages import (
     Commit,
     CommitPrepared,
     Delete,
     Insert,
+    LogicalMessage,
     Message,
     Prepare,
     RollbackPrepared,
@@ -34,7 +33,7 @@ from .session.session import Session
 from .session.transactions import BaseTransaction, Transactions
 from .token import ResumeToken
 
-__all__ = ["Acknowledgeable", "BaseStream", "Batch", "Change", "ReadTransaction", "Stats"]
+__all__ = ["Acknowledgeable", "BaseStream", "Batch", "Change", "ReadTransaction", "StreamEvent"]
 
 Change: TypeAlias = Insert | Update | Delete | Truncate | Message
 """What a transaction consists of."""
@@ -81,21 +80,18 @@ Acknowledgeable: TypeAlias = (
 """What `ack` takes: something that ends at a position, or the position itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """Where a stream stands.
+class StreamEvent(NamedTuple):
+    """One message of the server's, decoded, in order with all others: what `receive` gives.
 
-    `received`: the highest position that came; `delivered`: the end of the last transaction that
-    the application was given; `written`, `flushed`, `applied`: as last reported to the server;
-    `statuses`: how many reports were sent.
+    `message`: what pgoutput says; None for a keepalive, and `reply_requested` is the keepalive's.
+    `lsn`: the position in the header, which is no position to go on from. `position`: what may be
+    acknowledged once this event and all before it are dealt with, 0 for nothing.
     """
 
-    received: Lsn
-    delivered: Lsn
-    written: Lsn
-    flushed: Lsn
-    applied: Lsn
-    statuses: int
+    message: LogicalMessage | None
+    lsn: int
+    position: int
+    reply_requested: bool = False
 
 
 class ReadTransaction(BaseTransaction):
@@ -113,37 +109,11 @@ class ReadTransaction(BaseTransaction):
 T = TypeVar("T", bound=ReadTransaction)
 
 
-class Closable(Protocol):
-    """What a stream knows of its connection here."""
-
-    @property
-    def closed(self) -> bool:
-        """Whether the connection is closed."""
-
-
-class Feedback(Protocol):
-    """What a stream knows of its feedback here."""
-
-    def acknowledge(
-        self, delivered: int, position: int, written: bool, flushed: bool, applied: bool
-    ) -> None:
-        """Take an acknowledgement. Waits for nobody."""
-
-    def wait_begins(self, delivered: int, idle: bool) -> float | None:
-        """Send what is due before the application waits; return for how long at most it should."""
-
-    def stop(self) -> None:
-        """Send nothing more."""
-
-
-class BaseStream(ABC, Generic[T]):
+class BaseStream(BaseReception, Generic[T]):
     """The decoded changes of a slot: what has come of them, and what is acknowledged."""
 
-    _connection: Closable
-    _feedback: Feedback
-
     def __init__(self, session: Session, opened: Opened, transaction: type[T]) -> None:
-        self._session = session
+        super().__init__(session)
         self._transaction = transaction
         self._decoder = opened.decoder
         self._system = opened.checked.system
@@ -152,28 +122,31 @@ class BaseStream(ABC, Generic[T]):
         self._spool = opened.spool
         self._by_transaction = False
         self._last_batch: Batch | None = None  # unless more was given since
+        self._wal: Any = ()  # what `_changes` are decoded from
         self._changes: Changes | None = None
+        self._has_events = False  # that were given and not read yet
+        self._passed = 0  # of a keepalive that was given: nothing is left to come before it
         self._transactions: Transactions[T] = Transactions(self._make)
-        self._ended = False
-
-    # What a flavour adds
-
-    @abstractmethod
-    def _close(self) -> None:
-        """Close the connection at once."""
 
     @property
-    def _is_over(self) -> bool:
-        return self._ended or self._connection.closed
+    def start(self) -> Lsn:
+        """Where the stream began: the position asked for, or the one that the slot confirmed."""
+        return self._start
+
+    @property
+    def _delivered(self) -> int:
+        return self._decoder.delivered
+
+    @property
+    def _is_between(self) -> bool:
+        return self._decoder.is_between
 
     def _fail(self) -> None:
         """Close the connection, so that nothing more is sent, and give nothing more: of what has
         come, something may be missing in front."""
         self._changes = None
         self._transactions = Transactions(self._make)
-        self._feedback.stop()
-        self._close()
-        self._let_go()
+        super()._fail()
 
     # What has come
 
@@ -256,45 +229,44 @@ class BaseStream(ABC, Generic[T]):
             raise UsageError(f"expected batches of at least one row, got max_rows={max_rows}")
         self._begin_to_read(by_transaction=True)
 
-    def _wait_begins(self, left: float | None) -> float | None:
-        """Tell the server what it should know before a wait that has so many seconds; return for
-        how long at most to wait."""
-        decoder = self._decoder
-        limit = self._feedback.wait_begins(decoder.delivered, decoder.is_between)
-        return min((each for each in (limit, left) if each is not None), default=None)
-
-    def _decoded(self, batch: Any) -> Changes | None:
-        """Decode a batch as it is read; None: there is nothing in it to read."""
+    def _decoded(self, batch: Any) -> Changes:
+        """Decode a batch as it is read."""
         if not len(batch):
             raise ConnectionFailed("the server ended the stream; its log may say why")
         spool = self._spool if self._by_transaction else None
-        changes = self._decoder.decode_batch(batch, spool)
-        return None if changes.peek() is None else changes
+        return self._decoder.decode_batch(batch, spool)
+
+    def _begin_to_receive(self) -> None:
+        """Go on with events. Raises `UsageError` where something else was begun."""
+        if self._has_events or self._at_hand() is not None:
+            raise UsageError(
+                "expected all that was received before to be read; read on in it, or stop the "
+                "stream and start it again, which brings what was not acknowledged once more"
+            )
+        self._begin_to_read(by_transaction=False)
+
+    def _events(self) -> Iterator[StreamEvent]:
+        """Give the messages of a batch, each decoded when it is asked for."""
+        decoder, changes = self._decoder, self._changes
+        assert changes is not None
+        with self._handing_out():
+            for item in self._wal:
+                if hasattr(item, "reply_requested"):
+                    position = 0
+                    if decoder.is_between:
+                        position = self._passed = max(self._passed, item.wal_end)
+                    yield StreamEvent(None, item.wal_end, position, item.reply_requested)
+                else:
+                    before = decoder.delivered
+                    message = next(changes)
+                    after = decoder.delivered
+                    yield StreamEvent(message, item.wal_start, after if after > before else 0)
+        self._has_events = False
 
     def _let_go(self) -> None:
         """Give back what was put aside, and the room for it."""
         if self._spool is not None:
             self._spool.close()
-
-    @contextlib.contextmanager
-    def _failing(self) -> Iterator[None]:
-        """See to it that nothing more is sent after an error: what is wrong stays so."""
-        try:
-            yield
-        except Error:
-            self._fail()
-            raise
-
-    @contextlib.contextmanager
-    def _handing_out(self) -> Iterator[None]:
-        """The same where nothing waits, and where Ctrl-C as well may have cost a change."""
-        try:
-            yield
-        except GeneratorExit:
-            raise
-        except BaseException:
-            self._fail()
-            raise
 
     # Acknowledging
 
@@ -316,11 +288,7 @@ class BaseStream(ABC, Generic[T]):
         the server waits for can be moved apart: ``ack(txn, applied=False)`` when it is durable,
         ``ack(txn)`` when others can see it.
         """
-        if self._is_over:
-            raise UsageError(
-                "expected a stream that is on, this one has ended: the server cannot be told, and "
-                "sends what was not acknowledged in time once more"
-            )
+        self._require_on()
         moved = (written, flushed, applied)
         if isinstance(upto, ReadTransaction | Batch):
             upto._acknowledged = moved
@@ -331,7 +299,10 @@ class BaseStream(ABC, Generic[T]):
 
     def _tell(self, position: int, written: bool, flushed: bool, applied: bool) -> None:
         """Pass an acknowledgement on to the session."""
-        self._feedback.acknowledge(self._decoder.delivered, position, written, flushed, applied)
+        delivered = self._decoder.delivered
+        if delivered < position:
+            delivered = max(delivered, min(position, self._passed))
+        self._feedback.acknowledge(delivered, position, written, flushed, applied)
 
     def token(self, upto: Acknowledgeable | None = None, index: int = 0) -> ResumeToken:
         """Return what to keep beside one's own data to go on behind `upto` later.
@@ -349,22 +320,6 @@ class BaseStream(ABC, Generic[T]):
         positions.automatic = False
         position = _end_of(upto) if upto is not None else positions.safe or self._start
         return ResumeToken(self._system.systemid, self._system.timeline, Lsn(position), index)
-
-    def stats(self) -> Stats:
-        """Return where the stream stands. From any thread."""
-        positions = self._session.positions
-        return Stats(
-            Lsn(positions.received),
-            Lsn(self._decoder.delivered),
-            Lsn(positions.last.written),
-            Lsn(positions.last.flushed),
-            Lsn(positions.last.applied),
-            self._session.statuses,
-        )
-
-    def __repr__(self) -> str:
-        state = "ended" if self._is_over else "on"
-        return f"<pgrepl.{type(self).__name__} {state} {self.stats()!r}>"
 
 
 def _end_of(upto: Any) -> int:

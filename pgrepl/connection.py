@@ -6,7 +6,7 @@ messages until `stop_streaming` or the stream's end, then commands again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
@@ -22,7 +22,8 @@ from .protocol.conversation import Conversation, Exchange
 from .protocol.frontend import TERMINATE
 from .protocol.query import Result
 from .protocol.timelines import EndOfTimeline
-from .session.opening import Opening, Overrides
+from .raw_stream import RawStream
+from .session.opening import Opening, Overrides, RawOpening
 from .session.options import Origin, Streaming
 from .stream import Stream
 from .token import ResumeToken
@@ -60,8 +61,9 @@ def connect(
         parameters = resolve(conninfo, keywords, replication=replication)
     except BaseException as error:
         refused = error.with_traceback(None)
-    # Both may hold a password, which a traceback that shows locals would print.
-    del conninfo, keywords
+    # Both may hold a password, which a traceback that shows locals would print. Not deleted, since
+    # tools that print arguments look for them.
+    conninfo, keywords = "", {}
     if refused is not None:
         raise refused
     opened = open_connection(parameters, _codec)
@@ -131,6 +133,7 @@ class Connection(Commands):
         messages: bool = False,
         origin: Origin = "any",
         types: Overrides | None = None,
+        typed: bool = True,
         status_interval: float = 10.0,
         receive_timeout: float | None = 60.0,
         memory_limit: int = 64 << 20,
@@ -143,7 +146,8 @@ class Connection(Commands):
         confirmed. What the server would skip without a word is an error before the first change.
         `streaming`, `two_phase`, `binary`, `messages` and `origin` are pgoutput's options;
         `proto_version` is the lowest that has what they ask for, where it is not given. `types`
-        says how to decode a type, by OID or name; see docs/types.md.
+        says how to decode a type, by OID or name, see docs/types.md; with ``typed=False`` values
+        stay what the server sent: `str`, or `bytes` of a column in binary.
 
         The server hears from this side every `status_interval` seconds, or a third of its
         wal_sender_timeout where that is less. After `receive_timeout` seconds of silence, None for
@@ -162,6 +166,7 @@ class Connection(Commands):
             start,
             types,
             memory_limit,
+            typed,
             proto_version=proto_version,
             streaming=streaming,
             two_phase=two_phase,
@@ -170,8 +175,30 @@ class Connection(Commands):
             origin=origin,
         )
         opened = self._command(self._open(opening), timeout)
-        session = self._session(opening, opened, status_interval, receive_timeout, monotonic())
+        checked = opened.checked
+        session = self._session(opening, checked, status_interval, receive_timeout, monotonic())
         return Stream(self, session, opened)
+
+    def stream_raw(
+        self,
+        slot: str,
+        *,
+        options: Mapping[str, str | None] | None = None,
+        start: int | ResumeToken | None = None,
+        status_interval: float = 10.0,
+        receive_timeout: float | None = 60.0,
+        timeout: float | None = None,
+    ) -> RawStream:
+        """Stream a logical slot undecoded, whatever its plugin: wal2json, test_decoding, pgoutput.
+
+        `options` are the plugin's own, by name; None for one without a value. All else is as for
+        `stream`: feedback goes on by itself, what was not acknowledged comes again. The slot is
+        checked before; publications, which are one plugin's options, are not.
+        """
+        opening = RawOpening.of(slot, options, start)
+        checked = self._command(self._open_raw(opening), timeout)
+        session = self._session(opening, checked, status_interval, receive_timeout, monotonic())
+        return RawStream(self, session, checked)
 
     def receive_wal_message(
         self, timeout: float | None = None

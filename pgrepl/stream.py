@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
-from .base_stream import BaseStream, Batch, Change, ReadTransaction
-from .codec.abc import Changes
-from .errors import ConnectionFailed, UsageError
+from .base_stream import BaseStream, Batch, Change, ReadTransaction, StreamEvent
+from .errors import UsageError
 from .messages import LogicalMessage
+from .reception import Reception
 from .session.opening import Opened
 from .session.session import Session
 from .transport.clock import Deadline
@@ -34,7 +32,7 @@ class Transaction(ReadTransaction):
                 self._stream._fetch_more()
 
 
-class Stream(BaseStream[Transaction]):
+class Stream(Reception, BaseStream[Transaction]):
     """The decoded changes of a slot, made by `Connection.stream`; a context manager that stops.
 
     Iterate over it for what pgoutput says, message by message, or over `transactions` or `batches`.
@@ -43,14 +41,9 @@ class Stream(BaseStream[Transaction]):
 
     def __init__(self, connection: Connection, session: Session, opened: Opened) -> None:
         super().__init__(session, opened, Transaction)
-        self._connection: Connection = connection
+        self._connection = connection
         self._is_torn = False
-        self._feedback: Feedback = Feedback(
-            session, connection._transport, opened.checked.slot.name
-        )
-
-    def _close(self) -> None:
-        self._connection.disconnect()
+        self._feedback = Feedback(session, connection._transport, opened.checked.slot.name)
 
     # Reading
 
@@ -92,6 +85,21 @@ class Stream(BaseStream[Transaction]):
         while changes := self._changes_of_batch(max_rows, max_wait):
             yield self._batch(changes)
 
+    def receive(self, timeout: float | None = None) -> Iterator[StreamEvent]:
+        """Wait for what comes next and return all that one read brought: changes, keepalives.
+
+        To be read to its end before the next call; nothing is in it when the stream was stopped.
+        Each is decoded when it is asked for, and then raises what iterating over the stream raises.
+        Raises `TimeoutError` when nothing comes in time, after which the stream goes on. With a
+        `timeout` of 0 this is for loops that wait elsewhere, for `fileno` and other things; such a
+        loop has to look again before `receive_timeout` is over.
+        """
+        self._begin_to_receive()
+        if not self._fetched(timeout, whatever=True):
+            return iter(())
+        self._has_events = True
+        return self._events()
+
     def _changes_of_batch(self, max_rows: int, max_wait: float) -> list[Change]:
         changes: list[Change] = []
         deadline = Deadline.after(None)
@@ -112,8 +120,9 @@ class Stream(BaseStream[Transaction]):
         if not self._fetched(None):
             raise UsageError("the stream was stopped in the middle of this transaction")
 
-    def _fetched(self, timeout: float | None) -> bool:
-        """Receive the next batch with something in it; False: the stream was stopped."""
+    def _fetched(self, timeout: float | None, whatever: bool = False) -> bool:
+        """Receive the next batch with something in it to read, or whatever comes; False: the
+        stream was stopped."""
         if self._is_torn:
             raise UsageError(
                 "expected a stream that was not interrupted while it took in what had come, some "
@@ -122,9 +131,7 @@ class Stream(BaseStream[Transaction]):
             )
         self._is_torn = True  # wherever Ctrl-C comes
         try:
-            changes = self._changes = self._fetch(timeout)
-            if changes is not None:
-                self._transactions.feed(changes)
+            goes_on = self._fetch(Deadline.after(timeout), whatever)
         except Exception:
             self._is_torn = False
             raise
@@ -133,72 +140,18 @@ class Stream(BaseStream[Transaction]):
             self._is_torn = not self._connection._transport.was_waiting
             raise
         self._is_torn = False
-        return changes is not None
+        return goes_on
 
-    def _fetch(self, timeout: float | None) -> Changes | None:
-        deadline = Deadline.after(timeout)
+    def _fetch(self, deadline: Deadline, whatever: bool) -> bool:
         with self._failing():
             while not self._ended:
-                try:
-                    batch = self._receive(deadline)
-                except (ConnectionFailed, UsageError):
-                    if self._ended:  # by another thread
-                        return None
-                    raise
+                batch = self._next_batch(deadline)
+                if batch is None:
+                    return False
                 changes = self._decoded(batch)
                 self._feedback.received(batch)
-                if changes is not None:
-                    return changes
-        return None
-
-    def _receive(self, deadline: Deadline) -> Any:
-        batch = self._connection._batch_at_hand()
-        return self._wait(deadline) if batch is None else batch
-
-    def _wait(self, deadline: Deadline) -> Any:
-        """Wait for a batch, telling the server what it should know before."""
-        try:
-            while True:
-                limit = self._wait_begins(deadline.left())
-                with contextlib.suppress(TimeoutError):
-                    return self._connection._next_batch(limit)
-                self._feedback.silence()
-                if deadline.left() == 0.0:
-                    raise TimeoutError
-        finally:
-            self._feedback.wait_ends()
-
-    # The end
-
-    def stop(self, timeout: float = 10.0) -> None:
-        """Report for the last time, end the stream, and return to commands. Safe to call again.
-
-        The server first sends the rest of the transaction that it is decoding, which is thrown
-        away; if that takes more than `timeout` seconds the connection is closed. From another
-        thread than the one that reads, which then comes to an end, it is closed as well.
-        """
-        if self._ended:
-            return
-        self._ended = True
-        deadline = Deadline(timeout)
-        try:
-            if not self._connection.closed:
-                self._feedback.send(final=True, timeout=timeout)
-                self._connection.stop_streaming(deadline.left())
-        except (TimeoutError, ConnectionFailed, UsageError):
-            # A UsageError says that somebody is reading.
-            self._connection.disconnect()
-        finally:
-            self._feedback.stop()
-            self._let_go()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
+                if whatever or changes.peek() is not None:
+                    self._wal, self._changes = batch, changes
+                    self._transactions.feed(changes)
+                    return True
+        return False

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final
 
 import click
 
 from .. import __impl__, __version__
 from ..errors import Error
-from ..lsn import Lsn
-from .failure import CommandFailed
-from .stream import StreamOptions, stream
+from .basebackup import basebackup_command
+from .doctor.command import doctor_command
+from .failure import CommandFailed, OutputLost
+from .identify import identify_command
+from .options import seconds_option
+from .receivewal import receivewal_command
+from .slots import slots_commands
+from .stream import BROKEN_PIPE
+from .stream_command import stream_command
 
 __all__ = ["run"]
 
-_DAY: Final = 86400
+_COMMAND: Final = re.compile("[a-z]{1,10}")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -32,7 +40,7 @@ def run(arguments: Sequence[str]) -> int:
         )
         return status or 0
     except click.ClickException as error:
-        error.show()
+        _without_conninfo(error, arguments).show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return 130
@@ -42,27 +50,46 @@ def run(arguments: Sequence[str]) -> int:
     except Error as error:
         _complain(error)
         return 1
+    except OutputLost:
+        _abandon_output()
+        return BROKEN_PIPE
     except OSError as error:
+        _abandon_output()
         _complain(f"the output cannot be written: {error.strerror or error}")
         return 1
 
 
+def _abandon_output() -> None:
+    """Let what was not written go, since the interpreter would try again at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        output = sys.stdout.fileno()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, output)
+        os.close(nowhere)
+
+
+def _without_conninfo(
+    error: click.ClickException, arguments: Sequence[str]
+) -> click.ClickException:
+    """Return an error without what click could not place, and repeats: pieces, perhaps, of a
+    conninfo that was not quoted, and of the password in it."""
+    if not isinstance(error, click.UsageError) or error.ctx is None:
+        return error
+    if isinstance(error.ctx.command, click.Group):
+        if any(word in error.message and not _COMMAND.fullmatch(word) for word in arguments):
+            return click.UsageError(
+                "expected a command, got something else; the conninfo comes after it.", error.ctx
+            )
+    elif error.message.startswith("Got unexpected extra argument"):
+        return click.UsageError(
+            "expected fewer arguments; a conninfo of several words is one argument, in quotes.",
+            error.ctx,
+        )
+    return error
+
+
 def _complain(error: object) -> None:
     print("pgrepl:", "; ".join(str(error).splitlines()), file=sys.stderr)
-
-
-def _lsn(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Lsn | None:
-    try:
-        return None if value is None else Lsn(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
-def _seconds(ctx: click.Context, parameter: click.Parameter, value: float) -> float:
-    # Asked this way round, since nothing compares with a NaN.
-    if not 0 < value <= _DAY:
-        raise click.BadParameter(f"expected seconds above 0, {_DAY} at most, got {value:g}")
-    return value
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -71,85 +98,12 @@ def program() -> None:
     """PostgreSQL's streaming-replication protocol, from the command line."""
 
 
-@program.command("stream")
-@click.argument("conninfo", default="", required=False)
-@click.option("--slot", required=True, help="Logical replication slot to stream from.")
-@click.option(
-    *("--publication", "-P", "publications"),
-    required=True,
-    multiple=True,
-    help="Publication whose changes to stream; may be given several times.",
-)
-@click.option("--create-slot", is_flag=True, help="Create the slot first; it must not exist yet.")
-@click.option(
-    "--temporary",
-    is_flag=True,
-    help="Create the slot as one that vanishes at the end. Implies --create-slot.",
-)
-@click.option(
-    *("--format", "form"),
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="text: readable lines. json: one object a line, with every value complete.",
-)
-@click.option(
-    "--until",
-    metavar="LSN",
-    callback=_lsn,
-    help="End with status 0 when everything up to this position was streamed.",
-)
-@click.option(
-    "--status-interval",
-    metavar="SECONDS",
-    type=float,
-    callback=_seconds,
-    default=10.0,
-    show_default=True,
-    help="Longest time between two reports to the server.",
-)
-def stream_command(
-    conninfo: str,
-    slot: str,
-    publications: tuple[str, ...],
-    create_slot: bool,
-    temporary: bool,
-    form: Literal["text", "json"],
-    until: Lsn | None,
-    status_interval: float,
-) -> int:
-    """Stream the decoded changes of a slot to standard output, one line each.
-
-    CONNINFO is a URI (postgresql://user@host:port/dbname) or keywords (host=... dbname=...). What
-    it leaves out comes from PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE and PGSSLMODE; a
-    password is better there than here, where every process of the machine can read it.
-
-    A transaction is acknowledged when its COMMIT line, and all before it, was written to standard
-    output, and not before; the server then never sends it again. Behind a pipe that means: the pipe
-    has taken it. What was written after the last COMMIT is sent again at the next start. While no
-    transaction is open the slot also follows the server's own position, so that it does not hold
-    back WAL that has nothing for it.
-
-    The position is reported as soon as the stream pauses, at the latest after --status-interval or
-    a third of the server's wal_sender_timeout, and when the server asks. That holds while the
-    output is blocked too: its reader may be as slow as it likes (not on Windows, where a
-    write that blocks holds up the reports).
-
-    Ctrl-C and SIGTERM end the stream in order, with a last report; the status is then 130 or 143.
-    It is 141 when nobody reads the output any more, 1 after an error.
-    """
-    return stream(
-        conninfo,
-        StreamOptions(
-            slot=slot,
-            publications=publications,
-            create_slot=create_slot,
-            temporary=temporary,
-            format=form,
-            until=until,
-            status_interval=status_interval,
-        ),
-    )
+program.add_command(identify_command)
+program.add_command(slots_commands)
+program.add_command(doctor_command)
+program.add_command(basebackup_command)
+program.add_command(receivewal_command)
+program.add_command(stream_command)
 
 
 @program.command("demo")
@@ -157,7 +111,7 @@ def stream_command(
     "--seconds",
     metavar="SECONDS",
     type=float,
-    callback=_seconds,
+    callback=seconds_option,
     default=20.0,
     show_default=True,
     help="How long the writer writes.",

@@ -1,77 +1,134 @@
-"""The loop between a server and an output: one thread, and no step of it waits for one side alone.
+"""The loop between a server and an output: nothing that it does waits for one side alone.
 
 While the output does not take more, nothing is received, so that the server is slowed down and
-memory stays bounded by one read; reports go on all the same. What was received is written out
-before anything else is received, so positions are acknowledged in order.
+memory stays bounded by one read; the stream's own feedback goes on all the same. What was received
+is written out before anything else is received, so positions are acknowledged in order.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Final
 
-from ..connection import Connection
-from .consumer import Consumer, Event
 from .interruption import Interruption
 from .output import Output
 from .readiness import Waiting
+from .source import Source
 
 __all__ = ["Delivery"]
 
+_PATIENCE: Final = 5.0
+"""Seconds after which the stream is looked at again in any case, so that it can notice silence."""
+_SOON: Final = 0.001
+"""Seconds in which more is expected behind what has come. A server sends every message by itself;
+only after such a pause is it told that the stream is quiet."""
+_ACK_GAP: Final = 0.01
+"""Seconds between two acknowledgements at least, each of which the server has to read."""
 _GRACE: Final = 0.2
 """Seconds that a blocked output gets after a signal to take the rest of a line."""
 
 
 class Delivery:
-    """Hands the events of a consumer over, and acknowledges what `output` has written."""
+    """Hands what comes from a source over to its output, and acknowledges what that has.
+
+    `fsync_interval`: seconds after which what was written is made durable, while nothing asks for
+    it earlier: the end, or the server.
+    """
 
     def __init__(
         self,
-        connection: Connection,
-        consumer: Consumer,
+        source: Source,
         output: Output,
         interruption: Interruption,
+        fsync_interval: float = 10.0,
     ) -> None:
-        self._consumer = consumer
+        self._source = source
         self._output = output
         self._interruption = interruption
-        self._waiting = Waiting(connection.fileno(), interruption.fileno(), output.descriptor)
+        self._fsync_interval = fsync_interval
+        self._synced_at = time.monotonic()
+        self._acknowledged_at = 0.0
+        self._waiting = self._waits()
 
-    def run(
-        self, take: Callable[[Event], bool], pulse: Callable[[], float | None] | None = None
-    ) -> None:
-        """Deliver until `take`, called for each event, returns True, or until a signal comes.
+    def run(self, pulse: Callable[[], float | None] | None = None) -> None:
+        """Deliver until the source has come to its end, or until a signal comes.
 
-        `take` puts into the output what is to be written for an event, and its position. `pulse` is
-        called between reads and returns the seconds until it wants to be called again, or None to
-        end the loop. Raises `BrokenPipeError` and other `OSError` of the output, and what
-        `Consumer.receive` raises.
+        `pulse` is called between reads and returns the seconds until it wants to be called again,
+        or None to end the loop. Raises `BrokenPipeError` and other `OSError` of the output, and
+        what `Source.receive` raises.
         """
         while not self._interruption.signum:
-            events = self._consumer.receive()
-            ended = events is not None and any(take(event) for event in events)
+            ended = self._source.receive()
             self.write_out()
-            self._consumer.report_if_due()
+            if self._interruption.take_hangup():
+                self._output.reopen()
+                self._waiting = self._waits()
+            if ended or self._source.reply_requested or self._sync_left() <= 0:
+                self.finish()
             if ended:
                 return
-            patience = self._consumer.due_in()
+            patience = min(_PATIENCE, self._sync_left(), self._acknowledge_in_time())
             if pulse is not None:
                 wanted = pulse()
                 if wanted is None:
                     return
                 patience = min(patience, wanted)
-            if events is None:
-                self._consumer.report_commits()
-                if self._waiting.for_connection(patience).output_lost:
-                    raise BrokenPipeError
+            if self._wait(patience if ended is None else min(patience, _SOON)):
+                raise BrokenPipeError
+
+    def _waits(self) -> Waiting:
+        return Waiting(self._source.fileno(), self._interruption.fileno(), self._output.descriptor)
+
+    def _wait(self, patience: float) -> bool:
+        """Wait for whatever comes; say whether the output is lost."""
+        ready = self._waiting.for_connection(max(patience, 0.0))
+        if not ready.connection:
+            self._interruption.drain()
+        return ready.output_lost
 
     def write_out(self) -> None:
         """Write what the output holds; after a signal no more than the line that has begun."""
-        while self._output.pending and not self._interruption.signum:
-            if self._waiting.for_output(self._consumer.due_in()).output:
-                self._consumer.acknowledge(self._output.write())
-            self._consumer.report_if_due()
+        output = self._output
+        while output.pending and not self._interruption.signum:
+            if output.is_file or self._waiting.for_output(_PATIENCE).output:
+                output.write()
+            else:
+                self._interruption.drain()
+            self._acknowledge_in_time()
         if self._interruption.signum:
-            self._output.cut()
-            while self._output.pending and self._waiting.for_output(_GRACE, alone=True).output:
-                self._consumer.acknowledge(self._output.write())
+            output.cut()
+            while output.pending and self._waiting.for_output(_GRACE, alone=True).output:
+                output.write()
+
+    def sync(self) -> None:
+        """Make durable what was written. Raises `OSError`."""
+        self._output.sync()
+        self._synced_at = time.monotonic()
+        self._source.reply_requested = False
+
+    def finish(self) -> None:
+        """Acknowledge what the output has, for the last time, and as durable. Raises `OSError`."""
+        self.sync()
+        self._acknowledge()
+
+    def _sync_left(self) -> float:
+        """Return the seconds until what was written is to be made durable."""
+        if not self._output.unsynced:
+            return _PATIENCE
+        return self._synced_at + self._fsync_interval - time.monotonic()
+
+    def _acknowledge_in_time(self) -> float:
+        """Acknowledge what the output has, or return the seconds until that is to be done."""
+        output, source = self._output, self._source
+        if not source.is_behind(output.written, output.durable):
+            return _PATIENCE
+        left = self._acknowledged_at + _ACK_GAP - time.monotonic()
+        if left > 0:
+            return left
+        self._acknowledge()
+        return _PATIENCE
+
+    def _acknowledge(self) -> None:
+        self._acknowledged_at = time.monotonic()
+        self._source.acknowledge(self._output.written, self._output.durable)

@@ -15,18 +15,19 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from .. import __impl__, __version__
+from ..base_stream import StreamEvent
 from ..connection import Connection, connect
 from ..lsn import Lsn
 from ..transport.clock import now_microseconds
 from . import cluster as throw_away
 from .cluster import ClusterError, ThrowAwayCluster
-from .consumer import Consumer, Event
 from .delivery import Delivery
 from .failure import CommandFailed
 from .interruption import Interrupted, Interruption
 from .ledger import Ledger
 from .output import Output
 from .replica import Replica
+from .source import DecodedSource
 from .stream import BROKEN_PIPE
 from .summary import Summary
 from .tally import Tally
@@ -131,10 +132,16 @@ def _with_server(options: DemoOptions, output: Output, interruption: Interruptio
 class _Session:
     """One writer, one stream, and everything that is known of both."""
 
+    _view: _View
+    _output: Output
+
     def __init__(self, conninfo: str, connection: Connection, options: DemoOptions) -> None:
         self._options = options
         self._connection = connection
-        self._consumer = Consumer(connection, _SLOT, [PUBLICATION])
+        stream = connection.stream(
+            _SLOT, publications=[PUBLICATION], messages=True, typed=False, receive_timeout=None
+        )
+        self._source = DecodedSource(stream, self._take)
         self._ledger = Ledger()
         self._replica = Replica()
         self._transcript = Transcript(shown=4, longest_value=36)
@@ -147,34 +154,35 @@ class _Session:
         self, views: AbstractContextManager[_View], output: Output, interruption: Interruption
     ) -> None:
         """Stream what the writer writes, to the last of it. Raises `Interrupted`."""
-        delivery = Delivery(self._connection, self._consumer, output, interruption)
+        delivery = Delivery(self._source, output, interruption)
         self._workload.start()
         try:
             with views as view:
-                delivery.run(
-                    lambda event: self._take(event, view, output), lambda: self._pulse(view)
-                )
+                self._view, self._output = view, output
+                delivery.run(self._pulse)
         finally:
             self._workload.stop(_LAST_TRANSACTION)
         if interruption.signum:
             raise Interrupted
-        self._consumer.finish()
+        delivery.finish()
+        self._source.stream.stop()
 
-    def _take(self, event: Event, view: _View, output: Output) -> bool:
-        if event.message is not None:
-            self._tally.count(event.message, now_microseconds())
-            self._replica.apply(event.message)
-            for entry in self._transcript.tell(event.message, event.lsn):
-                view.add(entry)
-        output.put(None, event.position)
+    def _take(self, event: StreamEvent) -> bool:
+        message = event.message
+        if message is not None:
+            self._tally.count(message, now_microseconds())
+            self._replica.apply(message)
+            for entry in self._transcript.tell(message, event.lsn):
+                self._view.add(entry)
+        self._output.put(None, event.position)
         return False
 
-    def _pulse(self, view: _View) -> float | None:
+    def _pulse(self) -> float | None:
         now = time.monotonic()
         elapsed = now - self._began
         # In this order: the position of a writer that has ended is its last one.
         running = self._workload.is_running
-        behind = self._workload.position - self._consumer.acknowledged
+        behind = self._workload.position - self._source.acknowledged
         if not running:
             if self._workload.failure is not None:
                 raise CommandFailed(f"the demo's writer failed: {self._workload.failure}")
@@ -183,11 +191,11 @@ class _Session:
             if elapsed > self._options.seconds + _CATCH_UP:
                 raise CommandFailed(
                     f"expected the stream up to {self._workload.position}, the last commit, "
-                    f"got it up to {self._consumer.acknowledged} and nothing more"
+                    f"got it up to {self._source.acknowledged} and nothing more"
                 )
         self._tally.sample(now)
         if now - self._drawn >= _FRAME:
-            view.draw(self._tally, elapsed, self._consumer.acknowledged, max(behind, 0))
+            self._view.draw(self._tally, elapsed, self._source.acknowledged, max(behind, 0))
             self._drawn = now
         return _FRAME
 
@@ -205,7 +213,7 @@ class _Session:
             replica_rows=len(self._replica),
             replica_differences=self._replica.differing_rows(self._connection),
             rollbacks=self._workload.rollbacks,
-            acknowledged=self._consumer.acknowledged,
+            acknowledged=self._source.acknowledged,
             confirmed=Lsn(slot.rows[0][0] or 0),
         )
 

@@ -19,13 +19,22 @@ from ..lsn import Lsn
 from ..messages import (
     UNCHANGED,
     Begin,
+    BeginPrepare,
     Commit,
+    CommitPrepared,
     Delete,
     Insert,
     LogicalMessage,
     Message,
     Origin,
+    Prepare,
     Relation,
+    RollbackPrepared,
+    StreamAbort,
+    StreamCommit,
+    StreamPrepare,
+    StreamStart,
+    StreamStop,
     Truncate,
     Type,
     Update,
@@ -40,6 +49,8 @@ _NUMBERS: Final = frozenset({26, 20, 21, 23, 700, 701, 1700})
 _NUMBER: Final = re.compile(r"[-+.0-9eE]+|NaN|-?Infinity", re.ASCII)
 _NAMED_ESCAPES: Final = {"\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t"}
 _OMISSION: Final = "…"
+# Where a word begins in a class's name, but for the first one.
+_KINDS: Final = re.compile(r"(?<!^)[A-Z]")
 
 _encode: Final = json.JSONEncoder(ensure_ascii=False).encode
 
@@ -62,13 +73,35 @@ class TextFormat:
         self._xid = 0
 
     def line(self, message: LogicalMessage, lsn: int) -> str | None:
-        """Return the line; None for Relation and Type, which describe and change nothing."""
+        """Return the line; None for Relation and Type, which describe and change nothing.
+
+        What comes in a block of a streamed transaction tells its xid, or a subtransaction's.
+        """
         match message:
+            case Relation() | Type():
+                return None
+            case Insert() | Update() | Delete() | Truncate() | Message():
+                line = self._change(message)
+                return line if message.xid is None else f"{line} [{message.xid}]"
+            case Origin(position, name):
+                return f"ORIGIN {_quoted(name)} at {position}"
             case Begin(final_lsn, commit_time, xid):
                 self._xid = xid
                 return f"BEGIN {xid} at {final_lsn} {timestamp(commit_time)}"
             case Commit(_, end_lsn, _):
                 return f"COMMIT {self._xid} {end_lsn}"
+            case StreamStart(xid, first_segment):
+                return f"STREAM START {xid}{' first' if first_segment else ''}"
+            case StreamStop():
+                return "STREAM STOP"
+            case StreamCommit(xid, _, end_lsn, commit_time):
+                return f"STREAM COMMIT {xid} {end_lsn} {timestamp(commit_time)}"
+            case StreamAbort(xid, subxid):
+                return f"STREAM ABORT {xid}{f' of {subxid}' if subxid != xid else ''}"
+        return _prepared(message)
+
+    def _change(self, change: Insert | Update | Delete | Truncate | Message) -> str:
+        match change:
             case Insert(relation, new):
                 return f"INSERT {table_name(relation)} {self._row(new)}"
             case Update(relation, key, old, new):
@@ -82,12 +115,6 @@ class TextFormat:
             case Message(transactional, position, prefix, content):
                 kind = "" if transactional else " not transactional"
                 return f"MESSAGE{kind} at {position} {_quoted(prefix)} {self._content(content)}"
-            case Origin(position, name):
-                return f"ORIGIN {_quoted(name)} at {position}"
-            case Relation() | Type():
-                return None
-            case _:  # of a later protocol version, which is not asked for
-                return repr(message)
 
     def _old(self, key: Row | None, old: Row | None) -> str:
         if key is not None:
@@ -125,6 +152,21 @@ class TextFormat:
         return around.format(escape(value))
 
 
+def _prepared(message: LogicalMessage) -> str:
+    match message:
+        case BeginPrepare(prepare_lsn, _, prepare_time, xid, gid):
+            return f"BEGIN PREPARE {xid} {_quoted(gid)} at {prepare_lsn} {timestamp(prepare_time)}"
+        case Prepare(_, end_lsn, _, xid, gid):
+            return f"PREPARE {xid} {_quoted(gid)} {end_lsn}"
+        case StreamPrepare(_, end_lsn, prepare_time, xid, gid):
+            return f"STREAM PREPARE {xid} {_quoted(gid)} {end_lsn} {timestamp(prepare_time)}"
+        case CommitPrepared(_, end_lsn, commit_time, xid, gid):
+            return f"COMMIT PREPARED {xid} {_quoted(gid)} {end_lsn} {timestamp(commit_time)}"
+        case RollbackPrepared(_, end_lsn, _, rollback_time, xid, gid):
+            return f"ROLLBACK PREPARED {xid} {_quoted(gid)} {end_lsn} {timestamp(rollback_time)}"
+    raise AssertionError(f"no line for {type(message).__name__}")
+
+
 class JsonFormat:
     """Lines of JSON, one object each.
 
@@ -148,9 +190,11 @@ class JsonFormat:
         return text if text.isprintable() else "".join(map(_json_escape, text))
 
     def _members(self, message: LogicalMessage, lsn: Lsn) -> Iterator[tuple[str, Any]]:
-        yield "kind", type(message).__name__.lower()
+        yield "kind", _KINDS.sub(r"_\g<0>", type(message).__name__).lower()
         if not isinstance(message, Relation | Type):
-            yield "xid", self._xid
+            # In a block of a streamed transaction, what comes has the number of its own.
+            xid: int | None = getattr(message, "xid", None)
+            yield "xid", self._xid if xid is None else xid
         match message:
             case Begin(final_lsn, commit_time):
                 yield "final_lsn", str(final_lsn)
@@ -178,6 +222,15 @@ class JsonFormat:
                 yield "name", name
             case Relation():
                 yield from _relation(message)
+            case StreamStart() | StreamCommit() | StreamAbort():
+                yield from _streamed(message)
+            case BeginPrepare() | Prepare() | StreamPrepare():
+                yield "gid", message.gid
+                yield "prepare_lsn", str(message.prepare_lsn)
+                yield "end_lsn", str(message.end_lsn)
+                yield "prepare_time", timestamp(message.prepare_time)
+            case CommitPrepared() | RollbackPrepared():
+                yield from _outcome(message)
             case Type(oid, schema, name):
                 yield "oid", oid
                 yield "schema", schema
@@ -193,6 +246,33 @@ def _change(change: Insert | Update | Delete) -> Iterator[tuple[str, Any]]:
     if isinstance(change, Insert | Update):
         yield "new", _json_row(change.new)
         yield "unchanged", [name for name, value in change.new.items() if value is UNCHANGED]
+
+
+def _streamed(message: StreamStart | StreamCommit | StreamAbort) -> Iterator[tuple[str, Any]]:
+    match message:
+        case StreamStart(_, first_segment):
+            yield "first_segment", first_segment
+        case StreamCommit(_, commit_lsn, end_lsn, commit_time):
+            yield "commit_lsn", str(commit_lsn)
+            yield "end_lsn", str(end_lsn)
+            yield "commit_time", timestamp(commit_time)
+        case StreamAbort(_, subxid, abort_lsn, abort_time):
+            yield "subxid", subxid
+            yield "abort_lsn", None if abort_lsn is None else str(abort_lsn)
+            yield "abort_time", None if abort_time is None else timestamp(abort_time)
+
+
+def _outcome(message: CommitPrepared | RollbackPrepared) -> Iterator[tuple[str, Any]]:
+    yield "gid", message.gid
+    if isinstance(message, CommitPrepared):
+        yield "commit_lsn", str(message.commit_lsn)
+        yield "end_lsn", str(message.end_lsn)
+        yield "commit_time", timestamp(message.commit_time)
+    else:
+        yield "prepare_end_lsn", str(message.prepare_end_lsn)
+        yield "end_lsn", str(message.rollback_end_lsn)
+        yield "prepare_time", timestamp(message.prepare_time)
+        yield "rollback_time", timestamp(message.rollback_time)
 
 
 def _relation(relation: Relation) -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, noted at once and acted upon where it is safe.
+"""Ctrl-C, SIGTERM and SIGHUP, noted at once and acted upon where it is safe.
 
 Law: a signal that comes while the program streams interrupts nothing. It is noted, a wait that is
 going on ends, and the loop finds the note when positions and output are in order. Only where the
@@ -9,8 +9,10 @@ signal raise: inside `Interruption.raising`.
 from __future__ import annotations
 
 import contextlib
+import select
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, Final, Self
@@ -29,10 +31,13 @@ class Interruption:
     """Handles the signals for as long as it is entered. Works in the main thread alone.
 
     `signum` is the first signal that came, 0 before; `fileno()` becomes readable at that moment.
+    With `hangup` SIGHUP is noted as well, which does not ask the program to end; see `take_hangup`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hangup: bool = False) -> None:
         self.signum = 0
+        self._hangup = hangup and hasattr(signal, "SIGHUP")
+        self._has_hung_up = False
         self._raises = False
         self._is_critical: Callable[[FrameType], bool] | None = None
 
@@ -54,16 +59,45 @@ class Interruption:
         self._before: dict[int, Any] = {
             number: signal.signal(number, self._note) for number in _SIGNALS
         }
+        if self._hangup:
+            self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._note_hangup)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if signal.SIGALRM in self._before:
+        if getattr(signal, "SIGALRM", None) in self._before:
             signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in self._before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._wakeup_before)
         self._awakened.close()
         self._waker.close()
+
+    def take_hangup(self) -> bool:
+        """Say whether SIGHUP came since this was asked last."""
+        taken, self._has_hung_up = self._has_hung_up, False
+        return taken
+
+    def drain(self) -> None:
+        """Make `fileno()` wait again after a signal that does not end the program."""
+        if self.signum:
+            return
+        with contextlib.suppress(BlockingIOError):
+            self._awakened.recv(4096)
+        self._wake_if_noted()
+
+    def _wake_if_noted(self) -> None:
+        # The byte of a signal that came while others were drained went with them.
+        if self.signum:
+            with contextlib.suppress(BlockingIOError):
+                self._waker.send(b"\0")
+
+    def pause(self, seconds: float) -> bool:
+        """Wait, and say whether a signal asked the program to end."""
+        deadline = time.monotonic() + seconds
+        while not self.signum and (left := deadline - time.monotonic()) > 0:
+            if select.select([self._awakened], [], [], left)[0]:
+                self.drain()
+        return self.signum != 0
 
     @contextlib.contextmanager
     def raising(self, is_critical: Callable[[FrameType], bool] | None = None) -> Iterator[None]:
@@ -84,6 +118,9 @@ class Interruption:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signum = self.signum or number
         self._raise_if_wanted(frame)
+
+    def _note_hangup(self, _: int, __: FrameType | None) -> None:
+        self._has_hung_up = True
 
     def _raise_if_wanted(self, frame: FrameType | None) -> None:
         if not self._raises:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import select
 import selectors
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 __all__ = ["Readiness", "Waiting"]
 
@@ -29,6 +29,8 @@ class Waiting:
         self._connection = connection
         self._interruption = interruption
         self._output = output
+        # What is waited for is the same each time, and so is what asks for it.
+        self._polls: dict[tuple[bool, bool], Any] = {}
 
     def for_connection(self, timeout: float) -> Readiness:
         """Wait until there is something to receive, for `timeout` seconds at most."""
@@ -44,13 +46,9 @@ class Waiting:
     def _wait(self, timeout: float, *, connection: bool, interruption: bool = True) -> Readiness:
         if not hasattr(select, "poll"):
             return self._select(timeout, connection)
-        poll = select.poll()
-        if interruption:
-            poll.register(self._interruption, select.POLLIN)
-        if connection:
-            poll.register(self._connection, select.POLLIN)
-        if self._output is not None:
-            poll.register(self._output, 0 if connection else select.POLLOUT)
+        poll = self._polls.get((connection, interruption))
+        if poll is None:
+            poll = self._polls[connection, interruption] = self._poll(connection, interruption)
         # Rounded up: a wait that ends just before its time would only be followed by another.
         found = dict(poll.poll(math.ceil(timeout * 1000)))
         output = found.get(self._output, 0) if self._output is not None else 0
@@ -59,6 +57,16 @@ class Waiting:
             output=output != 0 and not connection,
             output_lost=bool(output & (select.POLLERR | select.POLLHUP)),
         )
+
+    def _poll(self, connection: bool, interruption: bool) -> Any:
+        poll = select.poll()
+        if interruption:
+            poll.register(self._interruption, select.POLLIN)
+        if connection:
+            poll.register(self._connection, select.POLLIN)
+        if self._output is not None:
+            poll.register(self._output, 0 if connection else select.POLLOUT)
+        return poll
 
     def _select(self, timeout: float, connection: bool) -> Readiness:
         if not connection:

@@ -29,6 +29,7 @@ __all__ = [
     "ask_one",
     "identifier",
     "literal",
+    "opened",
     "qualified",
     "session",
 ]
@@ -54,6 +55,17 @@ _NO_ENTRY: Final = {
 def session(conninfo: str, replication: Replication = "database") -> Iterator[Connection]:
     """A connection for commands; one to a database looks names up in pg_catalog alone.
 
+    Raises what `opened` raises.
+    """
+    with opened(conninfo, replication) as connection:
+        if replication == "database":
+            connection.query(_OURS)
+        yield connection
+
+
+def opened(conninfo: str, replication: Replication = "database") -> Connection:
+    """Return a connection whose session is as the server and the role have it.
+
     Raises `CommandFailed` with status 2 for a conninfo that makes no sense, and what
     `pgrepl.connect` raises.
     """
@@ -62,15 +74,11 @@ def session(conninfo: str, replication: Replication = "database") -> Iterator[Co
     except UsageError as error:
         raise CommandFailed(str(error), status=2) from None
     try:
-        connection = connect(conninfo, replication=replication)
+        return connect(conninfo, replication=replication)
     except AuthenticationRejected as error:
         if error.fields.get("routine") != _HBA_ROUTINE:
             raise
         raise CommandFailed(f"{error}; {_NO_ENTRY[replication]}") from None
-    with connection:
-        if replication == "database":
-            connection.query(_OURS)
-        yield connection
 
 
 class Record:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..messages import Begin, Commit, LogicalMessage, Relation, Type
+from ..messages import Begin, Commit, LogicalMessage, Relation, StreamAbort, Type
 from .formats import TextFormat
 
 __all__ = ["Entry", "Transcript"]
@@ -36,7 +36,8 @@ class Transcript:
                 if self._changes > self._shown:
                     yield Entry("omission", f"… and {self._changes - self._shown:,} more")
                 remark = f" ({self._changes:,} change{'s' * (self._changes != 1)})"
-            case Relation() | Type():
+            case Relation() | Type() | StreamAbort():
+                # The last one PostgreSQL 18 sends of a large transaction that it never sent.
                 return
             case _:
                 self._changes += 1

@@ -154,6 +154,12 @@ class WalBatch(Protocol):
         far the server has written. 0 for an empty batch.
         """
 
+    def payloads(self, end: bytes = b"", count: int | None = None) -> bytes:
+        """Return the payloads of the XLogData in one piece, each followed by `end`.
+
+        Of the first `count` of them, all where that is None. One copy, without an object a message.
+        """
+
     def tail(self, index: int) -> WalBatch:
         """Return the batch of the messages from `index` on; it shares the payloads."""
 

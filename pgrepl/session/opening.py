@@ -18,7 +18,7 @@ from ..protocol.replication import start_logical_command
 from ..token import ResumeToken
 from .options import StreamOptions
 
-__all__ = ["Opened", "Opening", "Overrides"]
+__all__ = ["Opened", "Opening", "Overrides", "RawOpening"]
 
 Overrides: TypeAlias = Mapping[int | str, Callable[[Any], Any] | int]
 
@@ -43,6 +43,7 @@ class Opening:
     start: Lsn | ResumeToken | None
     types: Overrides | None
     memory_limit: int
+    typed: bool = True
 
     @classmethod
     def of(
@@ -52,21 +53,19 @@ class Opening:
         start: int | ResumeToken | None,
         types: Overrides | None,
         memory_limit: int,
+        typed: bool = True,
         **options: object,
     ) -> Opening:
         """Make one of what a caller gave. Raises `UsageError` for what makes no sense."""
-        if start is not None and not isinstance(start, ResumeToken):
-            if not isinstance(start, int):
-                raise UsageError(
-                    f"expected an Lsn or a ResumeToken to start at, got {type(start).__name__}; "
-                    "ResumeToken.parse() and Lsn() read their texts"
-                )
-            start = Lsn(start)
+        if types and not typed:
+            raise UsageError("expected types or typed=False, which leaves all values as sent")
+        start = _checked_start(start)
         if memory_limit < LEAST_LIMIT:
             raise UsageError(
                 f"expected a memory_limit of at least {LEAST_LIMIT} bytes, got {memory_limit!r}"
             )
-        return cls(slot, StreamOptions.of(publications, **options), start, types, memory_limit)
+        chosen = StreamOptions.of(publications, **options)
+        return cls(slot, chosen, start, types, memory_limit, typed)
 
     def conversation(
         self,
@@ -81,11 +80,57 @@ class Opening:
         """
         options = self.options
         plugin_options = options.plugin_options(state.version)
-        decoder = codec.Decoder(options.version, options.streaming, self.types, ordered=True)
+        decoder = codec.Decoder(
+            options.version, options.streaming, self.types, self.typed, ordered=True
+        )
         checked = yield from preflight(state, self.slot, options.publications, self.start)
-        decoder.define((yield from read_types(state)))
+        if self.typed:
+            decoder.define((yield from read_types(state)))
         command = start_logical_command(self.slot, checked.start, plugin_options)
         yield from start_streaming(command)
         spool = None if options.streaming == "off" else Spool(self.memory_limit)
         handled = self.start.index if isinstance(self.start, ResumeToken) else 0
         return Opened(checked, decoder, spool, handled)
+
+
+@dataclass(frozen=True, slots=True)
+class RawOpening:
+    """Which slot to stream undecoded, whatever its plugin, with which of the plugin's options."""
+
+    slot: str
+    options: Mapping[str, str | None]
+    start: Lsn | ResumeToken | None
+
+    @classmethod
+    def of(
+        cls, slot: str, options: Mapping[str, str | None] | None, start: int | ResumeToken | None
+    ) -> RawOpening:
+        """Make one of what a caller gave. Raises `UsageError` for what makes no sense."""
+        given: dict[Any, Any] = dict(options or {})
+        for name, value in given.items():
+            if not isinstance(name, str) or not isinstance(value, str | None):
+                raise UsageError(
+                    "expected names and values of the plugin's options as text, got "
+                    f"{name!r:.40} with {type(value).__name__}"
+                )
+        return cls(slot, given, _checked_start(start))
+
+    def conversation(
+        self, state: ServerState, start_streaming: Callable[[str], Conversation[None]]
+    ) -> Conversation[Preflight]:
+        """Check and begin. Raises what `preflight` and `start_streaming` raise."""
+        checked = yield from preflight(state, self.slot, (), self.start, plugin=None)
+        command = start_logical_command(self.slot, checked.start, self.options)
+        yield from start_streaming(command)
+        return checked
+
+
+def _checked_start(start: int | ResumeToken | None) -> Lsn | ResumeToken | None:
+    if start is None or isinstance(start, ResumeToken):
+        return start
+    if not isinstance(start, int):
+        raise UsageError(
+            f"expected an Lsn or a ResumeToken to start at, got {type(start).__name__}; "
+            "ResumeToken.parse() and Lsn() read their texts"
+        )
+    return Lsn(start)

@@ -100,9 +100,9 @@ class Installation:
         binaries = folder / ("Scripts" if os.name == "nt" else "bin")
         self.python = binaries / Path(sys.executable).name
         self.script = binaries / "pgrepl"
-        scramp = importlib.util.find_spec("scramp")
-        assert scramp is not None and scramp.origin is not None
-        lender = Path(scramp.origin).parents[1]
+        needed = importlib.util.find_spec("asn1crypto")
+        assert needed is not None and needed.origin is not None
+        lender = Path(needed.origin).parents[1]
         (self.site_packages() / "lent.pth").write_text(f"{lender}\n")
 
     def site_packages(self) -> Path:
@@ -230,7 +230,7 @@ def test_metadata_of_the_wheel(wheel: Path) -> None:
         (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
         metadata = message_from_bytes(archive.read(name))
     requirements = metadata.get_all("Requires-Dist", [])
-    assert [r for r in requirements if "extra ==" not in r] == ["scramp>=1.4.18"]
+    assert [r for r in requirements if "extra ==" not in r] == ["asn1crypto>=1.5.1"]
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.11"
 

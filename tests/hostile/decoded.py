@@ -92,3 +92,9 @@ def until_hang_up(peer: Peer) -> list[tuple[int, int, int, bool]]:
             statuses.append((written, flushed, applied, bool(reply)))
     except HangUp:
         return statuses
+
+
+def leave(connection: Any, stream: Any) -> None:
+    """Close the connection under a stream, and end the stream."""
+    connection.disconnect()
+    stream.stop()

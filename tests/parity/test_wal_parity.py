@@ -45,6 +45,7 @@ def described(batch: Any) -> tuple[Any, ...]:
         repr(batch[-1]),
         [hash(message) for message in batch.tail(middle)],
         [bytes(message.data) for message in batch[middle:] if hasattr(message, "data")],
+        [batch.payloads(*each) for each in ((), (b"\n",), (b"--", middle), (b"", -1))],
     )
 
 
@@ -75,7 +76,7 @@ def test_damaged_streams_in_any_pieces() -> None:
         native, pure = (list(trace(twin, parts, chunk_size)) for twin in (NATIVE, PURE))
         assert native == pure, f"seed {seed}"
         faults += isinstance(native[-1][0], Fault)
-        batches += sum(isinstance(got, tuple) and len(got) == 8 for got, _ in native)
+        batches += sum(isinstance(got, tuple) and len(got) == 9 for got, _ in native)
     assert 0.1 * ROUNDS < faults < 0.9 * ROUNDS
     assert batches > ROUNDS
 

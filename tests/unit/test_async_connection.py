@@ -17,7 +17,8 @@ from pgrepl.errors import UsageError
 SPECIAL = {"__enter__": "__aenter__", "__exit__": "__aexit__"}
 
 #: What is called without awaiting it, and what gives an object of its own flavour.
-AT_ONCE, OF_ITS_OWN = {"base_backup", "fileno", "stream"}, {"base_backup", "stream"}
+OF_ITS_OWN = {"base_backup", "stream", "stream_raw"}
+AT_ONCE = {"fileno", *OF_ITS_OWN}
 
 #: Without `connect`, which is a function of the module in the blocking flavour.
 NAMES = [name for name in dir(aio.AsyncConnection) if name != "connect" and name[0] != "_"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 import pgrepl
 from pgrepl.cli import main
 from pgrepl.cli.failure import CommandFailed
+from pgrepl.cli.stream import StreamOptions
 
 
 def exit_status(*arguments: str) -> Any:
@@ -64,7 +66,7 @@ def test_version() -> None:
     ("arguments", "words"),
     [
         (("--help",), ("stream", "demo")),
-        (("stream", "-h"), ("--until LSN", "acknowledged when its COMMIT line")),
+        (("stream", "-h"), ("--end-pos", "acknowledged when all before it was written")),
         (("demo", "--help"), ("--rows-per-second", "leaves nothing behind")),
     ],
 )
@@ -85,11 +87,28 @@ COMMAND = ("stream", "host=nowhere", "--slot", "s", "--publication", "p")
     [
         (("nonsense",), "No such command 'nonsense'"),
         (("stream", "-P", "p"), "Missing option '--slot'"),
-        (("stream", "--slot", "s"), "Missing option '--publication'"),
-        ((*COMMAND, "--until", "1/"), "expected an LSN such as '1/F73E0220'"),
+        (("stream", "--slot", "s"), "--publication is needed"),
+        ((*COMMAND, "--end-pos", "1/"), "expected an LSN such as '1/F73E0220'"),
+        ((*COMMAND, "-I", "x"), "expected an LSN such as '1/F73E0220'"),
+        ((*COMMAND, "--fsync-interval", "-1"), "expected seconds above 0"),
+        ((*COMMAND, "-o", "=1"), "expected NAME=VALUE, got '=1'"),
+        ((*COMMAND, "-o", "a=1"), "--option is for --format raw; text has options of its own"),
+        ((*COMMAND, "--plugin", "test_decoding"), "--publication is for the plugin pgoutput alone"),
+        (
+            ("stream", "--slot", "s", "--plugin", "wal2json", "--format", "json"),
+            "--format json is for the plugin pgoutput; of others there is raw",
+        ),
+        ((*COMMAND, "--if-not-exists"), "--if-not-exists goes with --create-slot"),
+        ((*COMMAND, "--failover"), "--failover goes with --create-slot"),
+        ((*COMMAND, "--failover", "--temporary"), "--failover is for slots that stay"),
+        (
+            ("stream", "--slot", "s", "--plugin", "test_decoding", "--two-phase"),
+            "--two-phase goes with --create-slot, or with --publication",
+        ),
+        ((*COMMAND, "--drop-slot"), "--drop-slot goes with --slot alone"),
         ((*COMMAND, "--status-interval", "nan"), "expected seconds above 0"),
         ((*COMMAND, "--status-interval", "0"), "expected seconds above 0"),
-        ((*COMMAND, "--format", "xml"), "'xml' is not one of 'text', 'json'"),
+        ((*COMMAND, "--format", "xml"), "'xml' is not one of 'text', 'json', 'raw'"),
         (("demo", "--seconds", "-1"), "expected seconds above 0"),
         (("demo", "--rows-per-second", "0"), "0 is not in the range"),
     ],
@@ -103,32 +122,89 @@ def test_usage_errors(
     assert complaint in said.err
 
 
-def test_options(commands: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[Any] = []
+@pytest.fixture
+def given(commands: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What ``pgrepl stream`` is asked for, in place of streaming."""
+    taken: list[Any] = []
 
     def stream(conninfo: str, options: Any) -> int:
-        given.append((conninfo, options))
+        taken.append((conninfo, options))
         return 130
 
-    monkeypatch.setattr(commands, "stream", stream)
+    def drop_slot(conninfo: str, slot: str) -> int:
+        taken.append((conninfo, slot))
+        return 0
+
+    monkeypatch.setattr("pgrepl.cli.stream_command.stream", stream)
+    monkeypatch.setattr("pgrepl.cli.stream_command.drop_slot", drop_slot)
+    return taken
+
+
+def test_options(given: list[Any]) -> None:
     assert exit_status("stream", "--slot", "s", "-P", "p") == 130
-    more = ("-P", "q", "--create-slot", "--temporary", "--format", "json")
-    assert exit_status(*COMMAND, *more, "--until", "1/A", "--status-interval", "2.5") == 130
+    more = ("-P", "q", "--create-slot", "--if-not-exists", "--temporary", "--format", "json")
+    ends = ("--end-pos", "1/A", "--start-pos", "1/9", "-f", "out", "--fsync-interval", "0")
+    rest = ("--status-interval", "2.5", "--two-phase", "--streaming", "on", "--binary", "-n", "-v")
+    assert exit_status(*COMMAND, *more, *ends, *rest) == 130
     assert given == [
-        ("", commands.StreamOptions("s", ("p",))),
+        ("", StreamOptions("s", ("p",))),
         (
             "host=nowhere",
-            commands.StreamOptions(
+            StreamOptions(
                 slot="s",
                 publications=("p", "q"),
                 create_slot=True,
+                if_not_exists=True,
                 temporary=True,
                 format="json",
-                until=pgrepl.Lsn("1/A"),
+                start=pgrepl.Lsn("1/9"),
+                end=pgrepl.Lsn("1/A"),
+                path=Path("out"),
+                fsync_interval=0.0,
                 status_interval=2.5,
+                two_phase=True,
+                streaming="on",
+                binary=True,
+                loops=False,
+                verbose=True,
             ),
         ),
     ]
+
+
+def test_options_by_the_names_of_pg_recvlogical(given: list[Any]) -> None:
+    short = (
+        "stream",
+        "-S",
+        "s",
+        "--plugin",
+        "test_decoding",
+        "-o",
+        "a=b=c",
+        "-o",
+        "d",
+        "-I",
+        "1/9",
+    )
+    assert exit_status(*short, "-E", "1/A", "-f", "-", "-F", "3", "-s", "4", "--failover") == 2
+    assert exit_status(*short, "-E", "1/A", "-f", "-", "-F", "3", "-s", "4") == 130
+    assert exit_status(*short, "--startpos", "1/9", "--endpos", "1/A", "-F", "3", "-s", "4") == 130
+    expected = StreamOptions(
+        slot="s",
+        plugin="test_decoding",
+        plugin_options={"a": "b=c", "d": None},
+        format="raw",
+        start=pgrepl.Lsn("1/9"),
+        end=pgrepl.Lsn("1/A"),
+        fsync_interval=3.0,
+        status_interval=4.0,
+    )
+    assert given == [("", expected)] * 2
+
+
+def test_dropping_a_slot(given: list[Any]) -> None:
+    assert exit_status("stream", "host=h", "--slot", "s", "--drop-slot") == 0
+    assert given == [("host=h", "s")]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +230,7 @@ def test_errors_take_one_line(
     def stream(conninfo: str, options: Any) -> int:
         raise failure
 
-    monkeypatch.setattr(commands, "stream", stream)
+    monkeypatch.setattr("pgrepl.cli.stream_command.stream", stream)
     assert exit_status(*COMMAND) == status
     assert capsys.readouterr().err == f"pgrepl: {said}\n"
 

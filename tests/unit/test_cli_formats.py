@@ -16,14 +16,23 @@ from pgrepl.codec import Row
 from pgrepl.messages import (
     UNCHANGED,
     Begin,
+    BeginPrepare,
     Column,
     Commit,
+    CommitPrepared,
     Delete,
     Insert,
     LogicalMessage,
     Message,
     Origin,
+    Prepare,
     Relation,
+    RollbackPrepared,
+    StreamAbort,
+    StreamCommit,
+    StreamPrepare,
+    StreamStart,
+    StreamStop,
     Truncate,
     Type,
     Update,
@@ -49,6 +58,9 @@ ODD = Relation(
 KEY = Row(T, ("2",), key_only=True)
 BEGIN = Begin(pgrepl.Lsn("0/1506428"), TIME, 742)
 COMMIT = Commit(pgrepl.Lsn("0/1506428"), pgrepl.Lsn("0/1506598"), TIME)
+
+
+PREPARED = (pgrepl.Lsn("0/10"), pgrepl.Lsn("0/20"), TIME, 742, "g'1")
 
 
 def insert(number: int, value: str | None = "a") -> Insert:
@@ -95,6 +107,25 @@ def insert(number: int, value: str | None = "a") -> Insert:
         (Origin(pgrepl.Lsn(16), "north"), "ORIGIN 'north' at 0/10"),
         (T, None),
         (Type(1, "public", "mood"), None),
+        (StreamStart(742, True), "STREAM START 742 first"),
+        (StreamStart(742, False), "STREAM START 742"),
+        (StreamStop(), "STREAM STOP"),
+        (
+            StreamCommit(742, pgrepl.Lsn("0/10"), pgrepl.Lsn("0/20"), TIME),
+            f"STREAM COMMIT 742 0/20 {SHOWN_TIME}",
+        ),
+        (StreamAbort(742, 742), "STREAM ABORT 742"),
+        (StreamAbort(742, 743, pgrepl.Lsn(1), TIME), "STREAM ABORT 742 of 743"),
+        (Insert(T, insert(1).new, 743), "INSERT public.t id=1 v='a' on=true n=1.50 [743]"),
+        (Delete(T, KEY, None, 743), "DELETE public.t key(id=2) [743]"),
+        (BeginPrepare(*PREPARED), f"BEGIN PREPARE 742 'g''1' at 0/10 {SHOWN_TIME}"),
+        (Prepare(*PREPARED), "PREPARE 742 'g''1' 0/20"),
+        (StreamPrepare(*PREPARED), f"STREAM PREPARE 742 'g''1' 0/20 {SHOWN_TIME}"),
+        (CommitPrepared(*PREPARED), f"COMMIT PREPARED 742 'g''1' 0/20 {SHOWN_TIME}"),
+        (
+            RollbackPrepared(pgrepl.Lsn("0/20"), pgrepl.Lsn("0/30"), TIME, TIME, 742, "g"),
+            f"ROLLBACK PREPARED 742 'g' 0/30 {SHOWN_TIME}",
+        ),
     ],
 )
 def test_text_line(message: LogicalMessage, line: str | None) -> None:
@@ -277,3 +308,94 @@ def test_json_loses_nothing_and_prints(value: str) -> None:
 
 def test_json_keeps_letters_readable() -> None:
     assert '"zażółć \\u001b"' in JsonFormat().line(insert(1, "zażółć \x1b"), 0)
+
+
+@pytest.mark.parametrize(
+    ("message", "members"),
+    [
+        (StreamStart(742, True), {"kind": "stream_start", "xid": 742, "first_segment": True}),
+        (StreamStop(), {"kind": "stream_stop", "xid": None}),
+        (
+            StreamCommit(742, pgrepl.Lsn("0/10"), pgrepl.Lsn("0/20"), TIME),
+            {
+                "kind": "stream_commit",
+                "xid": 742,
+                "commit_lsn": "0/10",
+                "end_lsn": "0/20",
+                "commit_time": SHOWN_TIME,
+            },
+        ),
+        (
+            StreamAbort(742, 743),
+            {
+                "kind": "stream_abort",
+                "xid": 742,
+                "subxid": 743,
+                "abort_lsn": None,
+                "abort_time": None,
+            },
+        ),
+        (
+            StreamAbort(742, 742, pgrepl.Lsn("0/10"), TIME),
+            {
+                "kind": "stream_abort",
+                "xid": 742,
+                "subxid": 742,
+                "abort_lsn": "0/10",
+                "abort_time": SHOWN_TIME,
+            },
+        ),
+        *(
+            (
+                kind(*PREPARED),
+                {
+                    "kind": name,
+                    "xid": 742,
+                    "gid": "g'1",
+                    "prepare_lsn": "0/10",
+                    "end_lsn": "0/20",
+                    "prepare_time": SHOWN_TIME,
+                },
+            )
+            for kind, name in (
+                (BeginPrepare, "begin_prepare"),
+                (Prepare, "prepare"),
+                (StreamPrepare, "stream_prepare"),
+            )
+        ),
+        (
+            CommitPrepared(*PREPARED),
+            {
+                "kind": "commit_prepared",
+                "xid": 742,
+                "gid": "g'1",
+                "commit_lsn": "0/10",
+                "end_lsn": "0/20",
+                "commit_time": SHOWN_TIME,
+            },
+        ),
+        (
+            RollbackPrepared(pgrepl.Lsn("0/20"), pgrepl.Lsn("0/30"), TIME, TIME, 742, "g"),
+            {
+                "kind": "rollback_prepared",
+                "xid": 742,
+                "gid": "g",
+                "prepare_end_lsn": "0/20",
+                "end_lsn": "0/30",
+                "prepare_time": SHOWN_TIME,
+                "rollback_time": SHOWN_TIME,
+            },
+        ),
+    ],
+)
+def test_json_of_streamed_and_prepared_transactions(
+    message: LogicalMessage, members: dict[str, Any]
+) -> None:
+    assert json.loads(JsonFormat().line(message, 0)) == members
+
+
+def test_json_of_a_change_in_a_block_has_its_own_number() -> None:
+    form = JsonFormat()
+    form.line(BEGIN, 0)
+    assert json.loads(form.line(insert(1), 0))["xid"] == 742
+    assert json.loads(form.line(Insert(T, insert(1).new, 743), 0))["xid"] == 743

@@ -78,6 +78,27 @@ MIXED = [
 # Batches
 
 
+@given(messages=MESSAGES, end=st.sampled_from([b"", b"\n", b"--"]), count=st.integers(-1, 41))
+def test_payloads_in_one_piece(
+    codec: ModuleType, messages: list[Data | Keepalive], end: bytes, count: int
+) -> None:
+    batch = batch_of(codec, messages)
+    payloads = [message.payload + end for message in messages if isinstance(message, Data)]
+    assert batch.payloads(end) == b"".join(payloads)
+    assert batch.payloads(end, count) == b"".join(payloads[: max(count, 0)])
+    assert batch.tail(len(batch)).payloads(end) == b""
+
+
+def test_what_follows_a_payload_is_bytes(codec: ModuleType) -> None:
+    batch = batch_of(codec, MIXED)
+    assert batch.payloads() == b"R" + b"I" * 10
+    for nonsense in ("\n", None, bytearray(b"\n")):
+        with pytest.raises(TypeError):
+            batch.payloads(nonsense)
+    with pytest.raises(TypeError):
+        batch.payloads(b"", 1.0)
+
+
 @given(messages=MESSAGES, cuts=CUTS)
 def test_messages_come_as_they_were_sent_however_the_bytes_are_cut(
     codec: ModuleType, messages: list[Data | Keepalive], cuts: list[int]

@@ -14,6 +14,7 @@ from cpython.number cimport PyNumber_AsSsize_t
 from cpython.object cimport PyObject, PyTypeObject
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
 from .frames cimport (
     PGR_BAD,
@@ -347,6 +348,26 @@ cdef class WalBatch:
     def received(self, bint physical):
         """Return the highest position that the batch brought; 0 for an empty one."""
         return self.run.highest_end if physical else self.run.highest_position
+
+    def payloads(self, bytes end not None=b"", count=None):
+        """Return the payloads of the XLogData in one piece, each followed by `end`."""
+        cdef size_t wanted = self.run.xlogdata, i, size, tail = <size_t>PyBytes_GET_SIZE(end)
+        cdef size_t total = 0
+        if count is not None:
+            wanted = <size_t>max(0, min(as_int(count), self.run.xlogdata))
+        cdef pgr_wal_columns *columns = &self.table.columns
+        for i in range(wanted):
+            total += columns.size[i]
+        cdef bytes joined = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(total + wanted * tail))
+        cdef char *to = PyBytes_AS_STRING(joined)
+        cdef const char *ending = PyBytes_AS_STRING(end)
+        for i in range(wanted):
+            size = columns.size[i]
+            memcpy(to, self.bytes + columns.offset[i], size)
+            to += size
+            memcpy(to, ending, tail)
+            to += tail
+        return joined
 
     def tail(self, Py_ssize_t index):
         """Return the batch of the messages from `index` on; it shares the payloads."""

@@ -241,6 +241,18 @@ class WalBatch(Sequence["XLogData | PrimaryKeepalive"]):
             positions.append((header[0] + max(size, 0)) % _UNSIGNED64)
         return max(positions, default=0)
 
+    def payloads(self, end: bytes = b"", count: int | None = None) -> bytes:
+        """Return the payloads of the XLogData in one piece, each followed by `end`."""
+        if type(end) is not bytes:
+            raise TypeError(f"expected bytes to follow each payload, got {type(end).__name__}")
+        pieces = [
+            self._data[start + _XLOGDATA.size : stop]
+            for index, (start, stop) in enumerate(self._spans)
+            if index not in self._keepalives
+        ]
+        wanted = pieces if count is None else pieces[: max(0, operator.index(count))]
+        return end.join((*wanted, b"")) if wanted else b""
+
     def tail(self, index: int) -> WalBatch:
         """Return the batch of the messages from `index` on; it shares the payloads."""
         return WalBatch._of(self._bytes, self._spans[_tail_start(index, len(self)) :])

@@ -1,0 +1,112 @@
+"""Receiving a stream, asyncio: the wait for what comes, and the end. All kinds of streams do it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from .base_reception import BaseReception
+from .errors import ConnectionFailed, UsageError
+from .transport.async_feedback import AsyncFeedback
+from .transport.clock import Deadline
+
+if TYPE_CHECKING:
+    from .aio import AsyncConnection
+
+__all__ = ["AsyncReception", "Beginning"]
+
+
+class AsyncReception(BaseReception):
+    """A stream over a connection of an event loop; ``async with`` stops it."""
+
+    _connection: AsyncConnection
+    _feedback: AsyncFeedback
+
+    def _close(self) -> None:
+        self._connection._transport.close()
+
+    async def _next_batch(self, deadline: Deadline) -> Any | None:
+        """Return the next batch; None: the stream was stopped by another task."""
+        try:
+            batch = self._connection._batch_at_hand()
+            return await self._wait(deadline) if batch is None else batch
+        except (ConnectionFailed, UsageError):
+            if self._ended:
+                return None
+            raise
+
+    async def _wait(self, deadline: Deadline) -> Any:
+        """Wait for a batch, telling the server what it should know before."""
+        try:
+            while True:
+                limit = self._wait_begins(deadline.left())
+                with contextlib.suppress(TimeoutError):
+                    return await self._connection._next_batch(limit)
+                self._feedback.silence()
+                if deadline.left() == 0.0:
+                    raise TimeoutError("nothing came in time; the stream goes on")
+        finally:
+            self._feedback.wait_ends()
+
+    async def stop(self, timeout: float = 10.0) -> None:
+        """Report for the last time, end the stream, and return to commands; see `Stream.stop`.
+
+        While another task reads, which then comes to an end, the connection is closed.
+        """
+        if self._ended:
+            return
+        self._ended = True
+        try:
+            if not self._connection.closed:
+                self._feedback.send(final=True)
+                self._feedback.stop()
+                await self._connection.stop_streaming(timeout)
+        except (TimeoutError, ConnectionFailed, UsageError):
+            # A UsageError says that somebody is reading.
+            await self._connection.disconnect()
+        except BaseException:
+            self._close()
+            raise
+        finally:
+            self._feedback.stop()
+            self._let_go()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+
+S = TypeVar("S", bound=AsyncReception)
+
+
+class Beginning(Awaitable[S], Generic[S]):
+    """A stream that is about to begin: to be awaited, or used by ``async with``, which stops it."""
+
+    def __init__(self, begin: Callable[[], Coroutine[Any, Any, S]]) -> None:
+        self._begin = begin
+        self._stream: S | None = None
+
+    def __await__(self) -> Generator[Any, Any, S]:
+        return self._begin().__await__()
+
+    async def __aenter__(self) -> S:
+        self._stream = await self
+        return self._stream
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._stream is not None:
+            await self._stream.stop()

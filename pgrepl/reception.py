@@ -1,0 +1,102 @@
+"""Receiving a stream, blocking: the wait for what comes, and the end. All kinds of streams do it.
+
+Law: before a wait the server is told what it should know, and where nothing comes for too long it
+is asked; so nobody waits for a peer that is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from .base_reception import BaseReception
+from .errors import ConnectionFailed, UsageError
+from .transport.clock import Deadline
+from .transport.feedback import Feedback
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+__all__ = ["Reception"]
+
+
+class Reception(BaseReception):
+    """A stream over a blocking connection; a context manager that stops."""
+
+    _connection: Connection
+    _feedback: Feedback
+
+    def _close(self) -> None:
+        self._connection.disconnect()
+
+    def fileno(self) -> int:
+        """Return the connection's file descriptor, -1 once it is closed.
+
+        Before waiting for it, take what has come already, by ``receive(timeout=0)`` until that
+        raises `TimeoutError`: bytes may have been read that no wait would find.
+        """
+        return self._connection.fileno()
+
+    def _next_batch(self, deadline: Deadline) -> Any | None:
+        """Return the next batch; None: the stream was stopped by another thread."""
+        try:
+            batch = self._connection._batch_at_hand()
+            if batch is None:
+                return self._wait(deadline)
+        except (ConnectionFailed, UsageError):
+            if self._ended:
+                return None
+            raise
+        self._feedback.wait_ends()
+        return batch
+
+    def _wait(self, deadline: Deadline) -> Any:
+        """Wait for a batch, telling the server what it should know before."""
+        waits_elsewhere = False
+        try:
+            while True:
+                limit = self._wait_begins(deadline.left())
+                with contextlib.suppress(TimeoutError):
+                    return self._connection._next_batch(limit)
+                self._feedback.silence()
+                if deadline.left() == 0.0:
+                    # Who only looks waits elsewhere, and that time counts as silence too.
+                    waits_elsewhere = deadline.timeout == 0
+                    raise TimeoutError("nothing came in time; the stream goes on")
+        finally:
+            if not waits_elsewhere:
+                self._feedback.wait_ends()
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """Report for the last time, end the stream, and return to commands. Safe to call again.
+
+        The server first sends the rest of the transaction that it is decoding, which is thrown
+        away; if that takes more than `timeout` seconds the connection is closed. From another
+        thread than the one that reads, which then comes to an end, it is closed as well.
+        """
+        if self._ended:
+            return
+        self._ended = True
+        deadline = Deadline(timeout)
+        try:
+            if not self._connection.closed:
+                self._feedback.send(final=True, timeout=timeout)
+                self._connection.stop_streaming(deadline.left())
+        except (TimeoutError, ConnectionFailed, UsageError):
+            # A UsageError says that somebody is reading.
+            self._connection.disconnect()
+        finally:
+            self._feedback.stop()
+            self._let_go()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
