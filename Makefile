@@ -8,7 +8,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO_SECONDS ?= 20
 # Most tests wait for a server most of the time. A file's tests share a database, so they stay together.
-WORKERS ?= 3
+WORKERS ?= 4
 
 # Errors only: a registry's warnings are of no use to the reader.
 QUIETLY := --quiet --quiet

@@ -20,9 +20,6 @@ __all__ = ["Delivery"]
 
 _PATIENCE: Final = 5.0
 """Seconds after which the stream is looked at again in any case, so that it can notice silence."""
-_SOON: Final = 0.001
-"""Seconds in which more is expected behind what has come. A server sends every message by itself;
-only after such a pause is it told that the stream is quiet."""
 _ACK_GAP: Final = 0.01
 """Seconds between two acknowledgements at least, each of which the server has to read."""
 _GRACE: Final = 0.2
@@ -74,7 +71,7 @@ class Delivery:
                 if wanted is None:
                     return
                 patience = min(patience, wanted)
-            if self._wait(patience if ended is None else min(patience, _SOON)):
+            if ended is None and self._wait(patience):
                 raise BrokenPipeError
 
     def _waits(self) -> Waiting:

@@ -13,6 +13,7 @@ from typing import Final
 
 from ..base_stream import StreamEvent
 from ..codec.abc import WalBatch
+from ..errors import Error
 from ..lsn import Lsn
 from ..raw_stream import RawStream
 from ..stream import Stream
@@ -30,6 +31,7 @@ class Source(ABC):
 
     def __init__(self) -> None:
         self._written = 0
+        self._is_over = False
         self.acknowledged = Lsn(0)
         self.reply_requested = False
         """Whether the server wants to know at once; whoever sees to it sets it back."""
@@ -50,6 +52,10 @@ class Source(ABC):
         except TimeoutError:
             self.taken = 0
             return None
+        except Error:
+            # What came before it is still to be written, and nobody can be told.
+            self._is_over = True
+            raise
         return ended
 
     @abstractmethod
@@ -57,10 +63,12 @@ class Source(ABC):
 
     def is_behind(self, written: int, durable: int) -> bool:
         """Whether `acknowledge` would have something new to say."""
-        return durable > self.acknowledged or written > self._written
+        return not self._is_over and (durable > self.acknowledged or written > self._written)
 
     def acknowledge(self, written: int, durable: int) -> None:
         """Acknowledge positions of what the output has."""
+        if self._is_over:
+            return
         if durable > self.acknowledged:
             self.acknowledged = Lsn(durable)
             self.stream.ack(durable)

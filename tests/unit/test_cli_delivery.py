@@ -192,6 +192,25 @@ def test_the_pulse_ends_the_loop(
     assert stream.acknowledged == [(10, True)]
 
 
+def test_what_came_before_an_error_is_written_and_nobody_is_told(
+    pipe: tuple[int, Output], stream: FakeStream, interruption: Interruption
+) -> None:
+    reader, output = pipe
+
+    def events() -> Iterator[pgrepl.StreamEvent]:
+        yield event(1, 10)
+        raise pgrepl.ConnectionFailed("it is gone")
+
+    stream.received = [events()]
+    delivery = Delivery(letters(stream, output), output, interruption)
+    with pytest.raises(pgrepl.ConnectionFailed):
+        delivery.run()
+    delivery.write_out()
+    delivery.finish()
+    assert os.read(reader, 100) == b"x\n"
+    assert (output.durable, stream.acknowledged) == (10, [])
+
+
 @posix
 @pytest.mark.parametrize(("interval", "durable"), [(3600.0, []), (1e-9, [10])])
 def test_a_file_is_synced_when_it_is_time(

@@ -34,6 +34,8 @@ SAMPLES: list[errors.Error] = [
     errors.AuthenticationRejected(FIELDS | {"sqlstate": "28P01"}),
     errors.SlotNotFound(FIELDS),
     errors.SpoolError("expected room, got none"),
+    errors.WalStorageError("expected room, got none"),
+    errors.BackupStorageError("expected room, got none"),
     errors.SlotInUse(
         FIELDS | {"sqlstate": "55006", "message": 'replication slot "s" is active for PID 4711'}
     ),
