@@ -178,7 +178,7 @@ def basebackup_command(
     """Take a base backup of a server, as pg_basebackup does.
 
     CONNINFO is a URI (postgresql://user@host:port/dbname) or keywords (host=... dbname=...); what
-    it leaves out comes from PGHOST, PGPORT, PGUSER, PGPASSWORD and PGSSLMODE. The role needs
+    it leaves out comes from the PG* variables and ~/.pgpass, as with psql. The role needs
     REPLICATION, and a line of pg_hba.conf for the database 'replication'.
 
     In plain format a server can be started from the directory. Each tablespace needs to be told

@@ -22,7 +22,7 @@ def identify_command(conninfo: str, replication: Replication, as_json: bool) -> 
     """Show the system identifier, timeline, WAL position, database and version of a server.
 
     CONNINFO is a URI (postgresql://user@host:port/dbname) or keywords (host=... dbname=...); what
-    it leaves out comes from PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE and PGSSLMODE.
+    it leaves out comes from the PG* variables and ~/.pgpass, as with psql.
 
     Two servers with the same system identifier are copies of one; the timeline tells which of them
     was promoted. The position is the end of the WAL on disk, on a standby of what it has received

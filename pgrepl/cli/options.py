@@ -16,11 +16,13 @@ __all__ = [
     "as_json",
     "conninfo_argument",
     "lsn_option",
+    "no_loop_option",
     "replication_option",
     "require_confirmation",
     "require_sql",
     "seconds_option",
     "slot_option",
+    "status_interval_option",
     "yes_option",
 ]
 
@@ -55,6 +57,26 @@ def as_json(command: _Command) -> _Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(
         command
     )
+
+
+def no_loop_option(command: _Command) -> _Command:
+    """The option --no-loop."""
+    return click.option(
+        "--no-loop", "-n", is_flag=True, help="End with an error when the connection does."
+    )(command)
+
+
+def status_interval_option(command: _Command) -> _Command:
+    """The option --status-interval."""
+    return click.option(
+        *("--status-interval", "-s"),
+        metavar="SECONDS",
+        type=float,
+        callback=seconds_option,
+        default=10.0,
+        show_default=True,
+        help="Longest time between two reports to the server.",
+    )(command)
 
 
 def slot_option(command: _Command) -> _Command:

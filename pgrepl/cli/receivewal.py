@@ -17,7 +17,7 @@ from ..physical import ReceivedSegment, receive_wal
 from ..physical.compression import Compression
 from .failure import CommandFailed
 from .interruption import Interrupted, Interruption
-from .options import conninfo_argument, lsn_option, seconds_option
+from .options import conninfo_argument, lsn_option, no_loop_option, status_interval_option
 from .printing import print_text, printable
 from .sql import session
 
@@ -56,7 +56,7 @@ def _compress_option(
     callback=lsn_option,
     help="End with status 0 when WAL beyond this position was received.",
 )
-@click.option("--no-loop", "-n", is_flag=True, help="End with an error when the connection does.")
+@no_loop_option
 @click.option("--no-sync", is_flag=True, help="Leave it to the system when things are on disk.")
 @click.option("--synchronous", is_flag=True, help="Sync and report at once, not by the segment.")
 @click.option(
@@ -65,15 +65,7 @@ def _compress_option(
     callback=_compress_option,
     help="gzip or zstd for complete segments.",
 )
-@click.option(
-    *("--status-interval", "-s"),
-    metavar="SECONDS",
-    type=float,
-    callback=seconds_option,
-    default=10.0,
-    show_default=True,
-    help="Longest time between two reports to the server.",
-)
+@status_interval_option
 @click.option("--verbose", "-v", is_flag=True, help="Tell on stderr of each segment.")
 def receivewal_command(
     conninfo: str,
@@ -93,7 +85,7 @@ def receivewal_command(
     """Receive a server's WAL into a directory, segment by segment, as pg_receivewal does.
 
     CONNINFO is a URI (postgresql://user@host:port/dbname) or keywords (host=... dbname=...); what
-    it leaves out comes from PGHOST, PGPORT, PGUSER, PGPASSWORD and PGSSLMODE. The role needs
+    it leaves out comes from the PG* variables and ~/.pgpass, as with psql. The role needs
     REPLICATION, and a line of pg_hba.conf for the database 'replication'.
 
     It goes on from what is in the directory; if that is empty, from where the slot begins, or from

@@ -43,7 +43,7 @@ def slots_commands() -> None:
     whether anybody reads or not.
 
     CONNINFO is a URI (postgresql://user@host:port/dbname) or keywords (host=... dbname=...); what
-    it leaves out comes from PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE and PGSSLMODE.
+    it leaves out comes from the PG* variables and ~/.pgpass, as with psql.
 
     The status is 0, 1 after an error, 2 for a mistake on the command line.
     """

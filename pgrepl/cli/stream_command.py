@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from .options import conninfo_argument, lsn_option, seconds_option
+from .options import (
+    conninfo_argument,
+    lsn_option,
+    no_loop_option,
+    seconds_option,
+    status_interval_option,
+)
 from .stream import StreamOptions, drop_slot, stream
 
 __all__ = ["stream_command"]
@@ -103,7 +109,7 @@ def _path_option(ctx: click.Context, parameter: click.Parameter, value: str) -> 
     help="Large transactions in blocks, before they end (14, 16).",
 )
 @click.option("--binary", is_flag=True, help="Values in binary, shown in hexadecimal (14).")
-@click.option("--no-loop", "-n", is_flag=True, help="End with an error when the connection does.")
+@no_loop_option
 @click.option(
     *("--fsync-interval", "-F"),
     metavar="SECONDS",
@@ -113,21 +119,13 @@ def _path_option(ctx: click.Context, parameter: click.Parameter, value: str) -> 
     show_default=True,
     help="Longest time that what a file was given is not synced; 0 leaves it to the system.",
 )
-@click.option(
-    *("--status-interval", "-s"),
-    metavar="SECONDS",
-    type=float,
-    callback=seconds_option,
-    default=10.0,
-    show_default=True,
-    help="Longest time between two reports to the server.",
-)
+@status_interval_option
 @click.option("--verbose", "-v", is_flag=True, help="Tell on stderr where it begins.")
 def stream_command(conninfo: str, drops: bool, no_loop: bool, **given: Any) -> int:
     """Stream the changes of a slot to a file or to standard output, as pg_recvlogical does.
 
     CONNINFO is a URI (postgresql://user@host:port/dbname) or keywords (host=... dbname=...). What
-    it leaves out comes from PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE and PGSSLMODE; a
+    it leaves out comes from the PG* variables and ~/.pgpass, as with psql; a
     password is better there than here, where every process of the machine can read it.
 
     A position is acknowledged when all before it was written, and in a file synced: every

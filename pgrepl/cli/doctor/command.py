@@ -47,7 +47,7 @@ def doctor_command(
     """Examine whether a server and a database are ready for logical replication.
 
     CONNINFO is a URI (postgresql://user@host:port/dbname) or keywords (host=... dbname=...); what
-    it leaves out comes from PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE and PGSSLMODE. Give it
+    it leaves out comes from the PG* variables and ~/.pgpass, as with psql. Give it
     as the consumer will: that its role gets in is a part of the examination.
 
     Settings, publications with their tables, and slots are looked at; nothing is changed. Each
