@@ -98,8 +98,8 @@ def receivewal_command(
       pgrepl receivewal "host=db user=archiver" --slot archive --create-slot
       pgrepl receivewal "host=db user=archiver" --slot archive -D /srv/wal -Z zstd
 
-    Ctrl-C and SIGTERM end it in order: what has come is synced and reported. The status is then 130
-    or 143; 0 when --endpos was reached, 1 after an error, 2 for a mistake on the command line.
+    Ctrl-C and SIGTERM end it in order: what has come is synced and reported. The status is then 0,
+    as when --endpos was reached; 1 after an error, 2 for a mistake on the command line.
     """
     _check(slot, create_slot, drop_slot, if_not_exists, no_sync, synchronous)
     if create_slot or drop_slot:
@@ -184,7 +184,8 @@ class _Receiving:
                     self._wait(interruption)
                     if not interruption.signum:
                         continue
-                return interruption.exit_status
+                # Receiving has no other end than a signal, which it comes to in order.
+                return 0 if self.connected else interruption.exit_status
 
     def _receive(self, interruption: Interruption) -> None:
         with contextlib.ExitStack() as resources:

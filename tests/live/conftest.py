@@ -4,6 +4,7 @@ most of them do."""
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ import pytest
 from tests.live.patients import hospital, patient
 from tests.live.streams import eventually
 from tests.support.clusters import Cluster, Database
+from tests.support.versions import DEFAULT_MAJORS
 
 __all__ = ["hospital", "patient"]
 
@@ -29,6 +31,33 @@ _REMOVE: Final = """
     UNION ALL SELECT 'CREATE SCHEMA public'
     UNION ALL SELECT format('ALTER DATABASE %I RESET ALL', current_database())
 """
+
+
+# What takes longest: programs that are started once a test or more, and the asyncio flavour of what
+# the blocking one does on every server.
+_LONG_FILES: Final = ("test_async_", "test_cli_", "test_receive_base_backup")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run what takes longest on the newest server alone; on every one with PGREPL_LONG=1, or where
+    PGREPL_TEST_MAJORS names them."""
+    if os.environ.get("PGREPL_LONG") == "1" or os.environ.get("PGREPL_TEST_MAJORS"):
+        return
+    older = DEFAULT_MAJORS[:-1]
+    left_out = [
+        item
+        for item in items
+        if isinstance(item, pytest.Function)
+        and item.path.parent == Path(__file__).parent
+        and item.path.name.startswith(_LONG_FILES)
+        and hasattr(item, "callspec")
+        and item.callspec.params.get("cluster") in older
+    ]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        gone = set(left_out)
+        items[:] = [item for item in items if item not in gone]
 
 
 @pytest.fixture(autouse=True)

@@ -129,10 +129,8 @@ def test_up_to_a_position(
     assert restart_lsn(cluster, slot) >= end
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals(
-    server: ThrowAwayCluster, slot: str, archive: Path, number: int, status: int
-) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals(server: ThrowAwayCluster, slot: str, archive: Path, number: int) -> None:
     """All that has come is synced and reported; each segment is told of."""
     cluster = cluster_of(server)
     start = restart_lsn(cluster, slot)
@@ -142,7 +140,7 @@ def test_signals(
         wait_until_flushed(cluster, slot, end)
         process.send_signal(number)
         out, err = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, out) == (status, "")
+    assert (process.returncode, out) == (0, "")
     lines = err.splitlines()
     assert lines[0].startswith("pgrepl: received 00000001")
     assert lines[-1].endswith(", all of it safe")
@@ -165,7 +163,7 @@ def test_a_server_that_comes_back(programs: Path, archive: Path, stop: str) -> N
             wait_until_flushed(cluster, "s", end)
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=PATIENCE)
-            assert process.returncode == 143
+            assert process.returncode == 0
         expect_archive(made, archive, start, end)
 
 
@@ -181,7 +179,7 @@ def test_a_signal_while_the_server_is_away(programs: Path, archive: Path) -> Non
             process.stderr.readline()
             process.send_signal(signal.SIGINT)
             process.communicate(timeout=PATIENCE)
-            assert process.returncode == 130
+            assert process.returncode == 0
 
 
 def test_no_loop(programs: Path, archive: Path) -> None:

@@ -340,7 +340,12 @@ def streaming_to(
 ) -> Iterator[subprocess.Popen[str]]:
     """A run that writes into a file, and complains of nothing but the loss of its connections."""
     with running(*stream(database, slot, "-f", str(path), *words)) as process:
-        yield process
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            print(process.communicate()[1])  # why it did not do what was waited for
+            raise
         process.send_signal(signal.SIGTERM)
         told, complaints = process.communicate(timeout=PATIENCE)
         assert (process.returncode, told) == (0, "")
