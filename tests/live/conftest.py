@@ -34,7 +34,7 @@ _REMOVE: Final = """
 
 
 # What takes longest: programs that are started once a test or more, and the asyncio flavour of what
-# the blocking one does on every server.
+# the blocking one does on every server. The pure twin says what the native one does.
 _LONG_FILES: Final = ("test_async_", "test_cli_", "test_receive_base_backup")
 
 
@@ -50,9 +50,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items
         if isinstance(item, pytest.Function)
         and item.path.parent == Path(__file__).parent
-        and item.path.name.startswith(_LONG_FILES)
         and hasattr(item, "callspec")
         and item.callspec.params.get("cluster") in older
+        and (item.path.name.startswith(_LONG_FILES) or "python" in item.callspec.id.split("-"))
     ]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
