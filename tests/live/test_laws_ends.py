@@ -78,7 +78,7 @@ def assert_nothing_is_missing(
 
 def was_orderly(server: ThrowAwayCluster, before: int) -> bool:
     """Whether the server's log has a shutdown since then that was not by harder means."""
-    return "database system is shut down" in server.log_file.read_text(errors="replace")[before:]
+    return b"database system is shut down" in server.log_file.read_bytes()[before:]
 
 
 # The server stops
@@ -119,7 +119,7 @@ def test_fast_shutdown_with_something_to_acknowledge(
             before = stoppable.log_file.stat().st_size
             with meanwhile(lambda: stoppable.stop("fast", timeout=PATIENCE)):
                 eventually(
-                    lambda: "received fast shutdown" in stoppable.log_file.read_text()[before:],
+                    lambda: b"received fast shutdown" in stoppable.log_file.read_bytes()[before:],
                     "the server begins to go",
                 )
                 told = stream.stats().statuses
