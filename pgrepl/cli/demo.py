@@ -22,13 +22,12 @@ from ..transport.clock import now_microseconds
 from . import cluster as throw_away
 from .cluster import ClusterError, ThrowAwayCluster
 from .delivery import Delivery
-from .failure import CommandFailed
+from .failure import BROKEN_PIPE, CommandFailed
 from .interruption import Interrupted, Interruption
 from .ledger import Ledger
 from .output import Output
 from .replica import Replica
 from .source import DecodedSource
-from .stream import BROKEN_PIPE
 from .summary import Summary
 from .tally import Tally
 from .transcript import Entry, Transcript

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["CommandFailed", "OutputLost"]
+from typing import Final
+
+__all__ = ["BROKEN_PIPE", "CommandFailed", "OutputLost"]
+
+BROKEN_PIPE: Final = 141
+"""The exit status when nobody reads the output any more: 128 + SIGPIPE, which Python ignores."""
 
 
 class CommandFailed(Exception):

@@ -21,7 +21,7 @@ from ..session.options import Streaming
 from ..session.options import StreamOptions as PluginOptions
 from ..token import ResumeToken
 from .delivery import Delivery
-from .failure import CommandFailed
+from .failure import BROKEN_PIPE, CommandFailed
 from .formats import JsonFormat, TextFormat
 from .interruption import Interrupted, Interruption
 from .output import Output
@@ -30,10 +30,7 @@ from .retelling import Retelling
 from .source import DecodedSource, RawSource, Source
 from .sql import ask, literal, opened
 
-__all__ = ["BROKEN_PIPE", "StreamOptions", "drop_slot", "stream"]
-
-BROKEN_PIPE: Final = 141
-"""The exit status when nobody reads the output any more: 128 + SIGPIPE, which Python ignores."""
+__all__ = ["StreamOptions", "drop_slot", "stream"]
 
 _DUPLICATE_OBJECT: Final = "42710"
 _LOGICAL_MESSAGES: Final = 140000

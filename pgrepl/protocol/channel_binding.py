@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from asn1crypto import x509
-
 from ..errors import AuthenticationError
 
 __all__ = ["end_point"]
@@ -42,6 +40,9 @@ def end_point(certificate: bytes) -> bytes:
 
 def _signature_algorithm(certificate: bytes) -> str:
     """Return the hash that a certificate is signed by, or the algorithm's name if it has none."""
+    # Here, since its tables take longer to load than all of a connection without TLS takes.
+    from asn1crypto import x509
+
     try:
         algorithm = x509.Certificate.load(certificate, strict=True)["signature_algorithm"]
         name = str(algorithm["algorithm"].native)
