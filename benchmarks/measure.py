@@ -1,12 +1,15 @@
 """Processes, CPU and turns: each contender a process of its own, everybody once in each round.
 
-Law: rounds go A B C ... A B C ..., so that a slow minute of the machine falls on all, and ratios
-are made within a round. CPU is user and system time.
+Law: everybody runs once in each round, so that a slow minute of the machine falls on all, and
+ratios are made within a round. The order is drawn for each round, since what runs right behind a
+given other finds the server, the caches and the clock as that one left them. CPU is user and system
+time.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import resource
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -95,7 +98,7 @@ def by_turns(
             able.append(contender)
     taken: dict[str, list[_T]] = {contender.name: [] for contender in able}
     for number in range(rounds):
-        for contender in able:
+        for contender in random.sample(able, len(able)):
             report(f"round {number + 1} of {rounds}: {contender.name}")
             taken[contender.name].append(turn(contender))
     return taken, missing
