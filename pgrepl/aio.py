@@ -6,19 +6,19 @@ what is different. Everything below the driver is the same code.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from .aio_commands import AsyncCommands
 from .aio_raw_stream import AsyncRawStream
-from .aio_reception import Beginning
 from .aio_stream import AsyncStream
 from .codec import PrimaryKeepalive, WalBatch, XLogData
 from .codec import codec as default_codec
 from .codec.abc import Codec
 from .conninfo import ConnectionParameters, resolve
 from .errors import Error
+from .making import Making
 from .protocol.backend import ServerState
 from .protocol.backup_stream import BackupEvent, BackupStream
 from .protocol.conversation import Conversation, Exchange
@@ -45,7 +45,7 @@ def connect(
     replication: Literal["database", "physical"] | None = None,
     _codec: Codec = default_codec,
     **keywords: Any,
-) -> Connecting:
+) -> Making[AsyncConnection]:
     """Connect to a server for replication: `pgrepl.connect` for asyncio.
 
     ``connection = await connect(...)``, or ``async with connect(...) as connection``, which closes
@@ -61,48 +61,12 @@ def connect(
     conninfo, keywords = "", {}
     if refused is not None:
         raise refused
-    return Connecting(_open(parameters, _codec))
+    return Making(_open(parameters, _codec))
 
 
 async def _open(parameters: ConnectionParameters, codec: Codec) -> AsyncConnection:
     opened = await open_async_connection(parameters, codec)
     return AsyncConnection(opened.transport, opened.state, codec, opened.way)
-
-
-class Connecting(Coroutine[Any, Any, "AsyncConnection"]):
-    """A connection that is being made: a coroutine, and an asynchronous context manager."""
-
-    def __init__(self, opening: Coroutine[Any, Any, AsyncConnection]) -> None:
-        self._opening = opening
-        self._connection: AsyncConnection | None = None
-
-    def __await__(self) -> Generator[Any, Any, AsyncConnection]:
-        return self._opening.__await__()
-
-    def send(self, value: Any) -> Any:
-        """See `collections.abc.Coroutine`."""
-        return self._opening.send(value)
-
-    def throw(self, *error: Any) -> Any:
-        """See `collections.abc.Coroutine`."""
-        return self._opening.throw(*error)
-
-    def close(self) -> None:
-        """See `collections.abc.Coroutine`."""
-        self._opening.close()
-
-    async def __aenter__(self) -> AsyncConnection:
-        self._connection = await self
-        return self._connection
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._connection is not None:
-            await self._connection.disconnect()
 
 
 class AsyncConnection(AsyncCommands):
@@ -169,7 +133,7 @@ class AsyncConnection(AsyncCommands):
         receive_timeout: float | None = 60.0,
         memory_limit: int = 64 << 20,
         timeout: float | None = None,
-    ) -> Beginning[AsyncStream]:
+    ) -> Making[AsyncStream]:
         """Stream the decoded changes of a slot that uses pgoutput; see `Connection.stream`.
 
         ``async with connection.stream(...) as stream``, which stops it at the end, or ``stream =
@@ -197,7 +161,7 @@ class AsyncConnection(AsyncCommands):
             session = self._session(opening, checked, status_interval, receive_timeout, now)
             return AsyncStream(self, session, opened)
 
-        return Beginning(begin)
+        return Making(begin())
 
     def stream_raw(
         self,
@@ -208,7 +172,7 @@ class AsyncConnection(AsyncCommands):
         status_interval: float = 10.0,
         receive_timeout: float | None = 60.0,
         timeout: float | None = None,
-    ) -> Beginning[AsyncRawStream]:
+    ) -> Making[AsyncRawStream]:
         """Stream a logical slot undecoded, whatever its plugin; see `Connection.stream_raw`.
 
         ``async with`` or ``await``, as for `stream`.
@@ -221,7 +185,7 @@ class AsyncConnection(AsyncCommands):
             session = self._session(opening, checked, status_interval, receive_timeout, now)
             return AsyncRawStream(self, session, checked)
 
-        return Beginning(begin)
+        return Making(begin())
 
     async def receive_wal_message(
         self, timeout: float | None = None

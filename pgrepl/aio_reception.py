@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from .base_reception import BaseReception
 from .errors import ConnectionFailed, UsageError
@@ -15,7 +14,7 @@ from .transport.clock import Deadline
 if TYPE_CHECKING:
     from .aio import AsyncConnection
 
-__all__ = ["AsyncReception", "Beginning"]
+__all__ = ["AsyncReception"]
 
 
 class AsyncReception(BaseReception):
@@ -83,30 +82,3 @@ class AsyncReception(BaseReception):
         traceback: TracebackType | None,
     ) -> None:
         await self.stop()
-
-
-S = TypeVar("S", bound=AsyncReception)
-
-
-class Beginning(Awaitable[S], Generic[S]):
-    """A stream that is about to begin: to be awaited, or used by ``async with``, which stops it."""
-
-    def __init__(self, begin: Callable[[], Coroutine[Any, Any, S]]) -> None:
-        self._begin = begin
-        self._stream: S | None = None
-
-    def __await__(self) -> Generator[Any, Any, S]:
-        return self._begin().__await__()
-
-    async def __aenter__(self) -> S:
-        self._stream = await self
-        return self._stream
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._stream is not None:
-            await self._stream.stop()

@@ -40,6 +40,7 @@ from ..messages import (
     Update,
     to_datetime,
 )
+from .printing import printable
 
 __all__ = ["Format", "JsonFormat", "TextFormat", "table_name", "timestamp"]
 
@@ -47,7 +48,6 @@ _BOOL: Final = 16
 # oid, int8, int2, int4, float4, float8, numeric: written without quotes.
 _NUMBERS: Final = frozenset({26, 20, 21, 23, 700, 701, 1700})
 _NUMBER: Final = re.compile(r"[-+.0-9eE]+|NaN|-?Infinity", re.ASCII)
-_NAMED_ESCAPES: Final = {"\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t"}
 _OMISSION: Final = "…"
 # Where a word begins in a class's name, but for the first one.
 _KINDS: Final = re.compile(r"(?<!^)[A-Z]")
@@ -334,7 +334,7 @@ def timestamp(microseconds: int) -> str:
 def _identifier(name: str) -> str:
     if name.isidentifier() and name == name.lower():
         return name
-    return '"' + _printable(name.replace("\\", r"\\").replace('"', '""')) + '"'
+    return '"' + printable(name.replace("\\", r"\\").replace('"', '""')) + '"'
 
 
 def _quoted(text: str) -> str:
@@ -343,17 +343,4 @@ def _quoted(text: str) -> str:
 
 def _escaped(text: str) -> str:
     """Return the inside of a literal: quotes doubled, backslashes doubled, the rest printable."""
-    return _printable(text.replace("\\", r"\\").replace("'", "''"))
-
-
-def _printable(text: str) -> str:
-    return text if text.isprintable() else "".join(map(_escape, text))
-
-
-def _escape(character: str) -> str:
-    if character.isprintable():
-        return character
-    code = ord(character)
-    if code < 0x80:
-        return _NAMED_ESCAPES.get(character, f"\\x{code:02x}")
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    return printable(text.replace("\\", r"\\").replace("'", "''"))

@@ -22,6 +22,7 @@ __all__ = ["bytes_text", "duration_text", "print_json", "print_rich", "print_tex
 
 _UNITS: Final = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
 _TIMES: Final = (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1))
+_NAMED_ESCAPES: Final = {"\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t"}
 _WIDE: Final = 10_000
 """Columns of an output that is no terminal: enough that nothing is wrapped or cut."""
 
@@ -36,7 +37,7 @@ def _escape(character: str) -> str:
         return character
     code = ord(character)
     if code < 0x80:
-        return f"\\x{code:02x}"
+        return _NAMED_ESCAPES.get(character, f"\\x{code:02x}")
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from pgrepl import aio
 from pgrepl.errors import ConnectionFailed, UsageError
+from pgrepl.making import Making
 from tests.hostile.sessions import (
     ENDED,
     PATIENCE,
@@ -65,7 +66,7 @@ def connect(flavour: tuple[str, str]) -> Connect:
     """`pgrepl.aio.connect` on the twin of the flavour."""
     codec = twin(flavour[0])
 
-    def connects(server: ScriptedServer, **more: Any) -> aio.Connecting:
+    def connects(server: ScriptedServer, **more: Any) -> Making[aio.AsyncConnection]:
         return aio.connect(**address(server, **more), _codec=codec)
 
     return connects

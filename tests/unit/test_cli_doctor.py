@@ -293,9 +293,9 @@ def test_the_report_is_printable(
     assert run(command) == 1
     assert capsys.readouterr().out.splitlines() == [
         r"problem  [red]\x1b[2J",
-        r"         why\x0a?",
+        r"         why\n?",
         "         SELECT 1;",
-        r"         -- then\x09",
+        r"         -- then\t",
         r"hint     odd \u202e",
         "ok       fine",
         "",

@@ -131,7 +131,7 @@ def test_table() -> None:
             "unreserved",
             "0 bytes of WAL until it may be lost, two_phase, failover",
         ],
-        [r"p\x0a", "physical", "-", "nobody", "-", "-", "-", "temporary"],
+        [r"p\n", "physical", "-", "nobody", "-", "-", "-", "temporary"],
     ]
 
 

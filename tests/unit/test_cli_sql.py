@@ -40,11 +40,10 @@ def read_literal(quoted: str) -> str:
     if match[1] is None:
         assert "\\" not in inner
         return inner
+    named = {"\\": "\\", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
     return re.sub(
-        r"\\(?:\\|x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))",
-        lambda escape: (
-            chr(int(escape[1] or escape[2] or escape[3], 16)) if escape[0] != r"\\" else "\\"
-        ),
+        r"\\(?:([\\bfnrt])|x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))",
+        lambda escape: named[escape[1]] if escape[1] else chr(int(escape[0][2:], 16)),
         inner,
     )
 
