@@ -75,6 +75,20 @@ def own_cluster(cluster: Cluster) -> Cluster:
     return cluster
 
 
+@pytest.fixture(scope="module")
+def programs(cluster: Cluster) -> Path:
+    """The server's programs, to start more servers by; else a skip."""
+    return cluster.own.bin_directory
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """An empty directory for WAL."""
+    made = tmp_path / "archive"
+    made.mkdir()
+    return made
+
+
 @pytest.fixture
 def tls_cluster(own_cluster: Cluster) -> Cluster:
     """A cluster of ours that has TLS; else a skip."""

@@ -5,54 +5,25 @@ from __future__ import annotations
 
 import gzip
 import io
-import subprocess
 import tarfile
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 import pgrepl
 from pgrepl.cli.cluster import ThrowAwayCluster
 from pgrepl.cli.server_account import give, server_account
+from tests.live.origins import ROWS, execute, fill, run_program
 from tests.live.streams import PATIENCE, Connect
-from tests.support import servers
 from tests.support.backups import RestoredCluster, save
 from tests.support.clusters import Cluster
-
-ROWS = "SELECT count(*), sum(length(t)) FROM big"
 
 
 def major(server: ThrowAwayCluster) -> int:
     return int(server.version.split(".")[0])
-
-
-def execute(server: ThrowAwayCluster, statement: str) -> list[tuple[Any, ...]]:
-    """Run statements, each by itself; returns the last rows."""
-    with psycopg.connect(server.dsn(), autocommit=True) as connection:
-        for each in statement.split(";"):
-            cursor = connection.execute(each)  # type: ignore[call-overload]
-        return cursor.fetchall() if cursor.description else []
-
-
-def run(server: ThrowAwayCluster, program: str, *arguments: str | Path) -> str:
-    """Run one of the server's programs, which must succeed."""
-    done = subprocess.run(
-        [server.bin_directory / program, *arguments], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def programs(cluster: Cluster) -> Path:
-    """The server's programs; a skip where the server is not ours."""
-    installation = servers.find(str(cluster.major)) if cluster.own.is_running else None
-    assert installation is not None
-    return installation.bin_directory
 
 
 @pytest.fixture(scope="module")
@@ -60,15 +31,7 @@ def origin(programs: Path, cluster: Cluster) -> Iterator[ThrowAwayCluster]:
     """A server of its own, with a table in a tablespace."""
     settings = {"summarize_wal": True} if cluster.major >= 17 else {}
     with ThrowAwayCluster(programs, settings=settings) as server:
-        folder = server.folder / "its space"
-        folder.mkdir()
-        give(folder, server_account())
-        execute(
-            server,
-            f"CREATE TABLESPACE space LOCATION '{folder}'; CREATE TABLE big (t text);"
-            " INSERT INTO big SELECT repeat('x', 1000) FROM generate_series(1, 3000);"
-            " CREATE TABLE moved TABLESPACE space AS SELECT 7 AS seven",
-        )
+        fill(server)
         yield server
 
 
@@ -98,7 +61,7 @@ def test_a_backup_is_verified_and_starts(
     assert set(backup.archives) == {None, space.oid}
     data = backup.unpack(tmp_path / "data", {space.oid: tmp_path / "space"})
     assert f"LABEL: {label}\n" in (data / "backup_label").read_text()
-    assert "successfully verified" in run(origin, "pg_verifybackup", data)
+    assert "successfully verified" in run_program(origin, "pg_verifybackup", data)
     oid, moved = space.oid, {}
 
     def fill(folder: Path) -> None:
@@ -283,7 +246,7 @@ def test_time_limits_lose_nothing(
     assert cut_off
     [oid] = [each.oid for each in backup.start.tablespaces if each.oid is not None]
     data = backup.unpack(tmp_path / "data", {oid: tmp_path / "space"})
-    assert "successfully verified" in run(origin, "pg_verifybackup", data)
+    assert "successfully verified" in run_program(origin, "pg_verifybackup", data)
 
 
 def test_nothing_else_while_it_is_on(origin: ThrowAwayCluster, connect: Connect) -> None:
@@ -376,8 +339,10 @@ def test_incremental_backups(
             assert connection.identify_system().timeline == 1
         assert more.archives[None].stat().st_size < full.archives[None].stat().st_size
         parts = [full.unpack(tmp_path / "full"), more.unpack(tmp_path / "more")]
-        run(server, "pg_combinebackup", *parts, "-o", tmp_path / "combined")
-        assert "successfully verified" in run(server, "pg_verifybackup", tmp_path / "combined")
+        run_program(server, "pg_combinebackup", *parts, "-o", tmp_path / "combined")
+        assert "successfully verified" in run_program(
+            server, "pg_verifybackup", tmp_path / "combined"
+        )
     combined = tmp_path / "combined"
     with RestoredCluster(programs, lambda target: combined.rename(target)) as restored:
         assert execute(restored, ROWS) == [(20, 9044)]

@@ -16,19 +16,9 @@ from pgrepl.cli.server_account import give, server_account
 from tests.live.program import complaint, on_terminal, read_until, run, running
 from tests.live.streams import PATIENCE, eventually
 from tests.live.wal_archives import cluster_of
-from tests.support import servers
 from tests.support.backups import RestoredCluster
-from tests.support.clusters import Cluster
 
 pytest.importorskip("click")
-
-
-@pytest.fixture(scope="module")
-def programs(cluster: Cluster) -> Path:
-    """The server's programs; a skip where the server is not ours."""
-    installation = servers.find(str(cluster.major)) if cluster.own.is_running else None
-    assert installation is not None
-    return installation.bin_directory
 
 
 @pytest.fixture(scope="module")

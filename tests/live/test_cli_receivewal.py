@@ -24,31 +24,15 @@ from tests.live.wal_archives import (
     restart_lsn,
     wait_until_flushed,
 )
-from tests.support import servers
 from tests.support.clusters import Cluster
 
 pytest.importorskip("click")
 
 
 @pytest.fixture(scope="module")
-def programs(cluster: Cluster) -> Path:
-    """The server's programs; a skip where the server is not ours."""
-    installation = servers.find(str(cluster.major)) if cluster.own.is_running else None
-    assert installation is not None
-    return installation.bin_directory
-
-
-@pytest.fixture(scope="module")
 def server(programs: Path) -> Iterator[ThrowAwayCluster]:
     with ThrowAwayCluster(programs, settings=KEPT) as made:
         yield made
-
-
-@pytest.fixture
-def archive(tmp_path: Path) -> Path:
-    made = tmp_path / "archive"
-    made.mkdir()
-    return made
 
 
 @pytest.fixture

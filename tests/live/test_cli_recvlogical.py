@@ -27,7 +27,7 @@ OPTIONS: Final = {
     "pgoutput": ("-o", "proto_version=1", "-o", "publication_names=p"),
 }
 TABLES: Final = """
-    CREATE TABLE item (id int PRIMARY KEY, note text, raw bytea) WITH (autovacuum_enabled = off);
+    CREATE TABLE item (id int PRIMARY KEY, note text, raw bytea);
     CREATE PUBLICATION p FOR ALL TABLES
 """
 

@@ -18,7 +18,7 @@ from tests.live.sampling import Consumer, Watch, ids, insert
 from tests.live.streams import TABLE, Connect, eventually, wait_until_free
 from tests.support.clusters import Database
 
-ROUNDS: Final = 20
+ROUNDS: Final = 20 if os.environ.get("PGREPL_LONG") == "1" else 8
 WRITERS: Final = 2
 
 

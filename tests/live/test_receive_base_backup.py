@@ -17,36 +17,10 @@ import pgrepl
 from pgrepl.basebackup import BackupProgress, ReceivedBackup, receive_base_backup
 from pgrepl.cli.cluster import ThrowAwayCluster
 from pgrepl.cli.server_account import give, server_account
+from tests.live.origins import ROWS, execute, fill, run_program
 from tests.live.streams import PATIENCE, eventually
-from tests.support import servers
 from tests.support.backups import RestoredCluster
 from tests.support.clusters import Cluster
-
-ROWS = "SELECT count(*), sum(length(t)) FROM big"
-
-
-def execute(server: ThrowAwayCluster, statement: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(server.dsn(), autocommit=True) as connection:
-        for each in statement.split(";"):
-            cursor = connection.execute(each)  # type: ignore[call-overload]
-        return cursor.fetchall() if cursor.description else []
-
-
-def run(server: ThrowAwayCluster, program: str, *arguments: str | Path) -> str:
-    """Run one of the server's programs, which must succeed."""
-    done = subprocess.run(
-        [server.bin_directory / program, *arguments], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def programs(cluster: Cluster) -> Path:
-    """The server's programs; a skip where the server is not ours."""
-    installation = servers.find(str(cluster.major)) if cluster.own.is_running else None
-    assert installation is not None
-    return installation.bin_directory
 
 
 @pytest.fixture(scope="module")
@@ -56,15 +30,7 @@ def origin(programs: Path, cluster: Cluster) -> Iterator[ThrowAwayCluster]:
     if cluster.major >= 17:
         settings["summarize_wal"] = True
     with ThrowAwayCluster(programs, settings=settings) as server:
-        folder = server.folder / "its space"
-        folder.mkdir()
-        give(folder, server_account())
-        execute(
-            server,
-            f"CREATE TABLESPACE space LOCATION '{folder}'; CREATE TABLE big (t text);"
-            " INSERT INTO big SELECT repeat('x', 1000) FROM generate_series(1, 3000);"
-            " CREATE TABLE moved TABLESPACE space AS SELECT 7 AS seven",
-        )
+        fill(server)
         yield server
 
 
@@ -137,7 +103,7 @@ def test_a_server_starts_from_it(
     assert told[-1].phase == "syncing"
     assert (told[-1].total or 0) > 1 << 20
     assert slots(origin) == []
-    assert "successfully verified" in run(origin, "pg_verifybackup", backup)
+    assert "successfully verified" in run_program(origin, "pg_verifybackup", backup)
     segments = [path for path in (backup / "pg_wal").iterdir() if path.is_file()]
     assert {path.stat().st_size for path in segments} == {16 << 20}
     done = {path.name for path in (backup / "pg_wal" / "archive_status").iterdir()}
@@ -184,7 +150,7 @@ def test_archives(
     (data / "pg_tblspc" / str(oid)).symlink_to(tmp_path / "space")
     assert (data / "tablespace_map").exists()
     (tmp_path / "backup" / "backup_manifest").rename(data / "backup_manifest")
-    assert "successfully verified" in run(origin, "pg_verifybackup", data)
+    assert "successfully verified" in run_program(origin, "pg_verifybackup", data)
 
 
 def unpack(path: Path, folder: Path) -> None:
@@ -216,7 +182,7 @@ def test_unpacked_from_what_the_server_compressed(
         manifest_checksums="SHA256",
     )
     assert received.size < 10 << 20
-    assert "successfully verified" in run(origin, "pg_verifybackup", tmp_path / "backup")
+    assert "successfully verified" in run_program(origin, "pg_verifybackup", tmp_path / "backup")
 
 
 def test_incremental(
@@ -241,8 +207,8 @@ def test_incremental(
         )
         assert second.size < first.size
         combined = tmp_path / "combined"
-        run(server, "pg_combinebackup", full, more, "-o", combined)
-        assert "successfully verified" in run(server, "pg_verifybackup", combined)
+        run_program(server, "pg_combinebackup", full, more, "-o", combined)
+        assert "successfully verified" in run_program(server, "pg_verifybackup", combined)
     with RestoredCluster(programs, lambda target: combined.rename(target)) as restored:
         assert execute(restored, ROWS) == [(20, 9044)]
 
@@ -331,7 +297,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 8 MB; a skip where none may be mounted."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(
+    mounted = subprocess.run_program(
         ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], capture_output=True, check=False
     )
     if mounted.returncode:
@@ -339,4 +305,4 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        subprocess.run(["umount", folder], check=True)
+        subprocess.run_program(["umount", folder], check=True)

@@ -35,7 +35,6 @@ from tests.live.wal_archives import (
     segment_name,
     wait_until_flushed,
 )
-from tests.support import servers
 from tests.support.backups import RestoredCluster, SavedBackup, save
 from tests.support.clusters import Cluster
 
@@ -45,24 +44,9 @@ flavours = pytest.mark.parametrize("flavour", FLAVOURS)
 
 
 @pytest.fixture(scope="module")
-def programs(cluster: Cluster) -> Path:
-    """The server's programs; a skip where the server is not ours."""
-    installation = servers.find(str(cluster.major)) if cluster.own.is_running else None
-    assert installation is not None
-    return installation.bin_directory
-
-
-@pytest.fixture(scope="module")
 def server(programs: Path) -> Iterator[ThrowAwayCluster]:
     with ThrowAwayCluster(programs, settings=KEPT) as made:
         yield made
-
-
-@pytest.fixture
-def archive(tmp_path: Path) -> Path:
-    made = tmp_path / "archive"
-    made.mkdir()
-    return made
 
 
 @pytest.fixture
@@ -135,9 +119,8 @@ def test_while_the_server_works(
         assert segment.name == segment_name(1, first) + suffix
         plain = decompressed(archive / segment.name)
         assert plain == (server.data_directory / "pg_wal" / segment_name(1, first)).read_bytes()
-        if compress is not None:
-            (archive / segment_name(1, first)).write_bytes(plain)
-    assert pg_waldump(server, archive, start, end - 1, 1).count("\n") > 100_000
+    if compress is None:
+        assert pg_waldump(server, archive, start, end - 1, 1).count("\n") > 100_000
 
 
 def decompressed(path: Path) -> bytes:

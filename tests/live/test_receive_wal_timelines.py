@@ -33,19 +33,9 @@ from tests.live.wal_archives import (
     restart_lsn,
     segment_name,
 )
-from tests.support import servers
 from tests.support.backups import RestoredCluster, save
-from tests.support.clusters import Cluster
 
 flavours = pytest.mark.parametrize("flavour", FLAVOURS)
-
-
-@pytest.fixture(scope="module")
-def programs(cluster: Cluster) -> Path:
-    """The server's programs; a skip where the server is not ours."""
-    installation = servers.find(str(cluster.major)) if cluster.own.is_running else None
-    assert installation is not None
-    return installation.bin_directory
 
 
 class Promoted(NamedTuple):

@@ -35,7 +35,6 @@ from tests.live.wal_archives import (
     segment_name,
     wait_until_flushed,
 )
-from tests.support import servers
 from tests.support.clusters import Cluster
 
 flavours = pytest.mark.parametrize("flavour", FLAVOURS)
@@ -53,30 +52,16 @@ with pgrepl.connect(dsn, replication="physical") as connection:
 """
 
 
-@pytest.fixture(scope="module")
-def programs(cluster: Cluster) -> Path:
-    """The server's programs; a skip where the server is not ours."""
-    installation = servers.find(str(cluster.major)) if cluster.own.is_running else None
-    assert installation is not None
-    return installation.bin_directory
-
-
 @pytest.fixture
 def server(programs: Path) -> Iterator[ThrowAwayCluster]:
     with ThrowAwayCluster(programs, settings=KEPT) as made:
         yield made
 
 
-@pytest.fixture
-def archive(tmp_path: Path) -> Path:
-    made = tmp_path / "archive"
-    made.mkdir()
-    return made
-
-
 @pytest.mark.parametrize("compress", ["", "gzip:1"], ids=["plain", "gzip"])
 def test_killed_at_any_moment(server: ThrowAwayCluster, archive: Path, compress: str) -> None:
-    """Twenty times, while the server writes; what it was told is here, and nothing is missing."""
+    """While the server writes; what it was told is here, and nothing is missing. Twenty times with
+    PGREPL_LONG=1."""
     seed = int(os.environ.get("PGREPL_SEED", random.randrange(1 << 32)))
     print(f"PGREPL_SEED={seed}")
     moments = random.Random(seed)
@@ -86,7 +71,7 @@ def test_killed_at_any_moment(server: ThrowAwayCluster, archive: Path, compress:
     writer = threading.Thread(target=write_until, args=(cluster, done))
     writer.start()
     try:
-        for _ in range(20):
+        for _ in range(20 if os.environ.get("PGREPL_LONG") == "1" else 5):
             kill_one(server, archive, start, moments, compress)
             told = restart_lsn(cluster, "s")
             # As long as nothing was reported, it is where it was made.

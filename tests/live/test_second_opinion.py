@@ -143,7 +143,6 @@ def history(cluster: Cluster) -> Iterator[History]:
         with origins_dropped(database):
             marked = write(database)
             forget_an_origin(database)
-            keep_still(database)
             yield History(database, marked, Catalog.of(database))
 
 
@@ -165,15 +164,6 @@ def has_test_decoding(database: Database) -> bool:
 def skip_without_test_decoding(database: Database) -> None:
     if not has_test_decoding(database):
         pytest.skip("this server lacks test_decoding, which is in PostgreSQL's contrib")
-
-
-def keep_still(database: Database) -> None:
-    """No autovacuum from here on: it makes a session that decodes describe the tables again."""
-    for (table,) in database.execute(
-        "SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
-        " WHERE nspname !~ '^pg_|^information_schema$' AND relkind IN ('r', 'm')"
-    ):
-        database.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = false)")
 
 
 def read_text(database: Database) -> Iterator[Told]:

@@ -74,7 +74,7 @@ def test_memory_of_a_large_transaction(database: Database) -> None:
         for reading in READINGS
         if major >= SINCE[reading.streaming]
     }
-    rows = write_transaction(database, 2048 if LONG else 200)
+    rows = write_transaction(database, 2048 if LONG else 100)
     for reading, slot in slots.items():
         done = subprocess.run(
             [sys.executable, "-m", "tests.live.large_transaction", database.dsn(), slot, *reading],

@@ -13,17 +13,8 @@ import pgrepl
 from pgrepl.cli.cluster import ThrowAwayCluster
 from tests.live.streams import PATIENCE, Connect, eventually, is_data, receive
 from tests.live.test_physical import next_segment, write_wal
-from tests.support import servers
 from tests.support.backups import RestoredCluster, save
 from tests.support.clusters import Cluster
-
-
-@pytest.fixture(scope="module")
-def programs(cluster: Cluster) -> Path:
-    """The server's programs; a skip where the server is not ours."""
-    installation = servers.find(str(cluster.major)) if cluster.own.is_running else None
-    assert installation is not None
-    return installation.bin_directory
 
 
 def promote(server: ThrowAwayCluster) -> None:

@@ -262,7 +262,8 @@ def throw_away_cluster(
     installation: servers.Installation, certificates: CertificateSet
 ) -> ThrowAwayCluster:
     """A server, not started yet, with TLS if it can and a pg_hba.conf line for each account."""
-    settings: dict[str, str | int | bool] = {"timezone": "GMT"}
+    # An autovacuum makes a session that decodes describe the tables again, whenever it comes.
+    settings: dict[str, str | int | bool] = {"timezone": "GMT", "autovacuum": False}
     files: dict[str, bytes] = {}
     if installation.has_tls:
         settings |= _TLS_SETTINGS
