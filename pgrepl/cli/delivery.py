@@ -22,6 +22,10 @@ _PATIENCE: Final = 5.0
 """Seconds after which the stream is looked at again in any case, so that it can notice silence."""
 _ACK_GAP: Final = 0.01
 """Seconds between two acknowledgements at least, each of which the server has to read."""
+_FEW: Final = 100
+"""Messages of a read, fewer than which are worth waiting a moment for more."""
+_MOMENT: Final = 0.0002
+"""Seconds of it. In the meantime a Unix socket does not fill up."""
 _GRACE: Final = 0.2
 """Seconds that a blocked output gets after a signal to take the rest of a line."""
 
@@ -71,8 +75,13 @@ class Delivery:
                 if wanted is None:
                     return
                 patience = min(patience, wanted)
-            if ended is None and self._wait(patience):
-                raise BrokenPipeError
+            if ended is None:
+                if self._wait(patience):
+                    raise BrokenPipeError
+            elif self._source.taken < _FEW:
+                # What came has been delivered; where more is on its way, as it is while the server
+                # decodes a backlog, both sides are spared a wake-up for each message.
+                time.sleep(_MOMENT)
 
     def _waits(self) -> Waiting:
         return Waiting(self._source.fileno(), self._interruption.fileno(), self._output.descriptor)
