@@ -40,7 +40,7 @@ demo: $(VENV)/.demo ## stream from a throw-away PostgreSQL server for 20 seconds
 
 test: lint c-test servers ## everything: lint, the C core's own tests, then pytest on real servers
 	@echo '==> pytest'
-	@PGREPL_REQUIRE_EXT=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	@PGREPL_REQUIRE_EXT=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev $(VENV)/.native ## style, types, who may import whom
 	@echo '==> lint: ruff, mypy, import-linter, cython-lint'

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import signal
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
     from tests.support.clusters import Cluster, Clusters, Database
 
 _TWINS = {"c": "pgrepl.codec._native", "python": "pgrepl.codec._pure"}
+
+
+def pytest_configure() -> None:
+    # A shell makes what it starts in the background deaf to Ctrl-C, which some tests are about.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> list[str]:

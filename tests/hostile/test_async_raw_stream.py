@@ -15,7 +15,7 @@ from tests.hostile.decoded import begin_decoded, decoded, recv_status, said, unt
 from tests.hostile.sessions import PATIENCE, address, data, keepalive
 from tests.hostile.test_decoded_stream import begin, commit
 from tests.support import builders
-from tests.support.event_loops import FEW_FLAVOURS, loop_factory, twin
+from tests.support.event_loops import FEW_FLAVOURS, running, twin
 from tests.support.scripted import Peer, ScriptedServer
 
 
@@ -27,15 +27,8 @@ def flavour(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def run(flavour: tuple[str, str]) -> Iterator[Callable[[Any], Any]]:
-    """Runs a coroutine in a loop of its own; nothing may be left in it."""
-
-    async def whole(coroutine: Any) -> Any:
-        result = await asyncio.wait_for(coroutine, PATIENCE)
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-        return result
-
-    with asyncio.Runner(loop_factory=loop_factory(flavour[1])) as runner:
-        yield lambda coroutine: runner.run(whole(coroutine))
+    with running(flavour[1], PATIENCE) as run:
+        yield run
 
 
 @pytest.fixture

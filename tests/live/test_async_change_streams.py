@@ -14,7 +14,7 @@ import pgrepl
 from pgrepl.aio import connect
 from tests.live.streams import TABLE, confirmed, create_slot, wait_until_free
 from tests.support.clusters import Database
-from tests.support.event_loops import FLAVOURS, loop_factory, twin
+from tests.support.event_loops import FLAVOURS, running, twin
 
 LONG = os.environ.get("PGREPL_LONG") == "1"
 CANCELLATIONS = 10_000 if LONG else 300
@@ -29,9 +29,8 @@ def flavour(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def run(flavour: tuple[str, str]) -> Iterator[Callable[[Any], Any]]:
-    """Runs a coroutine in a loop of its own, to the last task."""
-    with asyncio.Runner(loop_factory=loop_factory(flavour[1])) as runner:
-        yield lambda coroutine: runner.run(asyncio.wait_for(coroutine, PATIENCE))
+    with running(flavour[1], PATIENCE) as run:
+        yield run
 
 
 @pytest.fixture

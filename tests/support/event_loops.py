@@ -58,6 +58,19 @@ def twin(name: str) -> ModuleType:
 
 
 @contextlib.contextmanager
+def running(name: str, patience: float) -> Iterator[Callable[[Any], Any]]:
+    """A function that runs a coroutine in a loop of that name; no task may be left behind."""
+
+    async def whole(coroutine: Any) -> Any:
+        result = await asyncio.wait_for(coroutine, patience)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return result
+
+    with asyncio.Runner(loop_factory=loop_factory(name)) as runner:
+        yield lambda coroutine: runner.run(whole(coroutine))
+
+
+@contextlib.contextmanager
 def blocking_connect(flavour: tuple[str, str]) -> Iterator[Callable[..., Awaited]]:
     """`pgrepl.connect`, by `pgrepl.aio.connect` on the twin and the loop of that flavour.
 
