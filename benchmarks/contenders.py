@@ -67,6 +67,8 @@ class Contender:
         module, *arguments = self.program
         if module == "pg_recvlogical":
             return _pg_recvlogical(messages, course)
+        if module == "pgrepl":
+            return _pgrepl_stream(messages, course)
         python = [sys.executable, "-m", module, *arguments, str(messages)]
         if self.is_on_the_wire:
             return [*python, course.host, str(course.port), str(size)]
@@ -76,13 +78,22 @@ class Contender:
 def _pg_recvlogical(messages: int, course: Course) -> list[str]:
     return [
         str(course.bin_directory / "pg_recvlogical"),
-        *(
-            f"--host={course.host}",
-            f"--port={course.port}",
-            "--username=postgres",
-            "--dbname=postgres",
-        ),
-        *("--start", f"--slot={SLOT_PREFIX}{messages}", "--no-loop", "--file=/dev/null"),
+        *(f"--host={course.host}", f"--port={course.port}"),
+        *("--username=postgres", "--dbname=postgres", "--start"),
+        *_recvlogical_options(messages),
+    ]
+
+
+def _pgrepl_stream(messages: int, course: Course) -> list[str]:
+    conninfo = f"host={course.host} port={course.port} user=postgres dbname=postgres"
+    program = [sys.executable, "-m", "pgrepl", "stream", f"{conninfo} sslmode=disable"]
+    return [*program, "--format=raw", *_recvlogical_options(messages)]
+
+
+def _recvlogical_options(messages: int) -> list[str]:
+    """What both programs call by the same names."""
+    return [
+        *(f"--slot={SLOT_PREFIX}{messages}", "--no-loop", "--file=/dev/null"),
         f"--endpos={END_OF_STREAM >> 32:X}/{END_OF_STREAM & 0xFFFFFFFF:X}",
         *("--option=proto_version=1", "--option=publication_names=reference"),
     ]
@@ -149,11 +160,20 @@ LINE_UP: Final[tuple[Contender, ...]] = (
     _psycopg2("payload", "payload read"),
     Contender(
         name="pg_recvlogical",
-        group="PostgreSQL's own client",
+        group="programs, into /dev/null",
         label="pg_recvlogical",
         program=("pg_recvlogical",),
         share=1 / 8,
         peer="psycopg2-payload",
+    ),
+    Contender(
+        name="pgrepl-stream-raw",
+        group="programs, into /dev/null",
+        label="pgrepl stream --format raw",
+        program=("pgrepl",),
+        share=1 / 2,
+        peer="psycopg2-payload",
+        implementation="c",
     ),
     *_pgrepl_all("python"),
 )

@@ -215,7 +215,8 @@ class Replay:
 
 
 def _before_stream(sql: str) -> list[_Answer]:
-    """Answer what pgrepl asks before it streams, all in one: the slot, publications, a setting.
+    """Answer what pgrepl asks before it streams, all in one: the slot, a publication if it is to be
+    decoded, a setting.
 
     The slot is what a stream needs: it has everything from the beginning, and nobody holds it.
     """
@@ -224,13 +225,13 @@ def _before_stream(sql: str) -> list[_Answer]:
     slot_name, publication = (
         re.search(pattern, sql) for pattern in (rf"'({SLOT_PREFIX}\d+)'", r"ARRAY\['(\w+)'\]")
     )
-    if slot_name is None or publication is None:
-        raise WireError(f"expected to be asked for a slot and for one publication: {sql}")
+    if slot_name is None:
+        raise WireError(f"expected to be asked for a slot: {sql}")
     known = {**_SLOT, "slot_name": slot_name[1]}
     slot = {f"{place} {name}": known.get(name) for place, name in enumerate(names)}
     return [
         _Answer(slot, "SELECT 1"),
-        _Answer({"pubname": publication[1]}, "SELECT 1"),
+        _Answer({"pubname": publication and publication[1]}, "SELECT", publication is not None),
         _Answer({"setting": "0"}, "SELECT 1"),
     ]
 
