@@ -13,7 +13,7 @@ from tests.support.event_loops import FEW_FLAVOURS, blocking_connect
 globals().update(
     {name: test for name, test in vars(test_base_backup).items() if name.startswith("test_")}
 )
-programs, origin = test_base_backup.programs, test_base_backup.origin
+origin = test_base_backup.origin
 
 
 @pytest.fixture(params=FEW_FLAVOURS, ids="-".join)

@@ -13,7 +13,7 @@ from tests.support.event_loops import FEW_FLAVOURS, blocking_connect
 globals().update(
     {name: test for name, test in vars(test_timelines).items() if name.startswith("test_")}
 )
-programs, promoted = test_timelines.programs, test_timelines.promoted
+promoted = test_timelines.promoted
 
 
 @pytest.fixture(params=FEW_FLAVOURS, ids="-".join)

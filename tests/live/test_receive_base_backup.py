@@ -297,7 +297,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 8 MB; a skip where none may be mounted."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run_program(
+    mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], capture_output=True, check=False
     )
     if mounted.returncode:
@@ -305,4 +305,4 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        subprocess.run_program(["umount", folder], check=True)
+        subprocess.run(["umount", folder], check=True)
