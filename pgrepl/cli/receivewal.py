@@ -19,11 +19,10 @@ from .failure import CommandFailed
 from .interruption import Interrupted, Interruption
 from .options import conninfo_argument, lsn_option, no_loop_option, status_interval_option
 from .printing import print_text, printable
-from .sql import session
+from .sql import DUPLICATE_OBJECT, session
 
 __all__ = ["receivewal_command"]
 
-_DUPLICATE_OBJECT: Final = "42710"
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 30.0
 
@@ -147,7 +146,7 @@ def _change_slot(conninfo: str, slot: str, create: bool, if_not_exists: bool) ->
             else:
                 connection.drop_slot(slot)
         except ServerError as error:
-            if not (if_not_exists and error.sqlstate == _DUPLICATE_OBJECT):
+            if not (if_not_exists and error.sqlstate == DUPLICATE_OBJECT):
                 raise
             print_text(f"the slot {printable(slot)} was there already")
             return 0

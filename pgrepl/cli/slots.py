@@ -25,11 +25,10 @@ from .options import (
 )
 from .printing import bytes_text, print_json, print_rich, print_text, printable
 from .slot_listing import WAL_POSITION, ListedSlot, listed_slots, slot_json, slot_table
-from .sql import Replication, ask_one, literal, session
+from .sql import DUPLICATE_OBJECT, Replication, ask_one, literal, session
 
 __all__ = ["slots_commands"]
 
-_DUPLICATE_OBJECT: Final = "42710"
 _CANCELLING: Final = 5.0
 """Seconds that the server gets to take note of a command's cancellation."""
 
@@ -130,7 +129,7 @@ def create_command(
                 position = made.consistent_point
             created = True
         except ServerError as error:
-            if not (if_not_exists and error.sqlstate == _DUPLICATE_OBJECT):
+            if not (if_not_exists and error.sqlstate == DUPLICATE_OBJECT):
                 raise
             if replication == "database":
                 _require_same(connection, slot, wanted)

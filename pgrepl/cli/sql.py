@@ -23,6 +23,7 @@ from .failure import CommandFailed
 from .printing import printable
 
 __all__ = [
+    "DUPLICATE_OBJECT",
     "Record",
     "Replication",
     "ask",
@@ -35,6 +36,9 @@ __all__ = [
 ]
 
 Replication: TypeAlias = Literal["database", "physical"]
+
+DUPLICATE_OBJECT: Final = "42710"
+"""The SQLSTATE of a slot that is there already, among other things."""
 
 _Value = TypeVar("_Value")
 

@@ -28,11 +28,10 @@ from .output import Output
 from .printing import printable
 from .retelling import Retelling
 from .source import DecodedSource, RawSource, Source
-from .sql import ask, literal, opened
+from .sql import DUPLICATE_OBJECT, ask, literal, opened
 
 __all__ = ["StreamOptions", "drop_slot", "stream"]
 
-_DUPLICATE_OBJECT: Final = "42710"
 _LOGICAL_MESSAGES: Final = 140000
 _PAUSES: Final = (0.5, 1.0, 2.0, 5.0)
 """Seconds before each attempt to connect again; the last one counts for all that follow."""
@@ -275,7 +274,7 @@ def _create_slot(connection: Connection, options: StreamOptions) -> None:
             failover=options.failover,
         )
     except ServerError as error:
-        if error.sqlstate != _DUPLICATE_OBJECT:
+        if error.sqlstate != DUPLICATE_OBJECT:
             raise
         if not options.if_not_exists:
             raise CommandFailed(

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
+from pgrepl.errors import ConnectionFailed
 from tests.hostile.sessions import READY, address, data
 from tests.support import builders
 from tests.support.pgoutput_encoder import encode
@@ -98,3 +102,20 @@ def leave(connection: Any, stream: Any) -> None:
     """Close the connection under a stream, and end the stream."""
     connection.disconnect()
     stream.stop()
+
+
+def expect_silence_to_count(
+    open_stream: Callable[..., tuple[Any, Any]], connect: Callable[..., Any]
+) -> None:
+    """A server that says nothing is noticed by who waits elsewhere and looks in with no timeout."""
+    asked: list[Any] = []
+    with ScriptedServer(decoded(lambda peer: asked.extend(until_hang_up(peer)))) as server:
+        connection, stream = open_stream(connect, server, receive_timeout=0.4)
+        with pytest.raises(ConnectionFailed, match="not even an answer to a request"):
+            while True:
+                try:
+                    stream.receive(timeout=0)
+                except TimeoutError:
+                    time.sleep(0.01)
+        assert connection.closed
+    assert any(reply for _, _, _, reply in asked)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,14 @@ import pytest
 
 from pgrepl import Lsn
 from pgrepl.errors import ConnectionFailed, ServerShutdown, UsageError
-from tests.hostile.decoded import begin_decoded, decoded, leave, recv_status, until_hang_up
+from tests.hostile.decoded import (
+    begin_decoded,
+    decoded,
+    expect_silence_to_count,
+    leave,
+    recv_status,
+    until_hang_up,
+)
 from tests.hostile.sessions import (
     PATIENCE,
     address,
@@ -163,18 +169,7 @@ def test_a_time_limit_leaves_the_stream_on(connect: Connect) -> None:
 
 
 def test_silence_counts_for_who_waits_elsewhere(connect: Connect) -> None:
-    asked: list[Any] = []
-    script = decoded(lambda peer: asked.extend(until_hang_up(peer)))
-    with ScriptedServer(script) as server:
-        connection, stream = raw_stream_of(connect, server, receive_timeout=0.4)
-        with pytest.raises(ConnectionFailed, match="not even an answer to a request"):
-            while True:
-                try:
-                    stream.receive(timeout=0)
-                except TimeoutError:
-                    time.sleep(0.01)
-        assert connection.closed
-    assert any(reply for _, _, _, reply in asked)
+    expect_silence_to_count(raw_stream_of, connect)
 
 
 def test_the_servers_end_is_an_error_and_the_end(connect: Connect) -> None:

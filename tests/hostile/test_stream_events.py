@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from pgrepl import Lsn, StreamEvent
-from pgrepl.errors import ConnectionFailed, DecodeError, UsageError
+from pgrepl.errors import DecodeError, UsageError
 from pgrepl.messages import Begin, Commit, Insert, Relation
-from tests.hostile.decoded import decoded, leave, said, stream_of, until_hang_up
+from tests.hostile.decoded import (
+    decoded,
+    expect_silence_to_count,
+    leave,
+    said,
+    stream_of,
+    until_hang_up,
+)
 from tests.hostile.sessions import PATIENCE, keepalive
 from tests.hostile.test_decoded_stream import ITEM, begin, commit, insert, transaction
 from tests.support.scripted import ScriptedServer
@@ -104,17 +110,7 @@ def test_an_error_in_an_event_stops_the_stream(connect: Connect) -> None:
 
 
 def test_silence_counts_for_who_waits_elsewhere(connect: Connect) -> None:
-    asked: list[Any] = []
-    with ScriptedServer(decoded(lambda peer: asked.extend(until_hang_up(peer)))) as server:
-        connection, stream = stream_of(connect, server, receive_timeout=0.4)
-        with pytest.raises(ConnectionFailed, match="not even an answer to a request"):
-            while True:
-                try:
-                    stream.receive(timeout=0)
-                except TimeoutError:
-                    time.sleep(0.01)
-        assert connection.closed
-    assert any(reply for _, _, _, reply in asked)
+    expect_silence_to_count(stream_of, connect)
 
 
 def test_untyped_values_are_what_was_sent(connect: Connect) -> None:

@@ -3,7 +3,6 @@ does to that."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import signal
@@ -25,16 +24,6 @@ from pgrepl.codec.abc import WalBatch
 from tests.support import builders
 
 posix = pytest.mark.skipif(os.name != "posix", reason="pipes and signals as POSIX has them")
-
-
-@pytest.fixture
-def pipe() -> Iterator[tuple[int, Output]]:
-    """The reading end of a pipe, and an output on the writing end."""
-    reader, writer = os.pipe()
-    yield reader, Output(writer)
-    with contextlib.suppress(OSError):  # a test may have closed it
-        os.close(reader)
-    os.close(writer)
 
 
 @pytest.fixture

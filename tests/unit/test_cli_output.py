@@ -3,12 +3,10 @@ and what is left after an error."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import select
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +15,6 @@ import pytest
 from pgrepl.cli.output import Output
 
 posix = pytest.mark.skipif(os.name != "posix", reason="files and pipes as POSIX has them")
-
-
-@pytest.fixture
-def pipe() -> Iterator[tuple[int, Output]]:
-    """The reading end of a pipe, and an output on the writing end."""
-    reader, writer = os.pipe()
-    yield reader, Output(writer)
-    with contextlib.suppress(OSError):  # a test may have closed it
-        os.close(reader)
-    os.close(writer)
 
 
 @pytest.fixture
