@@ -17,10 +17,10 @@ from .values import Values
 __all__ = ["hosts"]
 
 
-def hosts(values: Values, database: str, user: str) -> tuple[Host, ...]:
+def hosts(values: Values, databases: tuple[str, ...], user: str) -> tuple[Host, ...]:
     """Return the servers in the order of the list; an empty element is the default host.
 
-    `database` and `user` are what the password file is asked for, where no password was given.
+    The password file is asked for `user` in any of `databases`, where no password was given.
     """
     named, addresses, ports = _lists(values)
     password = values.secret("password")
@@ -30,9 +30,12 @@ def hosts(values: Values, database: str, user: str) -> tuple[Host, ...]:
         file = PasswordFile(found)
     result = []
     for host, address, port_text in zip(named, addresses, ports, strict=True):
-        port = values.integer_of("port", port_text or "5432", 1, 65535)
+        port_text = port_text or "5432"
+        port = values.integer_of("port", port_text, 1, 65535)
         host = host or ("" if address else _default_host(port))
-        own = file.password(_names(host or address), port, database, user) if file else password
+        own = (
+            file.password(_names(host or address), port_text, databases, user) if file else password
+        )
         result.append(Host(host, address or None, port, own))
     return tuple(result)
 

@@ -29,15 +29,22 @@ class PasswordFile:
         # In a secret, since an object's attributes show in many a report.
         self._content = Secret(_content(path))
 
-    def password(self, hosts: Iterable[str], port: int, database: str, user: str) -> Secret | None:
-        """Return the password for a server by any of its names, None where no line fits."""
-        wanted = (tuple(hosts), (str(port),), (database,), (user,))
+    def password(
+        self, hosts: tuple[str, ...], port: str, databases: tuple[str, ...], user: str
+    ) -> Secret | None:
+        """Return the password for a server and a database by any of their names, None where no line
+        fits.
+
+        `port` is text, compared as such, as by libpq.
+        """
+        wanted = (hosts, (port,), databases, (user,))
         for line in self._content.reveal().split("\n"):
             line = line.rstrip("\r")
-            if not line.startswith("#"):
+            # A zero byte ends a line for libpq. Nobody means one, and no password can have it.
+            if not line.startswith("#") and "\0" not in line:
                 rest = _rest(line, wanted)
                 if rest is not None:
-                    password = _field(rest, 0)[0]
+                    password = _unescaped(rest)
                     return Secret(password) if password else None
         return None
 
@@ -71,19 +78,37 @@ def _rest(line: str, wanted: Iterable[tuple[str, ...]]) -> str | None:
     """Return what comes behind the fields, None where one of them is another."""
     at = 0
     for texts in wanted:
-        text, end = _field(line, at)
-        if end == len(line) or (line[at:end] != "*" and text not in texts):
+        ends = (_behind(line, at, text) for text in texts)
+        end = next((end for end in ends if end is not None), None)
+        if end is None:
             return None
-        at = end + 1
+        at = end
     return line[at:]
 
 
-def _field(line: str, at: int) -> tuple[str, int]:
-    """Return the field that begins here, its escapes taken away, and where it ends."""
-    text: list[str] = []
-    while at < len(line) and line[at] != ":":
-        if line[at] == "\\" and at + 1 < len(line):
-            at += 1
-        text.append(line[at])
+def _behind(line: str, at: int, text: str) -> int | None:
+    """Return the position behind the field that begins here, None where it is not `text`.
+
+    It is compared from its beginning, not cut out first: as in libpq, the colons of ``::1`` match
+    with and without a backslash.
+    """
+    if line.startswith("*:", at):
+        return at + 2
+    for character in text:
+        at += line.startswith("\\", at)
+        if not line.startswith(character, at):
+            return None
         at += 1
-    return "".join(text), at
+    return at + 1 if line.startswith(":", at) else None
+
+
+def _unescaped(field: str) -> str:
+    """Return the field at the beginning, its escapes taken away."""
+    text: list[str] = []
+    at = 0
+    while at < len(field) and field[at] != ":":
+        if field[at] == "\\" and at + 1 < len(field):
+            at += 1
+        text.append(field[at])
+        at += 1
+    return "".join(text)

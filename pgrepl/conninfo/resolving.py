@@ -97,7 +97,7 @@ def _resolve(
     dbname = values.text("dbname") or user
     lowest, highest = _protocol_versions(values)
     parameters = ConnectionParameters(
-        hosts=hosts(values, "replication" if replication == "physical" else dbname, user),
+        hosts=hosts(values, _databases(dbname, replication), user),
         user=user,
         dbname=dbname,
         replication=replication,
@@ -215,6 +215,13 @@ def _replication(values: Values) -> Replication:
     if _FALSE.fullmatch(text):
         got = "a false one: pgrepl connects for replication only"
     raise values.refusal("replication", "'database' (logical) or a true boolean (physical)", got)
+
+
+def _databases(dbname: str, replication: Replication) -> tuple[str, ...]:
+    """Return what the password file may call the database."""
+    # A physical connection has none: PostgreSQL's tools look for "replication" where no database
+    # was named, psql for the database all the same.
+    return (dbname,) if replication == "database" else ("replication", dbname)
 
 
 def _protocol_versions(values: Values) -> tuple[int, int]:

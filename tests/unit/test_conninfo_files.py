@@ -132,11 +132,41 @@ def password_file(folder: Path, content: str, name: str = "pgpass") -> Path:
         ("**:*:*:*:p", None),
         ("*:*:*:*: p ", " p "),
         ("*:*:*:*:é\udcff", "é\udcff"),
+        ("*:*:*:*:no\0\nh:5432:d:u:p", "p"),
     ],
 )
 def test_a_password_file(home: Path, content: str, expected: str | None) -> None:
     file = password_file(home, content)
     assert passwords(f"host=h dbname=d passfile={file}") == [expected]
+
+
+@pytest.mark.parametrize(
+    ("line", "is_it"),
+    [
+        ("::1:5432:a:b:u:p:p", True),
+        ("\\:\\:1:5432:a\\:b:u\\:p:p", True),
+        (":\\:1:*:*:*:p", True),
+        ("::1::*:*:p", False),
+        ("::1:*:a:b:*:p", True),
+        ("::1:*:a:*:p", False),
+        ("::*:*:*:p", False),
+    ],
+)
+def test_a_colon_matches_with_and_without_a_backslash(home: Path, line: str, is_it: bool) -> None:
+    file = password_file(home, line)
+    conninfo = f"host=::1 dbname=a:b user=u:p passfile={file}"
+    assert passwords(conninfo) == ["p" if is_it else None]
+
+
+def test_a_port_is_looked_up_as_it_was_written(home: Path) -> None:
+    file = password_file(home, "*:5432:*:*:p\n*:05433:*:*:q\n")
+    assert passwords(f"host=h,h,h,h port=,5432,05432,05433 passfile={file}") == [
+        "p",
+        "p",
+        None,
+        "q",
+    ]
+    assert passwords("host=h", port=5432, passfile=file) == ["p"]
 
 
 def test_which_password_file_is_read(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,6 +200,10 @@ def test_each_server_has_its_own_password(home: Path) -> None:
 
 
 def test_a_physical_connection_is_looked_up_as_replication(home: Path) -> None:
+    named = password_file(home, "*:*:d:*:named\n*:*:u:*:user's\n", "named")
+    for database, expected in (("", "user's"), ("dbname=d", "named"), ("dbname=e", None)):
+        conninfo = f"host=h {database} passfile={named} replication=on"
+        assert passwords(conninfo) == [expected]
     file = password_file(home, "*:*:replication:*:physical\n*:*:d:*:logical\n")
     for replication, expected in (("physical", "physical"), ("database", "logical")):
         [host] = resolve(
