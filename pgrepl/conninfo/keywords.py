@@ -169,12 +169,12 @@ _TABLE: Final = (
     ),
     Keyword("client_encoding", "PGCLIENTENCODING", None, "`UTF8` or `auto`: text comes as `str`"),
     Keyword("options", "PGOPTIONS", "", "command-line options for the server"),
-    Keyword("application_name", "PGAPPNAME", None, "the session's name"),
+    Keyword("application_name", "PGAPPNAME", None, "the session's name; empty for none"),
     Keyword(
         "fallback_application_name",
         None,
         None,
-        "its name where there is no other, instead of `pgrepl`",
+        "its name where none was given, instead of `pgrepl`",
     ),
 )
 

@@ -159,8 +159,10 @@ class ConnectionParameters:
         are."""
         parameters = {
             "user": self.user,
+            # The server has no use for it on a physical connection, but what routes connections to
+            # servers may.
+            "database": self.dbname,
             "replication": "true" if self.replication == "physical" else "database",
-            "application_name": self.application_name,
             "client_encoding": "UTF8",
             "DateStyle": "ISO",
             "IntervalStyle": "postgres",
@@ -168,8 +170,8 @@ class ConnectionParameters:
             "bytea_output": "hex",
         }
         parameters.update(self.settings)
-        if self.replication == "database":
-            parameters["database"] = self.dbname
+        if self.application_name:
+            parameters["application_name"] = self.application_name
         if self.options:
             parameters["options"] = self.options
         return parameters

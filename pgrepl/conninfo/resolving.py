@@ -105,9 +105,7 @@ def _resolve(
         target_session_attrs=values.word("target_session_attrs", _TARGETS),
         load_balance_hosts=values.word("load_balance_hosts", ("disable", "random")) == "random",
         requirepeer=values.optional("requirepeer"),
-        application_name=(
-            values.text("application_name") or values.text("fallback_application_name") or "pgrepl"
-        ),
+        application_name=_application_name(values),
         options=values.optional("options"),
         settings=tuple(_settings()),
         min_protocol_version=lowest,
@@ -203,6 +201,13 @@ def _refuse_what_cannot_be(values: Values) -> None:
         raise values.refusal(
             "client_encoding", "UTF8 or auto", "another encoding; text comes as str in any case"
         )
+
+
+def _application_name(values: Values) -> str:
+    # An empty one is one: libpq sends none then, not even the other.
+    if "application_name" in values:
+        return values.text("application_name")
+    return values.text("fallback_application_name") or "pgrepl"
 
 
 def _replication(values: Values) -> Replication:

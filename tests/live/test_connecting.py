@@ -214,6 +214,9 @@ def test_physical_connection(cluster: Cluster, connect: Connect) -> None:
             connection.query("SELECT 1")
         assert caught.value.sqlstate == "0A000"
         assert connection.identify_system().systemid == identity.systemid
+    # Sent, for the sake of proxies, and nothing to the server.
+    with connect(cluster.dsn(dbname="nowhere"), replication="physical") as connection:
+        assert connection.identify_system().dbname is None
 
 
 def test_other_kinds_of_replication_are_refused(cluster: Cluster, connect: Connect) -> None:

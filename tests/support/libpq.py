@@ -1,19 +1,23 @@
 """What libpq makes of a conninfo: the one that comes with psycopg, asked without a server.
 
-Law: nothing here uses pgrepl. Nothing is ever sent: connections are to sockets that do not exist
-and to a port where nothing listens.
+Law: nothing here uses pgrepl. Connections are to sockets that do not exist, to a port where nothing
+listens, and to a socket of our own that never answers.
 """
 
 from __future__ import annotations
 
+import select
+import socket
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 
-__all__ = ["VERSION", "Opinion", "defaults", "opinion", "parsed"]
+__all__ = ["VERSION", "Opinion", "defaults", "opinion", "parsed", "startup_parameters"]
 
 VERSION = pq.version()
 """As in 180006."""
@@ -69,3 +73,23 @@ def opinion(conninfo: str, *, waits: bool = False) -> Opinion:
         return Opinion(message if is_refused else None, values, password)
     finally:
         connection.finish()
+
+
+def startup_parameters(conninfo: str, folder: Path) -> dict[str, str]:
+    """What a server whose Unix socket is in this folder would be told at first."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / ".s.PGSQL.1"))
+        listening.listen()
+        try:
+            connection = pq.PGconn.connect_start(f"host={folder} port=1 {conninfo}".encode())
+            with listening.accept()[0] as accepted:
+                while not select.select([accepted], [], [], 0)[0]:
+                    assert connection.connect_poll() != pq.PollingStatus.FAILED, connection
+                said = accepted.recv(20_000)
+            connection.finish()
+        finally:
+            (folder / ".s.PGSQL.1").unlink()
+    length, _version = struct.unpack_from("!ii", said)
+    assert length == len(said)
+    words = [each.decode("utf-8", "surrogateescape") for each in said[8:].split(b"\0")[:-2]]
+    return dict(zip(words[::2], words[1::2], strict=True))

@@ -407,7 +407,8 @@ def test_the_startup_parameters() -> None:
     assert (logical["client_encoding"], logical["DateStyle"]) == ("UTF8", "ISO")
     physical = resolve("", asked, replication="physical").startup_parameters()
     assert physical["replication"] == "true"
-    assert "database" not in physical
+    # The server has no use for it; PgBouncer goes by it.
+    assert physical["database"] == "d"
     assert "options" not in physical
     assert "p" not in {*logical.values(), *physical.values()}
 
@@ -421,6 +422,8 @@ def test_the_name_of_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
     assert name("fallback_application_name=f application_name=a") == "a"
     monkeypatch.setenv("PGAPPNAME", "environment")
     assert name("fallback_application_name=f") == "environment"
+    assert name("fallback_application_name=f application_name=''") == ""
+    assert "application_name" not in resolve("application_name=''", {}).startup_parameters()
 
 
 @pytest.mark.parametrize(

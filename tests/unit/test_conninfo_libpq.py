@@ -6,9 +6,10 @@ what is deliberately another way, is listed.
 
 from __future__ import annotations
 
-import logging
 import re
+import socket
 import string
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,12 +113,40 @@ def test_whatever_is_put_together(prefix: str, rest: str) -> None:
     assert ours(prefix + rest) == libpq.parsed(prefix + rest)
 
 
+PLAIN = st.text(st.sampled_from("ab5:/@%,=é\xa0\u2003\\"), max_size=6)
+ANY = st.text(st.sampled_from("ab '\\\t\n\v=\xa0😀"), max_size=6)
+SPACES = st.sampled_from([" ", "\n", " \t\v\f\r ", "  "])
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> str:
+    """What keyword=value can say, in any of its ways; now and then a keyword that is none."""
+    found = []
+    for _ in range(draw(st.integers(1, 4))):
+        name = draw(st.sampled_from([*KNOWN, "requiressl", *KNOWN, "ssl"]))
+        around = draw(st.sampled_from(["=", " =", "= ", "\v=\n"]))
+        plain, value = draw(PLAIN), draw(ANY)
+        quoted = "'" + value.replace("\\", r"\\").replace("'", r"\'") + "'"
+        escaped = "".join("\\" + character for character in value)
+        found.append(name + around + draw(st.sampled_from([plain, quoted, escaped, quoted])))
+    return draw(SPACES).join(found)
+
+
+@settings(max_examples=EXAMPLES)
+@given(pairs())
+def test_whatever_pairs_say(conninfo: str) -> None:
+    assert ours(conninfo) == libpq.parsed(conninfo)
+
+
 @st.composite
 def mutations(draw: st.DrawFn) -> str:
-    """A conninfo from the tables, with some characters lost, doubled, changed or exchanged."""
-    text = list(draw(st.sampled_from([*GOOD, *BAD])))
+    """A conninfo from the tables, with some characters lost, doubled, changed or exchanged; a URI
+    stays one, as a rule."""
+    whole = draw(st.sampled_from([*GOOD, *BAD]))
+    text = list(whole)
+    first = whole.find("//") + 2 if "://" in whole and draw(st.integers(0, 9)) else 0
     for _ in range(draw(st.integers(1, 4))):
-        at = draw(st.integers(0, len(text)))
+        at = draw(st.integers(min(first, len(text)), len(text)))
         change = draw(st.sampled_from(["lose", "put", "double", "swap"]))
         if change == "put":
             text[at:at] = draw(st.one_of(PIECES, st.sampled_from(string.printable)))
@@ -193,11 +222,18 @@ WORDS_FOR = {
     "sslcompression": "0 ''",
     "requirepeer": "'' nobody",
 }
+
+
+def texts(values: str) -> list[str]:
+    """The values in a line of the table; those with spaces, or none, are in quotes."""
+    return re.findall(r"'[^']*'|[^ ']+", values)
+
+
 VALUES = [
     f"{name}={value}"
     for name, values in WORDS_FOR.items()
     if name not in UNKNOWN_TO_LIBPQ
-    for value in re.findall(r"'[^']*'|[^ ']+", values)
+    for value in texts(values)
 ]
 COMBINATIONS = [
     "sslrootcert=system",
@@ -288,6 +324,89 @@ def test_lists_fit_each_other(hosts: list[str], addresses: list[str], ports: lis
 # Variables
 
 
+VARIABLES = {
+    KEYWORDS[name].variable: texts(values)
+    for name, values in WORDS_FOR.items()
+    if KEYWORDS[name].variable is not None and name not in UNKNOWN_TO_LIBPQ
+    # libpq looks at it only when it waits.
+    if name != "connect_timeout"
+}
+# The first of a line makes sense.
+NUMBERS = st.one_of(st.just(0), st.just(0), st.just(0), st.integers(0, 20))
+ENVIRONMENTS = st.dictionaries(st.sampled_from(sorted(VARIABLES)), NUMBERS, max_size=4)
+CHECKED_AT_ONCE = [each for each in VALUES if not re.match("connect_t|keepalives|tcp_user_", each)]
+FIRST = [f"{name}={texts(values)[0]}" for name, values in WORDS_FOR.items()]
+FIRST = [each for each in FIRST if each in CHECKED_AT_ONCE]
+
+
+@settings(max_examples=EXAMPLES)
+@given(ENVIRONMENTS, st.sampled_from(CHECKED_AT_ONCE) | st.sampled_from(FIRST))
+def test_variables_and_a_conninfo_go_together(chosen: dict[str, int], conninfo: str) -> None:
+    conninfo = f"host=/nonexistent user=u {conninfo}"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, number in chosen.items():
+            words = VARIABLES[name]
+            patch.setenv(name, words[number % len(words)].strip("'"))
+        theirs = libpq.opinion(conninfo)
+        try:
+            ours = resolve(conninfo, {})
+        except UsageError as error:
+            assert theirs.refused is not None, error
+            return
+    assert theirs.refused is None
+    assert ours.hosts[0].port == int(theirs.values["port"] or "5432")
+    for where, name in (
+        (ours, "application_name"),
+        (ours, "target_session_attrs"),
+        (ours.tls, "sslmode"),
+        (ours.tls, "sslnegotiation"),
+        (ours.tls, "sslcertmode"),
+        (ours.authentication, "channel_binding"),
+    ):
+        found = getattr(where, name)
+        assert found == theirs.values.get(name, "pgrepl" if name == "application_name" else found)
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="Python has no Unix sockets here")
+@pytest.mark.parametrize(
+    ("variables", "conninfo"),
+    [
+        ({}, ""),
+        ({}, "dbname=d replication=database"),
+        ({}, "replication=true"),
+        ({}, "replication=on dbname=d"),
+        ({"PGDATABASE": "d"}, "replication=true"),
+        ({}, "options='-c a=b' application_name='a b'"),
+        ({"PGOPTIONS": "-c a=b", "PGAPPNAME": "é"}, ""),
+        ({"PGOPTIONS": "-c a=b"}, "options=''"),
+        ({}, "fallback_application_name=f"),
+        ({}, "application_name='' fallback_application_name=f"),
+        ({"PGAPPNAME": ""}, "fallback_application_name=f"),
+        ({"PGAPPNAME": "a"}, "fallback_application_name=f application_name=''"),
+        ({"PGTZ": "Asia/Kathmandu", "PGGEQO": "off"}, ""),
+        ({"PGTZ": "Default", "PGGEQO": "DEFAULT", "PGDATESTYLE": "default"}, ""),
+        ({"PGDATESTYLE": "ISO, DMY"}, "client_encoding=UTF8"),
+    ],
+)
+def test_what_a_server_is_told(
+    variables: dict[str, str], conninfo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with tempfile.TemporaryDirectory() as folder:  # with a short name
+        theirs = libpq.startup_parameters(f"user=u {conninfo}", Path(folder))
+    ours = resolve(f"host=/nonexistent user=u {conninfo}", {}).startup_parameters()
+    for name in ("user", "database", "options", "TimeZone", "geqo"):
+        assert ours.get(name) == theirs.get(name.lower()), name
+    has_name = "application_name" in conninfo or "PGAPPNAME" in variables
+    assert ours.get("application_name") == theirs.get(
+        "application_name", None if has_name else "pgrepl"
+    )
+    # Whatever else it is told is ours, to have values in one form.
+    assert ours["client_encoding"] == theirs.get("client_encoding", "UTF8")
+    assert ours["DateStyle"] == theirs.get("datestyle", "ISO")
+
+
 @pytest.mark.parametrize(
     ("variables", "conninfo", "sslmode"),
     [
@@ -318,148 +437,3 @@ def test_where_an_sslmode_comes_from(
     else:
         assert theirs.values["sslmode"] == sslmode
         assert resolve(conninfo, {}).tls.sslmode == sslmode
-
-
-# Files
-
-SERVERS = [
-    "host=/nonexistent port=1 dbname=d user=u",
-    "host=h hostaddr=127.0.0.1 port=1 dbname=d user=u",
-    "hostaddr=127.0.0.1 port=1 dbname=d user=u",
-    r"host='@a:b\\' port=1 dbname='*' user='é'",
-]
-FIELDS = st.sampled_from(
-    ["*", "/nonexistent", "h", "127.0.0.1", "1", "d", "u", "é", r"@a\:b\\", r"\*", "x", "", r"\u"]
-    + [r"\h", "**", "*d", " u"]
-)
-PASSWORDS = st.text(st.sampled_from("p:\\ \t#*é"), max_size=6)
-LINES = st.one_of(
-    st.tuples(FIELDS, FIELDS, FIELDS, FIELDS, PASSWORDS).map(":".join),
-    st.tuples(st.just("*:*:*"), FIELDS, PASSWORDS).map(":".join),
-    st.sampled_from(["", "#*:*:*:*:p", " #", "*:*:*:*", "*:*:*:*:", "\\", "*:*:*:*\\:p", "\r"]),
-)
-
-
-@settings(max_examples=EXAMPLES, deadline=None)
-@given(st.lists(LINES, max_size=4), st.sampled_from(["\n", "\r\n"]), st.sampled_from(SERVERS))
-def test_a_password_file_is_read_alike(
-    tmp_path_factory: pytest.TempPathFactory, lines: list[str], end: str, server: str
-) -> None:
-    file = tmp_path_factory.getbasetemp() / "passwords"
-    file.write_bytes(end.join(lines).encode())
-    file.chmod(0o600)
-    conninfo = f"{server} passfile={file}"
-    password = resolve(conninfo, {}).hosts[0].password
-    assert (password.reveal() if password else "") == libpq.opinion(conninfo).password
-
-
-@pytest.mark.parametrize("mode", [0o600, 0o400, 0o700, 0o640, 0o604, 0o601, 0o660, 0o200])
-def test_the_permissions_of_a_password_file(
-    mode: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    file = tmp_path / "passwords"
-    file.write_text("*:*:*:*:Zq7")
-    file.chmod(mode)
-    conninfo = f"{SERVERS[0]} passfile={file}"
-    with caplog.at_level(logging.WARNING, logger="pgrepl.conninfo"):
-        password = resolve(conninfo, {}).hosts[0].password
-    assert (password.reveal() if password else "") == libpq.opinion(conninfo).password
-    assert bool(caplog.records) == bool(mode & 0o077)
-
-
-SETTINGS = st.one_of(
-    st.sampled_from(["[s]", "[s", "[t]", "[s]x", "[]", "[ s]", " [s] ", "#", "# user=x", "", "\t"]),
-    st.tuples(
-        st.sampled_from(["user", "dbname", "application_name", " user", "options"]),
-        st.sampled_from(["=", "=", "=", " = "]),
-        st.sampled_from(["", "a", " b", "c ", "d=e", "'f'", "\\g", "é", "x" * 1030, "h\t\v#i"]),
-    ).map("".join),
-    st.sampled_from(["user", "=x", "nonsense=x", "USER=x", "service=t", "servicefile=x"]),
-    st.sampled_from(["ssl=true", "requiressl=1", "user=\xa0", "password=p"]),
-)
-
-
-@settings(max_examples=EXAMPLES, deadline=None)
-@given(
-    st.lists(SETTINGS, max_size=5).map(lambda lines: ["[s]", *lines]),
-    st.booleans(),
-    st.sampled_from(["\n", "\r\n"]),
-    st.sampled_from(["", " user=given", " application_name=''"]),
-)
-def test_a_service_file_is_read_alike(
-    tmp_path_factory: pytest.TempPathFactory,
-    lines: list[str],
-    is_headed: bool,
-    end: str,
-    more: str,
-) -> None:
-    file = tmp_path_factory.getbasetemp() / "services"
-    file.write_bytes(end.join(lines if is_headed else lines[1:]).encode())
-    conninfo = f"host=/nonexistent service=s{more}"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PGSERVICEFILE", str(file))
-        theirs = libpq.opinion(conninfo)
-        try:
-            parameters = resolve(conninfo, {})
-        except UsageError as error:
-            assert theirs.refused is not None, error
-            return
-    assert theirs.refused is None
-    assert parameters.user == theirs.values["user"]
-    assert parameters.dbname == theirs.values["dbname"]
-    assert parameters.options == (theirs.values["options"] or None)
-    assert parameters.application_name == (theirs.values.get("application_name") or "pgrepl")
-    password = parameters.hosts[0].password
-    assert (password.reveal() if password else "") == theirs.password
-
-
-@pytest.mark.parametrize("length", [1020, 1021, 1022, 1023, 1024, 1025])
-@pytest.mark.parametrize("end", ["", "\n", "\nuser=u"])
-def test_a_line_that_is_too_long(
-    length: int, end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "services"
-    file.write_text("[s]\n" + "dbname=".ljust(length, "x") + end)
-    monkeypatch.setenv("PGSERVICEFILE", str(file))
-    theirs = libpq.opinion("host=/nonexistent service=s")
-    try:
-        resolve("host=/nonexistent service=s", {})
-    except UsageError as error:
-        assert "bytes in line 2" in str(error)
-        assert theirs.refused is not None
-    else:
-        assert theirs.refused is None
-
-
-@pytest.mark.parametrize("place", ["HOME", "PGSYSCONFDIR", "PGSERVICEFILE", "both", "nowhere"])
-@pytest.mark.parametrize("by", ["conninfo", "PGSERVICE"])
-def test_the_places_of_a_service_file(
-    place: str, by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    files = {
-        "HOME": tmp_path / "home" / ".pg_service.conf",
-        "PGSYSCONFDIR": tmp_path / "system" / "pg_service.conf",
-        "PGSERVICEFILE": tmp_path / "file",
-    }
-    for name, file in files.items():
-        file.parent.mkdir(exist_ok=True)
-        if name == "PGSERVICEFILE":
-            if place == name:
-                monkeypatch.setenv(name, str(file))
-        else:
-            monkeypatch.setenv(name, str(file.parent))
-        section = "[s]" if name == place or place == "both" else "[other]"
-        file.write_text(f"{section}\ndbname={name}\n")
-    conninfo = "host=/nonexistent user=u "
-    if by == "conninfo":
-        conninfo += "service=s"
-    else:
-        monkeypatch.setenv("PGSERVICE", "s")
-    theirs = libpq.opinion(conninfo)
-    if place == "nowhere":
-        assert theirs.refused is not None
-        with pytest.raises(UsageError, match="expected a section for the service"):
-            resolve(conninfo, {})
-    else:
-        assert resolve(conninfo, {}).dbname == theirs.values["dbname"]
-        assert theirs.values["dbname"] == ("HOME" if place == "both" else place)
