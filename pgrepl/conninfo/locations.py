@@ -50,8 +50,9 @@ def certificate_file(name: str) -> Path | None:
 
 def system_service_files() -> tuple[Path, ...]:
     """Return where the system's service file is looked for: in the first of them that exists."""
-    if folder := os.environ.get("PGSYSCONFDIR"):
-        return (Path(folder) / "pg_service.conf",)
+    folder = os.environ.get("PGSYSCONFDIR")
+    if folder is not None:
+        return (Path(f"{folder}/pg_service.conf"),)
     return tuple(Path(each) / "pg_service.conf" for each in _SYSTEM_FOLDERS)
 
 

@@ -196,8 +196,9 @@ def _refuse_what_cannot_be(values: Values) -> None:
         raise values.refusal(
             "sslcompression", "0", "something else: compressed TLS is not safe, leave it out"
         )
-    encoding = "".join(filter(str.isalnum, values.text("client_encoding"))).lower()
-    if encoding not in ("", "utf8", "unicode", "auto"):
+    encoding = values.text("client_encoding")
+    plain = "".join(filter(str.isalnum, encoding)).lower()
+    if encoding not in ("", "auto") and plain not in ("utf8", "unicode"):
         raise values.refusal(
             "client_encoding", "UTF8 or auto", "another encoding; text comes as str in any case"
         )

@@ -9,7 +9,6 @@ Source: PostgreSQL documentation, "The Connection Service File" (libpq).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -64,18 +63,12 @@ def _files(file: Given | None) -> Iterator[tuple[Path, str]]:
 
 def _section(path: Path, shown: str, name: str) -> dict[str, Given] | None:
     """Return the first section of this name, None where there is none."""
-    try:
-        content = path.read_bytes()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "its name makes no sense"
-        raise UsageError(f"expected to read {shown}, and could not: {reason}") from None
     header = b"[" + name.encode("utf-8", "surrogateescape") + b"]"
     found: dict[str, Given] | None = None
-    # bytes.splitlines takes in more ends of lines than libpq does.
-    for number, line in enumerate(re.findall(rb"[^\n]*\n|[^\n]+", content), 1):
+    for number, line in enumerate(_lines(path, shown), 1):
         where = f"line {number} of {shown}"
         if len(line) > _MAX_LINE:
-            raise UsageError(f"expected at most {_MAX_LINE} bytes in {where}, got {len(line)}")
+            raise UsageError(f"expected at most {_MAX_LINE} bytes in {where}, got more")
         line = line.strip(_SPACE)
         if line.startswith(b"["):
             if found is not None:
@@ -86,6 +79,17 @@ def _section(path: Path, shown: str, name: str) -> dict[str, Given] | None:
             # The first one holds, unlike in a conninfo.
             found.setdefault(keyword, value)
     return found
+
+
+def _lines(path: Path, shown: str) -> Iterator[bytes]:
+    """Yield the lines, of one that is too long its beginning: a file may have no end."""
+    try:
+        with path.open("rb") as file:
+            while line := file.readline(_MAX_LINE + 1):
+                yield line
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "its name makes no sense"
+        raise UsageError(f"expected to read {shown}, and could not: {reason}") from None
 
 
 def _setting(line: bytes, where: str) -> tuple[str, Given]:

@@ -217,6 +217,7 @@ def test_a_keyword_that_is_not_supported_is_named(
         ({"scram_server_key": "é" * 44}, "base64 of 32 bytes for scram_server_key"),
         ({"client_encoding": "LATIN1"}, "expected UTF8 or auto for client_encoding"),
         ({"client_encoding": "UTF16"}, "expected UTF8 or auto for client_encoding"),
+        ({"client_encoding": "AUTO"}, "expected UTF8 or auto for client_encoding"),
         ({"replication": "false"}, "got a false one: pgrepl connects for replication only"),
         ({"replication": "DATABASE"}, "'database' (logical) or a true boolean (physical) for repl"),
         ({"replication": "o"}, "'database' (logical) or a true boolean (physical) for repl"),

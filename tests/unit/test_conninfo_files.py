@@ -320,6 +320,28 @@ def test_a_service_file_that_cannot_be_read(home: Path, monkeypatch: pytest.Monk
     assert "Zq7" not in str(no.value)
 
 
+@posix
+def test_a_service_file_without_an_end(home: Path) -> None:
+    """It is read as far as it makes sense."""
+    reader, writer = os.pipe()
+    try:
+        os.write(writer, b"x" * 4096)
+        with pytest.raises(UsageError, match="at most 1022 bytes in line 1"):
+            resolve(f"service=s servicefile=/dev/fd/{reader}", {})
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_the_folder_of_the_system(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert locations.system_service_files() == (home / "pg_service.conf",)
+    # An empty name is that of the root.
+    monkeypatch.setenv("PGSYSCONFDIR", "")
+    assert locations.system_service_files() == (Path("/pg_service.conf"),)
+    monkeypatch.delenv("PGSYSCONFDIR")
+    assert Path("/etc/postgresql-common/pg_service.conf") in locations.system_service_files()
+
+
 def test_there_is_no_service_file(home: Path) -> None:
     with pytest.raises(UsageError, match=r"in ~/\.pg_service\.conf or the system's pg_service"):
         resolve("service=Zq7", {})
