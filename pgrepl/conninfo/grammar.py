@@ -32,6 +32,8 @@ _NOT_UTF8: Final = re.compile("[\udc80-\udcff]")
 # libpq's idea of white space. Python's takes in more, and a password may hold any of that.
 _SPACE: Final = " \t\n\r\f\v"
 _KEYWORD: Final = re.compile(rf"([^{_SPACE}=]+)[{_SPACE}]*=[{_SPACE}]*")
+# mysql://, jdbc:postgresql://, postgresql:/h
+_OTHER_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9.+:-]*:/")
 
 
 class _Parsed(dict[str, str]):
@@ -113,12 +115,22 @@ def _read_keywords(values: dict[str, str], text: str) -> None:
     while (start := _skip_space(text, at)) < len(text):
         match = _KEYWORD.match(text, start)
         if match is None:
-            raise UsageError(
-                f"expected keyword=value at character {start + 1} of the conninfo; put a value "
-                "with spaces in single quotes"
-            )
+            raise _no_pair(text, start)
         value, at = _value(text, match.end())
         _store(values, match[1], value, f"at character {start + 1} of the conninfo", True)
+
+
+def _no_pair(text: str, start: int) -> UsageError:
+    if not text[:start].strip(_SPACE) and _OTHER_URI.match(text, start):
+        return UsageError(
+            "expected a URI that begins with postgresql:// or postgres://, in small letters and "
+            "without spaces before, or keyword=value pairs, got a URI of another kind"
+        )
+    got = "no keyword" if text[start] == "=" else "a word without '='"
+    return UsageError(
+        f"expected keyword=value at character {start + 1} of the conninfo, got {got}; put a value "
+        "with spaces in single quotes"
+    )
 
 
 def _skip_space(text: str, at: int) -> int:
@@ -168,6 +180,11 @@ def _read_uri(values: dict[str, str], text: str, at: int, is_strict: bool) -> No
         assert match is not None, "it matches anything"
         dbname, at = match[0], match.end()
     query = text[at + 1 :]
+    if is_strict and ":" in ports:
+        raise UsageError(
+            "expected host:port in the URI, got a second ':' behind a host; put an IPv6 address in "
+            "square brackets"
+        )
     if is_strict and "@" in hosts + ports + dbname:
         raise UsageError(
             "expected a URI of the form postgresql://user:password@host:port/dbname?keyword=value, "

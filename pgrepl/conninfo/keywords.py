@@ -205,6 +205,7 @@ def unknown_keyword(name: str | None, where: str) -> UsageError:
     """
     hint = "the keywords are those of libpq, put a value with spaces in single quotes"
     if name is not None:
+        name = name.lower()
         close = difflib.get_close_matches(name, KEYWORDS, 1, 0.75)
         meant = _OTHER_NAMES.get(name) or (close[0] if close else None)
         if meant is not None:

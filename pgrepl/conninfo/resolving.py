@@ -367,7 +367,9 @@ def _check_length(parameters: ConnectionParameters) -> None:
     length = 4 + sum(lengths.values()) + 1
     if length > _MAX_STARTUP:
         longest = max(lengths, key=lambda name: lengths[name])
+        if longest == "database":
+            longest = "user" if parameters.dbname == parameters.user else "dbname"
         raise UsageError(
             f"expected at most {_MAX_STARTUP} bytes of startup parameters, the most that a server "
-            f"reads, got {length}; shorten {'dbname' if longest == 'database' else longest}"
+            f"reads, got {length}; shorten {longest}"
         )

@@ -27,6 +27,7 @@ _Word = TypeVar("_Word", bound=str)
 _INTEGER: Final = re.compile(r"[ \t\n\r\f\v]*([+-]?)0*([0-9]{1,10})[ \t\n\r\f\v]*")
 _MAX_INTEGER: Final = 2**31 - 1
 _KEY_LENGTH: Final = 32
+_EMPTY: Final = "an empty value; leave it out for the default"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -87,7 +88,8 @@ class Values:
             if word == self.text(name):
                 return word
         expected = f"{', '.join(words[:-1])} or {words[-1]}"
-        raise UsageError(f"expected {name} to be {expected}, got another word{self._source(name)}")
+        got = "another word" if self.text(name) else _EMPTY
+        raise UsageError(f"expected {name} to be {expected}, got {got}{self._source(name)}")
 
     def flag(self, name: str) -> bool:
         """Return whether it is 1, not 0; an empty one has the default."""
@@ -102,7 +104,8 @@ class Values:
         """Return the number that is this part of the value."""
         match = _INTEGER.fullmatch(text)
         if match is None or not low <= (number := int(match[1] + match[2])) <= high:
-            raise self.refusal(name, f"an integer between {low} and {high}")
+            got = "something else" if text else _EMPTY
+            raise self.refusal(name, f"an integer between {low} and {high}", got)
         return number
 
     def positive(self, name: str) -> int | None:

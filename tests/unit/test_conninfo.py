@@ -180,7 +180,7 @@ def test_a_keyword_that_is_not_supported_is_named(
         ({"host": "a,b", "port": "1,2,3"}, "could not match 3 port numbers to 2 hosts"),
         ({"connect_timeout": "soon"}, "for connect_timeout"),
         ({"connect_timeout": "1.5"}, "for connect_timeout"),
-        ({"connect_timeout": ""}, "for connect_timeout"),
+        ({"connect_timeout": ""}, "connect_timeout, got an empty value; leave it out for the def"),
         ({"connect_timeout": 2**31}, "for connect_timeout"),
         ({"connect_timeout": 1e300}, "at most 2147483647 for connect_timeout"),
         ({"connect_timeout": float("nan")}, "a number of seconds for connect_timeout"),
@@ -190,7 +190,7 @@ def test_a_keyword_that_is_not_supported_is_named(
         ({"sslsni": "on"}, "expected sslsni to be 0 or 1"),
         ({"gssdelegation": 2}, "expected gssdelegation to be 0 or 1"),
         ({"sslmode": "on"}, "expected sslmode to be disable, allow, prefer"),
-        ({"sslmode": ""}, "expected sslmode to be disable, allow, prefer"),
+        ({"sslmode": ""}, "or verify-full, got an empty value; leave it out for the default"),
         ({"sslrootcert": "system", "sslmode": "require"}, "verify-full with sslrootcert=system"),
         ({"sslnegotiation": "direct"}, "verify-full with sslnegotiation=direct, got prefer"),
         ({"sslcertmode": "require"}, "allow or disable for sslcertmode, got require: pgrepl"),
@@ -233,6 +233,7 @@ def test_a_keyword_that_is_not_supported_is_named(
         ({"host": ["a", "b"]}, "expected str, int, bool or Path for host, got list"),
         ({"options": "x" * 10_000}, "of startup parameters, the most that a server reads, got 10"),
         ({"dbname": "é" * 5_000}, "; shorten dbname"),
+        ({"user": "x" * 5_000}, "; shorten user"),
         ({"application_name": "x" * 10_000}, "; shorten application_name"),
     ],
 )
@@ -421,10 +422,10 @@ def test_the_name_of_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
     assert name("") == "pgrepl"
     assert name("fallback_application_name=f") == "f"
     assert name("fallback_application_name=f application_name=a") == "a"
-    monkeypatch.setenv("PGAPPNAME", "environment")
-    assert name("fallback_application_name=f") == "environment"
     assert name("fallback_application_name=f application_name=''") == ""
     assert "application_name" not in resolve("application_name=''", {}).startup_parameters()
+    monkeypatch.setenv("PGAPPNAME", "environment")
+    assert name("fallback_application_name=f") == "environment"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -103,6 +104,48 @@ def test_the_place_of_a_mistake_is_told(conninfo: str, place: str) -> None:
     assert place in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "conninfo",
+    [
+        "mysql://Zq7/d",
+        "POSTGRESQL://Zq7",
+        "postgresql:/Zq7",
+        " postgresql://Zq7",
+        "jdbc:postgresql://Zq7/d",
+        "postgresql+psycopg://u:Zq7@h",
+        "\nhttps://Zq7 port=1",
+    ],
+)
+def test_a_uri_of_another_kind(conninfo: str) -> None:
+    with pytest.raises(UsageError, match="a URI that begins with postgresql://.* kind$") as caught:
+        parse(conninfo)
+    assert "Zq7" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("conninfo", "got"),
+    [
+        ("host=a port", "at character 8 of the conninfo, got a word without '='"),
+        ("host=a = 1", "at character 8 of the conninfo, got no keyword"),
+        ("host=a mysql://h", "at character 8 of the conninfo, got a word without '='"),
+        ("{'host': 'a'}", "at character 1 of the conninfo, got a word without '='"),
+    ],
+)
+def test_what_is_no_pair(conninfo: str, got: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(got)):
+        parse(conninfo)
+
+
+@pytest.mark.parametrize(
+    "conninfo", ["postgresql://::1/d", "postgresql://fe80::1:5432", "postgres://u:p@h,i:1:2"]
+)
+def test_an_address_without_square_brackets(conninfo: str) -> None:
+    """To libpq, too, what follows the first colon is the port, which makes no sense."""
+    assert ":" in parse(conninfo)["port"]
+    with pytest.raises(UsageError, match="put an IPv6 address in square brackets"):
+        resolve(conninfo, {})
+
+
 @pytest.mark.parametrize("conninfo", [None, b"host=a", 5, Path("a")])
 def test_a_conninfo_is_text(conninfo: Any) -> None:
     for read in (parse, lambda each: resolve(each, {})):
@@ -118,6 +161,8 @@ def test_a_conninfo_is_text(conninfo: Any) -> None:
         ("username", "did you mean user?"),
         ("target_session_attr", "did you mean target_session_attrs?"),
         ("hots", "did you mean host?"),
+        ("PASSWORD", "did you mean password?"),
+        ("Database", "did you mean dbname?"),
         ("Zq7Xk9Wv3", "the keywords are those of libpq"),
     ],
 )
