@@ -53,7 +53,7 @@ async def drain(stream: Any, seen: list[int], acknowledge: bool = True) -> None:
 @pytest.mark.parametrize(
     ("bad", "tag", "words", "lsn"), BROKEN.values(), ids=[name.replace(" ", "-") for name in BROKEN]
 )
-def test_what_breaks_the_rules_stops_the_stream(
+def test_v10_what_breaks_the_rules_stops_the_stream(
     run: Any, opened: Any, bad: bytes, tag: bytes, words: str, lsn: int
 ) -> None:
     statuses: list[Any] = []

@@ -45,7 +45,7 @@ def with_connection(loop: str, work: Callable[[aio.AsyncConnection], Any]) -> No
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_the_event_loop_goes_on_meanwhile(loop: str) -> None:
+def test_v4_the_event_loop_goes_on_meanwhile(loop: str) -> None:
     async def work(connection: aio.AsyncConnection) -> None:
         seen = threading.Event()
         # Only a loop that goes on can end the work.

@@ -78,7 +78,7 @@ def test_keys_of_up_to_256_bytes(connect: Connect) -> None:
 
 
 @pytest.mark.parametrize("sslmode", ["prefer", "require", "verify-full"])
-def test_a_request_to_cancel_goes_by_tls_where_the_session_does(
+def test_v18_a_request_to_cancel_goes_by_tls_where_the_session_does(
     connect: Connect, certificates: CertificateSet, sslmode: str
 ) -> None:
     verified = {"sslrootcert": certificates.ca} if sslmode == "verify-full" else {}
@@ -91,7 +91,7 @@ def test_a_request_to_cancel_goes_by_tls_where_the_session_does(
         assert server.connections == 2
 
 
-def test_the_key_is_never_sent_in_the_clear_where_the_session_has_tls(
+def test_v18_the_key_is_never_sent_in_the_clear_where_the_session_has_tls(
     connect: Connect, certificates: CertificateSet
 ) -> None:
     """Not under sslmode=prefer either."""
@@ -124,6 +124,25 @@ def test_the_key_is_never_sent_in_the_clear_where_the_session_has_tls(
             with pytest.raises(TLSError, match="not acceptable"):
                 connection.cancel()
             assert_usable(connection)
+
+
+def test_v1_bytes_that_are_slipped_in_before_a_request_to_cancel(
+    connect: Connect, certificates: CertificateSet
+) -> None:
+    def slips_in(peer: Peer) -> None:
+        assert peer.recv_startup().code == SSL_REQUEST
+        peer.send(b"S" + OK)
+        with pytest.raises(HangUp):
+            peer.recv_exactly(1)
+
+    tls = certificates.server.server_context()
+    with (
+        ScriptedServer(session, slips_in, tls=tls) as server,
+        connect(**address(server, sslmode="require")) as connection,
+    ):
+        with pytest.raises(TLSError, match="expected nothing before the TLS handshake, got data"):
+            connection.cancel()
+        assert_usable(connection)
 
 
 def test_it_goes_to_the_host_that_the_session_is_at(connect: Connect) -> None:

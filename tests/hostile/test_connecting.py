@@ -69,7 +69,7 @@ def says(*messages: bytes) -> Script:
 # One attempt knows nothing of another
 
 
-def test_nothing_of_one_host_is_known_to_the_next(connect: Connect) -> None:
+def test_v13_nothing_of_one_host_is_known_to_the_next(connect: Connect) -> None:
     """All state of authentication and of the session is fresh for each attempt."""
     first = says(
         OK,
@@ -87,7 +87,7 @@ def test_nothing_of_one_host_is_known_to_the_next(connect: Connect) -> None:
         assert (wrong.connections, right.connections) == (1, 1)
 
 
-def test_half_an_authentication_is_forgotten(connect: Connect) -> None:
+def test_v13_half_an_authentication_is_forgotten(connect: Connect) -> None:
     def first(peer: Peer) -> None:
         negotiate(peer)
         peer.send(builders.sasl_mechanisms(MECHANISM))
@@ -109,7 +109,7 @@ def test_half_an_authentication_is_forgotten(connect: Connect) -> None:
         connect(**both(one, other, password="pencil"))
 
 
-def test_tls_with_one_host_is_no_tls_with_the_next(
+def test_v13_tls_with_one_host_is_no_tls_with_the_next(
     connect: Connect, certificates: CertificateSet
 ) -> None:
     context = certificates.server.server_context()
@@ -125,7 +125,7 @@ def test_tls_with_one_host_is_no_tls_with_the_next(
             connect(**both(with_tls, without, sslmode="require"))
 
 
-def test_bytes_that_came_too_early_are_forgotten(connect: Connect) -> None:
+def test_v13_bytes_that_came_too_early_are_forgotten(connect: Connect) -> None:
     """What is left in the buffer of an attempt goes with it."""
 
     def first(peer: Peer) -> None:
@@ -222,7 +222,7 @@ def memory_within(limit: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", GREEDY)
-def test_what_a_server_costs_at_most(connect: Connect, name: str) -> None:
+def test_v7_what_a_server_costs_at_most(connect: Connect, name: str) -> None:
     """Memory below 16 MiB, and an end: of what may come, or of connect_timeout."""
     with ScriptedServer(GREEDY[name]) as server, memory_within(16 << 20):
         error = refused(

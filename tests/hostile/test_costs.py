@@ -169,7 +169,7 @@ def flavour(request: pytest.FixtureRequest) -> tuple[str, str]:
     return chosen
 
 
-def test_before_authentication_is_over(flavour: tuple[str, str]) -> None:
+def test_v4_v7_before_authentication_is_over(flavour: tuple[str, str]) -> None:
     """Memory below 16 MiB, CPU time below 200 ms, nothing left."""
     with serving(list(BEFORE.values())) as servers:
         found = costs(flavour, [address(each, password="pencil") for each in servers])
@@ -186,7 +186,7 @@ def test_before_authentication_is_over(flavour: tuple[str, str]) -> None:
         ), (name, cost)
 
 
-def test_in_a_stream(flavour: tuple[str, str]) -> None:
+def test_v7_in_a_stream(flavour: tuple[str, str]) -> None:
     """Whatever is claimed and whatever goes on: memory below 16 MiB, and the time limit holds."""
     with serving([script for script, _ in STREAMS.values()]) as servers:
         found = costs(flavour, [address(each, stream=0.5) for each in servers])
@@ -199,7 +199,7 @@ def test_in_a_stream(flavour: tuple[str, str]) -> None:
         ), (name, cost)
 
 
-def test_scram_at_its_limit(flavour: tuple[str, str]) -> None:
+def test_v4_scram_at_its_limit(flavour: tuple[str, str]) -> None:
     """100000 rounds are what a server may ask for; a caller may allow less, and more."""
 
     def answers(peer: Peer) -> None:

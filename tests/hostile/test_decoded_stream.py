@@ -108,7 +108,7 @@ BROKEN: dict[str, tuple[bytes, bytes, str, int | None]] = {
 @pytest.mark.parametrize(
     ("bad", "tag", "words", "lsn"), BROKEN.values(), ids=[name.replace(" ", "-") for name in BROKEN]
 )
-def test_what_breaks_the_rules_stops_the_stream(
+def test_v10_what_breaks_the_rules_stops_the_stream(
     connect: Connect, bad: bytes, tag: bytes, words: str, lsn: int
 ) -> None:
     statuses: list[Any] = []
@@ -132,7 +132,7 @@ def test_what_breaks_the_rules_stops_the_stream(
     assert max((flushed for _, flushed, _, _ in statuses), default=0) <= 0x2010
 
 
-def test_flat_iteration_stops_as_well(connect: Connect) -> None:
+def test_v10_flat_iteration_stops_as_well(connect: Connect) -> None:
     with ScriptedServer(decoded(GOOD + said(insert(2), 0x3000), until_hang_up)) as server:
         connection, stream = stream_of(connect, server)
         kinds = []

@@ -54,13 +54,13 @@ def unanswered(
         error = refused(connect, server, **{"password": "pencil", **keywords})
         assert server.connections == 1
     assert type(error) is AuthenticationError
-    assert "expected " in str(error)
+    assert "expected " in str(error) or "the password itself" in str(error)
     assert "pencil" not in str(error)
     return error
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-def test_channel_binding_is_required(
+def test_v3_channel_binding_is_required(
     connect: Connect, certificates: CertificateSet, name: str
 ) -> None:
     """Only SCRAM-SHA-256-PLUS meets it, with TLS or without."""
@@ -72,7 +72,7 @@ def test_channel_binding_is_required(
     assert "channel_binding=require" in str(error) or name == "sspi"
 
 
-def test_channel_binding_is_required_and_there_is_no_tls(connect: Connect) -> None:
+def test_v3_channel_binding_is_required_and_there_is_no_tls(connect: Connect) -> None:
     error = unanswered(connect, SASL_PLUS, channel_binding="require")
     assert "no TLS to bind to" in str(error)
     error = unanswered(connect, SASL_PLUS)
@@ -80,7 +80,7 @@ def test_channel_binding_is_required_and_there_is_no_tls(connect: Connect) -> No
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-def test_a_method_is_required(connect: Connect, name: str) -> None:
+def test_v19_a_method_is_required(connect: Connect, name: str) -> None:
     """Whatever is not in require_auth is refused, nothing at all included."""
     others = [each for each in ("password", "md5", "scram-sha-256", "gss") if each != name]
     demands = {",".join(others)}
@@ -92,7 +92,44 @@ def test_a_method_is_required(connect: Connect, name: str) -> None:
         unanswered(connect, REQUESTS[name], require_auth=demand)
 
 
-def test_a_session_that_begins_before_the_server_has_proved_itself(connect: Connect) -> None:
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the server count as one on another machine."""
+    for driver in ("connecting", "async_connecting"):
+        monkeypatch.setattr(f"pgrepl.transport.{driver}.is_local", lambda connected: False)
+
+
+def test_v19_the_password_itself_goes_to_no_other_machine_in_clear(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere(monkeypatch)
+    for sslmode in ("disable", "allow", "prefer"):
+        error = unanswered(connect, CLEARTEXT, sslmode=sslmode)
+        assert "allow_cleartext_password" in str(error)
+
+
+def test_v13_v19_tls_with_one_host_makes_no_password_safe_with_the_next(
+    connect: Connect, certificates: CertificateSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere(monkeypatch)
+
+    def starting_up(peer: Peer) -> None:
+        negotiate(peer)
+        peer.send(builders.error_response("later", sqlstate="57P03", severity="FATAL"))
+        peer.expect_hang_up()
+
+    context = certificates.server.server_context()
+    with (
+        ScriptedServer(starting_up, tls=context) as first,
+        ScriptedServer(asks(CLEARTEXT)) as second,
+    ):
+        hosts = {"host": f"{first.host},{second.host}", "port": f"{first.port},{second.port}"}
+        error = refused(connect, first, **hosts, sslmode="prefer", password="pencil")
+        assert (first.connections, second.connections) == (1, 1)
+    assert type(error) is AuthenticationError
+    assert "allow_cleartext_password" in str(error)
+
+
+def test_v22_a_session_that_begins_before_the_server_has_proved_itself(connect: Connect) -> None:
     """AuthenticationOk ends no exchange whose signature has not come, or is wrong."""
 
     def without(*messages: bytes) -> Script:
@@ -121,7 +158,7 @@ def test_a_session_that_begins_before_the_server_has_proved_itself(connect: Conn
         assert type(error) is AuthenticationError
 
 
-def test_prefer_does_not_fall_back_after_a_password_was_asked_for(
+def test_v18_prefer_does_not_fall_back_after_a_password_was_asked_for(
     connect: Connect, certificates: CertificateSet
 ) -> None:
     """A server that fails in the middle of authentication is not given it once more in clear."""
@@ -155,7 +192,7 @@ def test_what_is_demanded_and_met(connect: Connect) -> None:
         assert_usable(connection)
 
 
-def test_prefer_says_once_that_nothing_is_encrypted(
+def test_v18_prefer_says_once_that_nothing_is_encrypted(
     connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """To another machine; on this one nobody listens in between."""

@@ -147,7 +147,7 @@ LENGTHS = [-(2**31), -1, 0, 1, 2, 3, 65537, 2**30 - 1, 2**30, 2**31 - 1]
 
 
 @pytest.mark.parametrize("before", [b"", OK], ids=["before authentication", "after it"])
-def test_a_length_out_of_range(connect: Connect, before: bytes) -> None:
+def test_v5_v6_a_length_out_of_range(connect: Connect, before: bytes) -> None:
     cases = list(itertools.product(b"RKSZENvCTDAd", LENGTHS))
     headers = [struct.pack("!Bi", *case) + bytes(8) for case in cases]
     for (tag, length), error in zip(cases, bad_messages(connect, before, headers), strict=True):
@@ -204,7 +204,7 @@ def test_a_negotiation_that_nobody_asked_for(connect: Connect) -> None:
     assert "got message b'v' of 8 bytes" in str(error)
 
 
-def test_fields_that_are_cut_off(connect: Connect) -> None:
+def test_v6_fields_that_are_cut_off(connect: Connect) -> None:
     whole = [
         OK,
         builders.authentication(5, b"salt"),
@@ -225,7 +225,7 @@ def test_fields_that_are_cut_off(connect: Connect) -> None:
             assert "got its end after" in str(error)
 
 
-def test_an_error_that_is_too_long(connect: Connect) -> None:
+def test_v7_an_error_that_is_too_long(connect: Connect) -> None:
     whole = builders.error_response("x" * 29_000, severity="FATAL", sqlstate="53300")
     (error,) = bad_messages(connect, b"", [whole])
     assert type(error) is ServerError
@@ -244,7 +244,7 @@ def test_an_error_that_is_too_long(connect: Connect) -> None:
     ],
     ids=["notices at first", "notices", "settings", "notifications"],
 )
-def test_a_beginning_without_end(connect: Connect, message: bytes, before: bytes) -> None:
+def test_v7_a_beginning_without_end(connect: Connect, message: bytes, before: bytes) -> None:
     sent = 0
 
     def script(peer: Peer) -> None:
@@ -351,7 +351,7 @@ def test_a_wrong_password(connect: Connect) -> None:
     assert str(error) == "FATAL 28P01: wrong password"
 
 
-def test_authentication_ok_in_the_middle_of_scram(connect: Connect) -> None:
+def test_v22_authentication_ok_in_the_middle_of_scram(connect: Connect) -> None:
     def script(peer: Peer) -> None:
         exchange = ScramServer(b"whatever")
         peer.recv_startup()
@@ -368,7 +368,7 @@ def test_authentication_ok_in_the_middle_of_scram(connect: Connect) -> None:
     assert "the server must prove that it knows the password before it is trusted" in str(error)
 
 
-def test_a_method_that_is_not_supported(connect: Connect) -> None:
+def test_v12_a_method_that_is_not_supported(connect: Connect) -> None:
     for code, name in ((9, "SSPI"), (2, "Kerberos 5"), (77, "number 77")):
         (error,) = bad_messages(connect, b"", [builders.authentication(code)])
         assert type(error) is AuthenticationError

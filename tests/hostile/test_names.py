@@ -13,7 +13,7 @@ from tests.hostile.decoded import decoded, said, stream_of
 from tests.support.scripted import ScriptedServer
 
 HOSTILE = (
-    *("__class__", "__dict__", "__getattr__", "self", "keys", "items", "astuple"),
+    *("__class__", "__dict__", "__getattr__", "self", "keys", "items", "astuple", "password"),
     *('a"b', "x'; DROP TABLE t; --", "x; import os", "{0.__class__}", "%(password)s", "${HOME}"),
     *("", " ", "\n", "\x1b[2J", "‮", "🐘" * 63, "x" * 4000),
 )
@@ -25,7 +25,7 @@ def names() -> list[str]:
     return [*HOSTILE, *HOSTILE[:3]]
 
 
-def test_names_are_plain_text(connect: Callable[..., Any], names: list[str]) -> None:
+def test_v16_names_are_plain_text(connect: Callable[..., Any], names: list[str]) -> None:
     columns = tuple(Column(name, 25, -1, False) for name in names)
     values = tuple(str(number) for number in range(len(names)))
 
@@ -47,6 +47,9 @@ def test_names_are_plain_text(connect: Callable[..., Any], names: list[str]) -> 
         assert [row[name] for name in HOSTILE] == list(values[: len(HOSTILE)])
         assert list(row.keys()) == names
         assert row.__class__ is type(row)
+        # What a row has, it has of its own: no name of a column is one of its attributes.
+        for name in HOSTILE:
+            assert getattr(row, name, None) not in values
         assert "__class__" in repr(row)
         connection.close()
         stream.stop()

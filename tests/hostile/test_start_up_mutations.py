@@ -203,7 +203,7 @@ def test_the_recording_is_a_session(codec: ModuleType, recording: Recording) -> 
     assert outcome is True or isinstance(outcome, ServerError)
 
 
-def test_every_bit_flipped(codec: ModuleType, recording: Recording) -> None:
+def test_v22_every_bit_flipped(codec: ModuleType, recording: Recording) -> None:
     data = bytearray(recording.data)
     outcomes: list[Exception | bool] = []
     for at, bit in itertools.product(range(len(data)), range(8)):
@@ -215,7 +215,7 @@ def test_every_bit_flipped(codec: ModuleType, recording: Recording) -> None:
     assert {True, False} & {each for each in outcomes if isinstance(each, bool)}
 
 
-def test_every_end_cut_off(codec: ModuleType, recording: Recording) -> None:
+def test_v6_v22_every_end_cut_off(codec: ModuleType, recording: Recording) -> None:
     data = recording.data
     for size in range(len(data)):
         assert recording.hears(codec, data[:size]) is False
@@ -240,7 +240,9 @@ def rearranged(messages: list[bytes]) -> Iterator[list[bytes]]:
             yield [*rest[:other], message, *rest[other:]]
 
 
-def test_every_message_left_out_repeated_or_moved(codec: ModuleType, recording: Recording) -> None:
+def test_v22_every_message_left_out_repeated_or_moved(
+    codec: ModuleType, recording: Recording
+) -> None:
     for messages in rearranged(recording.messages):
         recording.hears(codec, b"".join(messages))
     # Nor are the requests of another kind of start-up answered in the middle of this one.

@@ -55,7 +55,7 @@ def fault_in_stream(connect: Connect, bad: bytes) -> ProtocolError:
 
 
 @pytest.mark.parametrize("length", [-(2**31), -1, 0, 1, 2, 3, 2**30, 2**31 - 1])
-def test_a_length_out_of_range(connect: Connect, length: int) -> None:
+def test_v5_v6_a_length_out_of_range(connect: Connect, length: int) -> None:
     for tag in b"dEcCZ":
         error = fault_in_stream(connect, struct.pack("!Bi", tag, length))
         assert f"for message {chr(tag)!r}, got {length} (offset 1)" in str(error)

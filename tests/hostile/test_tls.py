@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("sslmode", REQUIRING)
-def test_the_server_has_no_tls(
+def test_v18_the_server_has_no_tls(
     connect: Connect, certificates: CertificateSet, sslmode: str
 ) -> None:
     with ScriptedServer(answers(b"N")) as server:
@@ -65,7 +65,7 @@ def test_disable_does_not_ask(connect: Connect, certificates: CertificateSet) ->
 
 @pytest.mark.parametrize("pause", [0.0, 0.05], ids=["in the same segment", "a little later"])
 @pytest.mark.parametrize("sslmode", REQUIRING)
-def test_bytes_that_are_slipped_in_before_the_handshake(
+def test_v1_bytes_that_are_slipped_in_before_the_handshake(
     connect: Connect, certificates: CertificateSet, sslmode: str, pause: float
 ) -> None:
     steps = [b"S" + BEGINNING] if pause == 0 else [b"S", pause, BEGINNING]
@@ -76,7 +76,9 @@ def test_bytes_that_are_slipped_in_before_the_handshake(
     assert told or (pause > 0 and "the TLS handshake with the server failed" in str(error))
 
 
-def test_bytes_that_are_slipped_in_are_forgotten_by_the_next_attempt(connect: Connect) -> None:
+def test_v1_v13_bytes_that_are_slipped_in_are_forgotten_by_the_next_attempt(
+    connect: Connect,
+) -> None:
     with ScriptedServer(answers(b"S" + BEGINNING), plain_session) as server:
         with connect(**address(server, sslmode="prefer")) as connection:
             assert connection.server_version == 180000
@@ -90,7 +92,7 @@ def chain(error: BaseException | None) -> list[BaseException]:
 
 
 @pytest.mark.parametrize("sslmode", REQUIRING)
-def test_what_a_server_says_before_tls_is_not_shown(
+def test_v2_what_a_server_says_before_tls_is_not_shown(
     connect: Connect,
     certificates: CertificateSet,
     sslmode: str,
@@ -106,7 +108,7 @@ def test_what_a_server_says_before_tls_is_not_shown(
         assert word not in caplog.text
 
 
-def test_prefer_tries_again_after_a_refusal(
+def test_v2_prefer_tries_again_after_a_refusal(
     connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG), ScriptedServer(answers(REFUSAL), plain_session) as server:
@@ -278,7 +280,7 @@ def test_direct_tls_with_a_server_that_does_not_agree_on_the_protocol(
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.05], ids=["at once", "a little later"])
-def test_direct_tls_and_bytes_that_are_slipped_in(connect: Connect, pause: float) -> None:
+def test_v1_direct_tls_and_bytes_that_are_slipped_in(connect: Connect, pause: float) -> None:
     """Nothing may precede the handshake, and nothing that does is taken for an answer."""
     with ScriptedServer(lambda peer: says(peer, pause, BEGINNING)) as server:
         error = refused(connect, server, sslmode="require", **DIRECT)
@@ -305,7 +307,7 @@ def test_direct_tls_with_a_server_that_does_not_know_it(
     assert not error.retryable
 
 
-def test_direct_tls_and_what_a_server_says_in_the_clear(connect: Connect) -> None:
+def test_v2_direct_tls_and_what_a_server_says_in_the_clear(connect: Connect) -> None:
     def script(peer: Peer) -> None:
         peer.recv_exactly(100)
         says(peer, REFUSAL)

@@ -209,7 +209,7 @@ def test_an_encrypted_key(connect: Connect, certificates: CertificateSet, tmp_pa
     ],
     ids=["none", "empty", "wrong", "too long"],
 )
-def test_an_encrypted_key_that_cannot_be_opened(
+def test_v17_an_encrypted_key_that_cannot_be_opened(
     connect: Connect,
     certificates: CertificateSet,
     tmp_path: Path,

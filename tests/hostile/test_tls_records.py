@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import shutil
 import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +17,7 @@ import pytest
 from pgrepl.errors import ConnectionFailed, TLSError
 from tests.hostile.sessions import (
     ENDED,
+    PATIENCE,
     START,
     address,
     begin_stream,
@@ -39,7 +42,7 @@ def tls_stream(certificates: CertificateSet, script: Script) -> ScriptedServer:
     return ScriptedServer(script, tls=certificates.server.server_context())
 
 
-def test_many_messages_in_one_record_and_then_silence(
+def test_v23_many_messages_in_one_record_and_then_silence(
     connect: Connect, certificates: CertificateSet
 ) -> None:
     """What TLS has read already is no longer in the socket, where nobody may wait for it."""
@@ -52,16 +55,42 @@ def test_many_messages_in_one_record_and_then_silence(
     def script(peer: Peer) -> None:
         begin_stream(peer)
         peer.send(record)
-        done.wait(20)
+        done.wait(3 * PATIENCE)  # its end would wake the client
 
-    with tls_stream(certificates, script) as server:
+    with tls_stream(certificates, script) as server, contextlib.ExitStack() as stack:
+        stack.callback(done.set)
         connection = connect(**address(server, sslmode="require"))
         connection.start_streaming(START, timeout=20)
         assert [receive(connection).wal_start for _ in range(count + 1)] == list(range(count + 1))
         with pytest.raises(TimeoutError):
             connection.receive_wal_message(timeout=0.02)
         connection.close()
-        done.set()
+
+
+def test_v23_a_record_that_no_read_takes_as_a_whole(
+    connect: Connect, certificates: CertificateSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However little room there is: the rest of a record is not in the socket either."""
+    for twin in ("pgrepl.codec._native", "pgrepl.codec._pure"):
+        with contextlib.suppress(ImportError):
+            codec = importlib.import_module(twin)
+            monkeypatch.setattr(codec, "FrameReader", partial(codec.FrameReader, 64))
+    done = threading.Event()
+    count = 250
+    record = b"".join(data(i, bytes(24)) for i in range(count))
+    assert len(record) < RECORD
+
+    def script(peer: Peer) -> None:
+        begin_stream(peer)
+        peer.send(record)
+        done.wait(3 * PATIENCE)  # its end would wake the client
+
+    with tls_stream(certificates, script) as server, contextlib.ExitStack() as stack:
+        stack.callback(done.set)
+        connection = connect(**address(server, sslmode="require"))
+        connection.start_streaming(START, timeout=20)
+        assert [receive(connection).wal_start for _ in range(count)] == list(range(count))
+        connection.close()
 
 
 @pytest.mark.parametrize("size", [1, 4, 5, 6, 29, 16384, 16385])

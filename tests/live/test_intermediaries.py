@@ -138,7 +138,7 @@ def through(
 
 
 @pytest.mark.parametrize("binding", ["require", "prefer"])
-def test_somebody_who_reads_along_is_found_out_by_the_server(
+def test_v3_somebody_who_reads_along_is_found_out_by_the_server(
     connect: Connect, server: TLSServer, certificates: CertificateSet, binding: str
 ) -> None:
     """The proof of the password is made over the certificate that the client has seen, which is
@@ -160,7 +160,7 @@ def test_without_channel_binding_nobody_finds_out(
     assert heard[0].startswith(b"pSCRAM-SHA-256\0")
 
 
-def test_somebody_who_hides_channel_binding(
+def test_v3_v18_somebody_who_hides_channel_binding(
     connect: Connect, server: TLSServer, certificates: CertificateSet
 ) -> None:
     """With require the client says no before it has said anything; with prefer the server finds

@@ -182,7 +182,7 @@ def refused(use: Callable[[], Any]) -> Exception | None:
 
 
 @pytest.mark.parametrize("what", USES)
-def test_each_name_is_one_name_of_one_command(
+def test_v15_each_name_is_one_name_of_one_command(
     own_cluster: Cluster, connect: Connect, what: str
 ) -> None:
     if own_cluster.major < SINCE.get(what, 0):
@@ -206,7 +206,7 @@ def test_each_name_is_one_name_of_one_command(
             assert connection.query("SELECT 'next'", timeout=PATIENCE)[0].rows == [("next",)]
 
 
-def test_values_are_one_value_of_one_command(own_cluster: Cluster, connect: Connect) -> None:
+def test_v15_values_are_one_value_of_one_command(own_cluster: Cluster, connect: Connect) -> None:
     with connect(own_cluster.dsn(), options="-c log_replication_commands=on") as connection:
         for label in ("x'; DROP", 'a"b', "\\'\\", "🐘\n", "", "x" * 1000):
             beginning = own_cluster.own.log_file.stat().st_size

@@ -212,7 +212,7 @@ def test_every_message(native: ModuleType) -> None:
     assert [result.message for result in results] == list(MESSAGES)
 
 
-def test_every_message_cut_short_anywhere(native: ModuleType) -> None:
+def test_v6_v10_every_message_cut_short_anywhere(native: ModuleType) -> None:
     cuts = [
         Sample(place, payload[:size]) for place, payload in SAMPLES for size in range(len(payload))
     ]
@@ -221,7 +221,7 @@ def test_every_message_cut_short_anywhere(native: ModuleType) -> None:
     assert all(result.error for result in results)
 
 
-def test_every_message_with_any_one_bit_flipped(native: ModuleType) -> None:
+def test_v10_every_message_with_any_one_bit_flipped(native: ModuleType) -> None:
     def flips() -> Iterator[Sample]:
         for place, payload in SAMPLES:
             for bit in range(len(payload) * 8):

@@ -67,7 +67,7 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
     return bytes(changed)
 
 
-def test_any_bytes_as_any_type() -> None:
+def test_v9_any_bytes_as_any_type() -> None:
     chance = random.Random(20260101)
     one, other = native.Types(), _pure.Types()
     samples = [(False, text.encode()) for text in TEXTS]
@@ -86,6 +86,17 @@ def test_every_sample_as_every_type(binary: bool) -> None:
     for oid in OIDS:
         for data in samples:
             assert outcome(one, oid, binary, data) == outcome(other, oid, binary, data), (oid, data)
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_v9_every_sample_cut_short_or_continued(binary: bool) -> None:
+    one, other = native.Types(), _pure.Types()
+    samples = [bytes.fromhex(b) for b in BINARIES] if binary else [t.encode() for t in TEXTS]
+    for data in samples:
+        for changed in (data[:-1], data[1:], data + data[-1:], data + b"\0", data + data):
+            for oid in OIDS:
+                expected = outcome(other, oid, binary, changed)
+                assert outcome(one, oid, binary, changed) == expected, (oid, changed)
 
 
 MOOD, PAIR, SPAN, SPANS, FEELING, MOODS, NESTED, LTREE, COUNT = range(16400, 16409)

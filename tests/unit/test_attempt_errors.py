@@ -79,7 +79,7 @@ def test_an_error_of_the_program_is_no_failure_to_connect() -> None:
 @pytest.mark.parametrize(
     ("is_encrypted", "is_local", "asks_for"), [(True, False, b"p"), (False, True, b"p")]
 )
-def test_credentials_say_by_which_way_they_go(
+def test_v19_credentials_say_by_which_way_they_go(
     is_encrypted: bool, is_local: bool, asks_for: bytes
 ) -> None:
     attempt = only_attempt(

@@ -90,7 +90,7 @@ def test_hostaddr_is_not_looked_up() -> None:
     assert driver.attempts[0].address == ("192.0.2.7", 6432)
 
 
-def test_each_attempt_knows_its_own_host_alone() -> None:
+def test_v13_each_attempt_knows_its_own_host_alone() -> None:
     wanted = replace(
         parameters(), hosts=(Host("b", None, 1, Secret("one")), Host("c", None, 2, Secret("two")))
     )
@@ -121,7 +121,9 @@ def test_each_attempt_knows_its_own_host_alone() -> None:
         ("verify-full", ["primary"], ["required"]),
     ],
 )
-def test_the_ways_of_each_sslmode(sslmode: str, outcomes: list[object], made: list[str]) -> None:
+def test_v18_the_ways_of_each_sslmode(
+    sslmode: str, outcomes: list[object], made: list[str]
+) -> None:
     driver = Driver(with_tls("b,c", sslmode), *outcomes)
     driver.run()
     assert driver.made == [f"10.0.0.3 {way}" for way in made]
@@ -150,7 +152,7 @@ def test_direct(sslmode: str) -> None:
         ("verify-full", says("28000")),
     ],
 )
-def test_there_is_no_other_way(sslmode: str, error: Error) -> None:
+def test_v18_there_is_no_other_way(sslmode: str, error: Error) -> None:
     """A password, and what a mode requires, is never put at risk by a second attempt."""
     driver = Driver(with_tls("b,c", sslmode), error)
     with pytest.raises(Error) as caught:

@@ -38,7 +38,7 @@ ED25519 = bytes.fromhex("300d3000300506032b65700302002a")
 # A password does not leave in the clear
 
 
-def test_the_password_itself_goes_to_this_host_or_through_tls_only() -> None:
+def test_v19_the_password_itself_goes_to_this_host_or_through_tls_only() -> None:
     sent = [builders.message(b"p", b"pencil\0")]
     assert authenticating(is_local=True).receive(CLEARTEXT).sent == sent
     assert authenticating(certificate=b"", is_local=False).receive(CLEARTEXT).sent == sent
@@ -76,7 +76,7 @@ def succeeds(word: str, dialogue: Dialogue) -> bool:
 
 
 @pytest.mark.parametrize("word", ["none", "password", "md5", "scram-sha-256"])
-def test_the_method_must_be_one_of_require_auth(word: str) -> None:
+def test_v19_the_method_must_be_one_of_require_auth(word: str) -> None:
     everything = frozenset(AUTHENTICATION_METHODS)
     for allowed in (None, everything, frozenset({word}), frozenset({word, "oauth"})):
         assert succeeds(word, authenticating(require_auth=allowed))
@@ -89,12 +89,12 @@ def test_the_method_must_be_one_of_require_auth(word: str) -> None:
         assert dialogue.sent == []
 
 
-def test_kerberos_must_be_one_of_require_auth() -> None:
+def test_v19_kerberos_must_be_one_of_require_auth() -> None:
     dialogue = authenticating(host="db", require_auth=frozenset({"scram-sha-256"}))
     assert "asks for gss" in refused(dialogue, GSS, kind=AuthenticationError)
 
 
-def test_a_server_may_not_leave_out_the_exchange_that_require_auth_demands() -> None:
+def test_v19_a_server_may_not_leave_out_the_exchange_that_require_auth_demands() -> None:
     for word in ("password", "md5", "scram-sha-256", "gss", "oauth"):
         dialogue = authenticating(require_auth=frozenset({word}))
         said = refused(dialogue, OK, kind=AuthenticationError)
@@ -112,14 +112,14 @@ END_POINT = hashlib.sha256(CERTIFICATE).digest()
 
 
 @pytest.mark.parametrize("channel_binding", ["prefer", "require"])
-def test_the_exchange_is_bound_to_the_servers_certificate(channel_binding: str) -> None:
+def test_v3_the_exchange_is_bound_to_the_servers_certificate(channel_binding: str) -> None:
     dialogue = authenticating(certificate=CERTIFICATE, channel_binding=channel_binding)
     dialogue.receive(SASL_PLUS)
     server = ScramServer(b"pencil", end_point=END_POINT)
     assert finish(dialogue, server, MECHANISM_PLUS).receive(OK).ended
 
 
-def test_a_relay_with_a_certificate_of_its_own_is_found_out() -> None:
+def test_v3_a_relay_with_a_certificate_of_its_own_is_found_out() -> None:
     dialogue = authenticating(certificate=CERTIFICATE, channel_binding="require")
     dialogue.receive(SASL_PLUS)
     server = ScramServer(b"pencil", end_point=hashlib.sha256(b"of the real server").digest())
@@ -140,7 +140,7 @@ def test_a_relay_with_a_certificate_of_its_own_is_found_out() -> None:
         ("prefer", ED25519, SASL_PLUS, b"n,,"),
     ],
 )
-def test_what_is_said_of_channel_binding_where_there_is_none(
+def test_v18_what_is_said_of_channel_binding_where_there_is_none(
     channel_binding: str, certificate: bytes | None, offer: bytes, header: bytes
 ) -> None:
     dialogue = authenticating(certificate=certificate, channel_binding=channel_binding)
@@ -149,7 +149,7 @@ def test_what_is_said_of_channel_binding_where_there_is_none(
     assert finish(dialogue, ScramServer(b"pencil")).receive(OK).ended
 
 
-def test_a_certificate_that_cannot_be_bound_to(caplog: pytest.LogCaptureFixture) -> None:
+def test_v3_a_certificate_that_cannot_be_bound_to(caplog: pytest.LogCaptureFixture) -> None:
     dialogue = authenticating(certificate=ED25519, channel_binding="require")
     said = refused(dialogue, SASL_PLUS, kind=AuthenticationError)
     assert "signed by 'ed25519'" in said
@@ -166,7 +166,7 @@ def test_a_certificate_that_cannot_be_bound_to(caplog: pytest.LogCaptureFixture)
 
 
 @pytest.mark.parametrize("channel_binding", ["disable", "prefer", "require"])
-def test_channel_binding_offered_without_tls(channel_binding: str) -> None:
+def test_v3_channel_binding_offered_without_tls(channel_binding: str) -> None:
     for offer in (SASL_PLUS, builders.sasl_mechanisms(MECHANISM_PLUS)):
         dialogue = authenticating(channel_binding=channel_binding)
         said = refused(dialogue, offer, kind=AuthenticationError)
@@ -186,7 +186,7 @@ def test_channel_binding_offered_without_tls(channel_binding: str) -> None:
     ],
     ids=["trust", "password", "md5", "gss", "scram without plus", "other"],
 )
-def test_channel_binding_required_is_channel_binding_done(request_: bytes, reason: str) -> None:
+def test_v3_channel_binding_required_is_channel_binding_done(request_: bytes, reason: str) -> None:
     dialogue = authenticating(certificate=CERTIFICATE, channel_binding="require")
     said = refused(dialogue, request_, kind=AuthenticationError)
     assert "as channel_binding=require demands" in said
@@ -200,7 +200,7 @@ def test_channel_binding_required_is_channel_binding_done(request_: bytes, reaso
 
 
 @pytest.mark.parametrize("steps", [1, 2])
-def test_ok_in_the_middle_of_a_bound_exchange_is_none(steps: int) -> None:
+def test_v3_v22_ok_in_the_middle_of_a_bound_exchange_is_none(steps: int) -> None:
     dialogue = authenticating(certificate=CERTIFICATE, channel_binding="require")
     dialogue.receive(SASL_PLUS)
     server = ScramServer(b"pencil", end_point=END_POINT)

@@ -49,7 +49,7 @@ def read_literal(quoted: str) -> str:
 
 
 @given(TEXTS)
-def test_what_is_quoted_is_what_was_meant(text: str) -> None:
+def test_v15_what_is_quoted_is_what_was_meant(text: str) -> None:
     assert read_identifier(identifier(text)) == text
     assert read_literal(literal(text)) == text
 
@@ -74,7 +74,7 @@ def test_what_is_quoted_can_be_shown(text: str) -> None:
         ("\U000e0001", r'U&"\+0e0001"'),
     ],
 )
-def test_identifiers(name: str, shown: str) -> None:
+def test_v15_identifiers(name: str, shown: str) -> None:
     assert identifier(name) == shown
     assert qualified("public", name) == f'"public".{shown}'
 
@@ -89,7 +89,7 @@ def test_identifiers(name: str, shown: str) -> None:
         ("\U000e0001", r"E'\U000e0001'"),
     ],
 )
-def test_literals(value: str, shown: str) -> None:
+def test_v15_literals(value: str, shown: str) -> None:
     assert literal(value) == shown
 
 

@@ -298,7 +298,7 @@ def test_the_file_can_be_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ("[s]\ngsslib=Zq7\n", "gsslib is not supported by pgrepl"),
     ],
 )
-def test_a_service_file_that_makes_no_sense(
+def test_v20_a_service_file_that_makes_no_sense(
     content: str, words: str, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing of its contents is shown."""

@@ -49,7 +49,7 @@ PASSWORDS = st.lists(
 
 @given(PASSWORDS)
 @example("@Zq7:")
-def test_a_password_that_was_not_quoted(password: str) -> None:
+def test_v17_a_password_that_was_not_quoted(password: str) -> None:
     for conninfo in (
         f"postgresql://user:{password}@host/db",
         f"postgresql://user:{password}@host:5432/db?application_name=x",
@@ -95,7 +95,7 @@ SHOWN = {
 
 
 @pytest.mark.parametrize("name", sorted(set(KEYWORDS) - SHOWN))
-def test_no_keyword_repeats_its_value(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_v17_no_keyword_repeats_its_value(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever it came from; a value may be a piece of a password that was not quoted."""
     shows_nothing(lambda: resolve(f"host=h {name}='{CANARY}'", {}))
     shows_nothing(lambda: resolve(f"postgresql://h?{name}={quote(CANARY, safe='')}", {}))

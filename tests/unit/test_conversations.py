@@ -60,13 +60,13 @@ def test_the_server_has_tls(required: bool) -> None:
     assert dialogue.start_tls().result is True
 
 
-def test_the_server_has_no_tls() -> None:
+def test_v18_the_server_has_no_tls() -> None:
     assert Dialogue(request_tls(False)).receive_byte(b"N").result is False
     with pytest.raises(TLSError, match="does not offer TLS, which this sslmode requires"):
         Dialogue(request_tls(True)).receive_byte(b"N")
 
 
-def test_any_other_answer_to_the_request_for_tls() -> None:
+def test_v2_any_other_answer_to_the_request_for_tls() -> None:
     for byte in (bytes((i,)) for i in range(256) if i not in b"SN"):
         shown = "an error message, which is not shown" if byte == b"E" else repr(byte)
         for required in (True, False):
@@ -210,7 +210,7 @@ TWO = builders.row_description("a", "b")
         ((builders.message(b"1"),), "expected the answer to a query, got message b'1'"),
     ],
 )
-def test_what_no_answer_to_a_query_holds(messages: tuple[bytes, ...], words: str) -> None:
+def test_v5_v6_v8_what_no_answer_to_a_query_holds(messages: tuple[bytes, ...], words: str) -> None:
     assert words in refused(asking(), *messages)
 
 
@@ -229,7 +229,7 @@ def test_what_is_left_of_an_answer_is_drained() -> None:
 # What cannot be said
 
 
-def test_a_zero_byte_in_a_text_is_refused_before_anything_is_sent() -> None:
+def test_v11_a_zero_byte_in_a_text_is_refused_before_anything_is_sent() -> None:
     with pytest.raises(ValueError, match="without a zero byte"):
         Dialogue(simple_query(ServerState(), "SELECT '\0'"))
     with pytest.raises(ValueError, match="without a zero byte"):
@@ -243,17 +243,17 @@ class Claims(bytes):
         return (1 << 30) - 5
 
 
-def test_a_message_that_no_server_reads_is_refused_before_anything_is_sent() -> None:
+def test_v11_a_message_that_no_server_reads_is_refused_before_anything_is_sent() -> None:
     with pytest.raises(ValueError, match="at most 1073741822 bytes, .* got 1073741823"):
         frontend.message(b"Q", Claims())
     assert frontend.message(b"Q", b"x" * 100) == b"Q\0\0\0\x68" + b"x" * 100
 
 
-def test_a_startup_message_that_no_server_reads_is_refused() -> None:
+def test_v11_a_startup_message_that_no_server_reads_is_refused() -> None:
     with pytest.raises(ValueError, match="at most 10000 bytes of startup parameters"):
         frontend.startup({"user": "u", "options": "x" * 10000})
     assert len(frontend.startup({"options": "x" * (10000 - 14)})) == 10004
 
 
-def test_what_is_sent_does_not_show() -> None:
+def test_v17_what_is_sent_does_not_show() -> None:
     assert repr(Send(b"p secret")) == "Send(<8 bytes>)"

@@ -241,7 +241,9 @@ FAULTS: tuple[tuple[str, bytes, bytes | None, int, str], ...] = (
 @pytest.mark.parametrize(
     ("payload", "tag", "offset", "words"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS]
 )
-def test_fault(codec: Any, payload: bytes, tag: bytes | None, offset: int, words: str) -> None:
+def test_v5_v6_v8_fault(
+    codec: Any, payload: bytes, tag: bytes | None, offset: int, words: str
+) -> None:
     error = fault(ready(codec), payload)
     assert (error.tag, error.offset, error.lsn) == (tag, offset, None)
     text, _, place = str(error).rpartition(" (")
@@ -282,7 +284,7 @@ def test_names_in_errors_are_safe_to_print(codec: Any) -> None:
 
 
 @every_sample
-def test_a_message_cut_short_anywhere_is_a_fault(codec: Any, sample: LogicalMessage) -> None:
+def test_v6_v10_a_message_cut_short_anywhere_is_a_fault(codec: Any, sample: LogicalMessage) -> None:
     payload = encode(sample)
     for size in range(1, len(payload)):
         error = fault(ready(codec), payload[:size])
@@ -293,14 +295,14 @@ def test_a_message_cut_short_anywhere_is_a_fault(codec: Any, sample: LogicalMess
 
 
 @every_sample
-def test_a_byte_too_many_is_a_fault(codec: Any, sample: LogicalMessage) -> None:
+def test_v10_a_byte_too_many_is_a_fault(codec: Any, sample: LogicalMessage) -> None:
     payload = encode(sample)
     error = fault(ready(codec), payload + b"\0")
     assert error.offset == len(payload)
     assert "got 1 more bytes" in str(error)
 
 
-def test_a_fault_is_raised_again_for_whatever_comes(codec: Any) -> None:
+def test_v10_a_fault_is_raised_again_for_whatever_comes(codec: Any) -> None:
     decoder = ready(codec)
     first = fault(decoder, b"B\0", lsn=Lsn("1/2"))
     begin = encode(SAMPLES["begin"])

@@ -267,7 +267,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("before", "payload", "offset", "words"), FAULTS)
-def test_fault(
+def test_v5_v6_v10_fault(
     codec: Any, before: tuple[LogicalMessage, ...], payload: bytes, offset: int, words: str
 ) -> None:
     decoder = codec.Decoder(4, "parallel", typed=False)

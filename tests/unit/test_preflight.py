@@ -161,7 +161,7 @@ def test_only_columns_that_the_version_has_are_asked_for() -> None:
     assert columns("") == columns("10.1")
 
 
-def test_names_are_literals_whatever_a_backslash_means() -> None:
+def test_v15_names_are_literals_whatever_a_backslash_means() -> None:
     asked = question(slot="a'b", publications=["it's", "back\\slash'", 'a"b,c', "é"])
     assert "OPERATOR(pg_catalog.=) 'a''b'::pg_catalog.text" in asked
     assert "ARRAY['it''s', E'back\\\\slash''', 'a\"b,c', 'é']::pg_catalog.text[]" in asked

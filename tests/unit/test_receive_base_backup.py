@@ -323,7 +323,7 @@ def test_tablespaces_in_one_another(target: Path, tmp_path: Path, new: str) -> N
         [directory("pg_tblspc")],
     ],
 )
-def test_hostile_archives(target: Path, tmp_path: Path, entries: list[Any]) -> None:
+def test_v14_hostile_archives(target: Path, tmp_path: Path, entries: list[Any]) -> None:
     """Refused, and nothing is left of it, nor is anything anywhere else."""
     server = Server(events((SPACE, tar(file("f"))), (MAIN, tar(*entries))))
     with pytest.raises(ProtocolError):
@@ -332,7 +332,7 @@ def test_hostile_archives(target: Path, tmp_path: Path, entries: list[Any]) -> N
     assert server.left_early
 
 
-def test_links_in_tablespaces(target: Path, tmp_path: Path) -> None:
+def test_v14_links_in_tablespaces(target: Path, tmp_path: Path) -> None:
     space = tar(directory("pg_tblspc"), link("pg_tblspc/16384", "/srv/space"))
     with pytest.raises(ProtocolError, match="which is no tablespace of the backup"):
         receive(
@@ -347,7 +347,7 @@ def test_links_in_tablespaces(target: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["../base.tar", "base.tar.gz", "/etc/passwd", "backup_manifest", "base\x1b[2J"]
 )
-def test_names_of_archives(target: Path, form: str, name: str) -> None:
+def test_v14_names_of_archives(target: Path, form: str, name: str) -> None:
     server = Server(events((MAIN, PLAIN), names=lambda _: name))
     with pytest.raises(ProtocolError, match=r"expected the archive base\.tar .*, got") as caught:
         receive(server, target, format=form)
@@ -362,7 +362,7 @@ def test_an_archive_that_is_cut_off(target: Path) -> None:
         assert not target.exists()
 
 
-def test_a_link_that_somebody_puts_there_meanwhile(target: Path, tmp_path: Path) -> None:
+def test_v14_a_link_that_somebody_puts_there_meanwhile(target: Path, tmp_path: Path) -> None:
     """Nothing is written through it, and what it leads to stays when all is removed."""
     dear = tmp_path / "dear"
     dear.mkdir()

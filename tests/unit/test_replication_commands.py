@@ -163,7 +163,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_names_stay_one_word_of_the_grammar(name: str) -> None:
+def test_v15_names_stay_one_word_of_the_grammar(name: str) -> None:
     assert grammar.identifier(name) == f'"{name}"'
     assert replication.start_physical_command(name, 1, 2) == (
         f'START_REPLICATION SLOT "{name}" PHYSICAL 0/1 TIMELINE 2'
@@ -173,7 +173,7 @@ def test_names_stay_one_word_of_the_grammar(name: str) -> None:
     assert value[1:-1].replace("''", "'") == name
 
 
-def test_names_that_the_grammar_cannot_say() -> None:
+def test_v15_names_that_the_grammar_cannot_say() -> None:
     for name in ('a"b', "a\0b", "", '"'):
         with pytest.raises(UsageError, match="without quotes and zero bytes"):
             grammar.identifier(name)
@@ -195,7 +195,7 @@ def test_names_that_the_grammar_cannot_say() -> None:
         grammar.publication_list("p")
 
 
-def test_names_are_quoted() -> None:
+def test_v15_names_are_quoted() -> None:
     options = {
         "proto_version": "1",
         "publication_names": grammar.publication_list(["A,b\"c'd"]),

@@ -120,7 +120,7 @@ def test_keys_that_are_none(bad: str) -> None:
         assert caught.value.__context__ is None
 
 
-def test_every_exchange_has_a_nonce_of_its_own() -> None:
+def test_v13_v22_every_exchange_has_a_nonce_of_its_own() -> None:
     nonces = {ScramExchange(NO_BINDING).first()[8:] for _ in range(50)}
     assert len(nonces) == 50
     assert all(len(base64.b64decode(nonce, validate=True)) == 18 for nonce in nonces)
@@ -190,7 +190,7 @@ BAD_SERVER_FIRST = {
 
 
 @pytest.mark.parametrize("mutant", BAD_SERVER_FIRST.values(), ids=BAD_SERVER_FIRST)
-def test_a_first_message_that_breaks_the_rules(mutant: str) -> None:
+def test_v4_v22_a_first_message_that_breaks_the_rules(mutant: str) -> None:
     text = mutant.replace("BOTH", f"{NONCE}3rfc").replace("NONCE", NONCE)
     client = exchange()
     with pytest.raises(AuthenticationError) as caught:
@@ -218,7 +218,7 @@ def test_salt_may_be_short_or_long(salt: bytes) -> None:
     assert client.salt == salt
 
 
-def test_the_iteration_count_is_bounded_by_a_setting_and_not_from_below() -> None:
+def test_v4_the_iteration_count_is_bounded_by_a_setting_and_not_from_below() -> None:
     for count, limit in ((1, LIMIT), (256, LIMIT), (LIMIT, LIMIT), (1, 1), (999_999, 1_000_000)):
         client = exchange()
         text = GOOD.replace("BOTH", f"{NONCE}x").replace("4096", str(count))
@@ -264,7 +264,7 @@ BAD_SERVER_FINAL: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("mutate", BAD_SERVER_FINAL.values(), ids=BAD_SERVER_FINAL)
-def test_a_final_message_that_proves_nothing(mutate: Callable[[bytes], bytes]) -> None:
+def test_v22_a_final_message_that_proves_nothing(mutate: Callable[[bytes], bytes]) -> None:
     client = exchange()
     client.take_server_first(SERVER_FIRST.encode(), LIMIT)
     client.final(keys_of_password(PENCIL, SALT, 4096))
@@ -281,14 +281,14 @@ def test_the_error_of_a_server_is_named() -> None:
         exchange().take_server_final(b"e=other-error")
 
 
-def test_a_signature_before_there_is_a_proof_is_none() -> None:
+def test_v22_a_signature_before_there_is_a_proof_is_none() -> None:
     client = exchange()
     client.take_server_first(SERVER_FIRST.encode(), LIMIT)
     with pytest.raises(AuthenticationError, match="proves that the server knows the password"):
         client.take_server_final(SERVER_FINAL.encode())
 
 
-def test_a_server_that_does_not_know_the_password_is_not_believed() -> None:
+def test_v22_a_server_that_does_not_know_the_password_is_not_believed() -> None:
     client = exchange()
     client.take_server_first(SERVER_FIRST.encode(), LIMIT)
     client.final(keys_of_password(Secret("pen"), SALT, 4096))

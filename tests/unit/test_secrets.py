@@ -113,7 +113,7 @@ def attempt(
     ],
     ids=str,
 )
-def test_what_goes_wrong_before_there_is_a_connection(
+def test_v17_what_goes_wrong_before_there_is_a_connection(
     attempt: Callable[..., BaseException], keywords: dict[str, Any]
 ) -> None:
     attempt(**keywords)
@@ -146,7 +146,7 @@ def test_what_goes_wrong_before_there_is_a_connection(
     ],
     ids=range(21),
 )
-def test_a_conninfo_that_cannot_be_read(
+def test_v17_a_conninfo_that_cannot_be_read(
     connect: Callable[..., Any], watch: Look, conninfo: Any
 ) -> None:
     with pytest.raises(pgrepl.UsageError) as caught:
@@ -165,7 +165,9 @@ def test_a_keyword_that_is_no_text(connect: Callable[..., Any], watch: Look) -> 
 # While the session begins
 
 
-def test_what_goes_wrong_while_the_session_begins(attempt: Callable[..., BaseException]) -> None:
+def test_v17_what_goes_wrong_while_the_session_begins(
+    attempt: Callable[..., BaseException],
+) -> None:
     assert len(SCRIPTS) >= 25
     for name, script in SCRIPTS.items():
         with ScriptedServer(script) as server:
@@ -264,7 +266,7 @@ def encryption(request: pytest.FixtureRequest) -> ssl.SSLContext | None:
     return certificates.server.server_context()
 
 
-def test_the_password_is_being_sent(
+def test_v17_the_password_is_being_sent(
     encryption: ssl.SSLContext | None,
     connect: Callable[..., Any],
     watch: Look,
@@ -309,7 +311,7 @@ def test_tls_fails(attempt: Callable[..., BaseException], certificates: Certific
 # A connection that has a password behind it
 
 
-def test_a_connection_and_its_errors(connect: Callable[..., Any], watch: Look) -> None:
+def test_v17_a_connection_and_its_errors(connect: Callable[..., Any], watch: Look) -> None:
     def script(peer: Peer) -> None:
         peer.recv_startup()
         peer.send(CLEARTEXT)
@@ -342,7 +344,7 @@ def test_a_connection_and_its_errors(connect: Callable[..., Any], watch: Look) -
         connection.close()
 
 
-def test_parameters_and_secrets_do_not_show_it() -> None:
+def test_v17_parameters_and_secrets_do_not_show_it() -> None:
     parameters = resolve(f"user={USER} password='{CANARY}'", {})
     secret = Secret(CANARY)
     assert secret.reveal() == CANARY

@@ -19,8 +19,8 @@ from tests.unit.test_secrets import (  # noqa: F401
 
 # One looks into what the blocking driver has alone, the others connect to nothing.
 ELSEWHERE = (
-    "test_a_connection_and_its_errors",
-    "test_parameters_and_secrets_do_not_show_it",
+    "test_v17_a_connection_and_its_errors",
+    "test_v17_parameters_and_secrets_do_not_show_it",
     "test_the_watch_would_notice",
 )
 

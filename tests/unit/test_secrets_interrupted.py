@@ -171,7 +171,7 @@ def aftermath(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ("method", "encryption"),
     [(password, "plain"), (md5, "plain"), (scram, "plain"), (password, "TLS")],
 )
-def test_every_line(
+def test_v17_every_line(
     encryption: str,
     method: Callable[[Peer], None],
     connect: Callable[..., None],

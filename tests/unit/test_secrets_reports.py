@@ -90,7 +90,7 @@ def session(peer: Peer) -> None:
 # Libraries that print variables
 
 
-def test_what_libraries_print() -> None:
+def test_v17_what_libraries_print() -> None:
     pytest.importorskip("rich")
     with no_chance():
         # It takes its time: one of each kind.
@@ -152,7 +152,7 @@ def _assert_nothing_shows(start: object) -> int:
     return count
 
 
-def test_what_can_be_reached_from_a_connection() -> None:
+def test_v17_what_can_be_reached_from_a_connection() -> None:
     with no_chance(), ScriptedServer(session) as server:
         with pgrepl.connect(**address(server)) as connection:
             assert _assert_nothing_shows(connection) > 50
@@ -376,7 +376,7 @@ MISTAKES: dict[str, list[str]] = {
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_what_the_program_says(
+def test_v17_what_the_program_says(
     command: list[str], mistake: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("click")

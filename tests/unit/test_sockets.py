@@ -171,7 +171,7 @@ def test_ipv6() -> None:
         (("0.0.0.0", 1), False),
     ],
 )
-def test_it_is_the_address_that_counts(peer: tuple[object, ...], local: bool) -> None:
+def test_v19_it_is_the_address_that_counts(peer: tuple[object, ...], local: bool) -> None:
     class Somewhere(socket.socket):
         def getpeername(self) -> tuple[object, ...]:
             return peer

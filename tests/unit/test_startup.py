@@ -151,7 +151,7 @@ def test_what_has_no_place_in_a_start_up(messages: tuple[bytes, ...], words: str
     ],
     ids=lambda message: message[:1].decode(),
 )
-def test_only_a_few_messages_may_come_before_authentication_is_over(
+def test_v7_only_a_few_messages_may_come_before_authentication_is_over(
     before: tuple[bytes, ...], message: bytes
 ) -> None:
     dialogue = starting().receive(builders.notice_response("hello"), *before)
@@ -168,7 +168,7 @@ def padded(tag: bytes, body: bytes, length: int) -> bytes:
     ("tag", "body", "limit"),
     [(b"R", b"\0\0\0\x0a", 2000), (b"v", b"", 2000), (b"E", b"Mno", 30000), (b"N", b"M", 30000)],
 )
-def test_a_message_before_authentication_is_over_is_bounded(
+def test_v7_a_message_before_authentication_is_over_is_bounded(
     tag: bytes, body: bytes, limit: int
 ) -> None:
     words = f"expected a length of at most {limit} for message {tag!r} before authentication"
@@ -190,7 +190,7 @@ def test_a_message_before_authentication_is_over_is_bounded(
     ],
     ids=["notices at first", "notices", "settings", "notifications", "keys"],
 )
-def test_a_start_up_takes_no_end_of_messages(message: bytes, before: tuple[bytes, ...]) -> None:
+def test_v7_a_start_up_takes_no_end_of_messages(message: bytes, before: tuple[bytes, ...]) -> None:
     bound = 1000
     dialogue = starting().receive(*before, *[message] * (bound - len(before)))
     assert "expected at most 1000 messages before the server is ready" in refused(dialogue, message)
@@ -198,7 +198,7 @@ def test_a_start_up_takes_no_end_of_messages(message: bytes, before: tuple[bytes
     assert enough.ended
 
 
-def test_a_start_up_takes_no_end_of_bytes() -> None:
+def test_v7_a_start_up_takes_no_end_of_bytes() -> None:
     setting = builders.parameter_status("search_path", "x" * 60_000)
     fitting = (1 << 20) // len(setting)
     dialogue = starting().receive(OK, *[setting] * fitting)

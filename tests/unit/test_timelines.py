@@ -64,7 +64,9 @@ def test_bytes_of_a_history(content: bytes, oid: int) -> None:
         ("00000002.history", None, "got NULL"),
     ],
 )
-def test_a_history_that_is_another(filename: str | None, content: bytes | None, words: str) -> None:
+def test_v14_a_history_that_is_another(
+    filename: str | None, content: bytes | None, words: str
+) -> None:
     dialogue = Dialogue(timelines.timeline_history(ServerState(), 2))
     said = refused(dialogue, *answer(filename, content))
     assert words in said

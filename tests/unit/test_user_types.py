@@ -481,7 +481,7 @@ MALFORMED_BINARY = [
 
 
 @pytest.mark.parametrize(("oid", "data"), MALFORMED_BINARY)
-def test_malformed_binary_is_refused(types: Any, oid: int, data: bytes) -> None:
+def test_v5_v9_malformed_binary_is_refused(types: Any, oid: int, data: bytes) -> None:
     with pytest.raises(ValueError, match=r"^expected .* got") as caught:
         types.lookup(oid).binary(data)
     assert type(caught.value) is ValueError

@@ -77,7 +77,7 @@ def test_array() -> None:
         (("_1", "b", "_0"), ("_0", "b", "_2")),
     ],
 )
-def test_names_that_are_no_attributes(names: tuple[str, ...], fields: tuple[str, ...]) -> None:
+def test_v16_names_that_are_no_attributes(names: tuple[str, ...], fields: tuple[str, ...]) -> None:
     made: Any = composite_class("t", names)
     assert made._fields == fields
     assert made(*range(len(names))) == tuple(range(len(names)))
@@ -85,7 +85,7 @@ def test_names_that_are_no_attributes(names: tuple[str, ...], fields: tuple[str,
 
 
 @pytest.mark.parametrize("name", ["class", "a b", "", "\ufb01", "\udcff", "x\0", "'); f('"])
-def test_composites_whose_name_is_none(name: str) -> None:
+def test_v16_composites_whose_name_is_none(name: str) -> None:
     made = composite_class(name, ("a",))
     assert made.__name__ == "composite"
     assert pickle.loads(pickle.dumps(made([1]))) == ([1],)

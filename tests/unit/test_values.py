@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import decimal
 import importlib
 import importlib.util
 import json
 import struct
+import tracemalloc
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from ipaddress import IPv4Interface, IPv4Network, IPv6Address
@@ -313,10 +315,24 @@ MALFORMED_BINARY = [
 
 
 @pytest.mark.parametrize(("oid", "data"), MALFORMED_BINARY)
-def test_malformed_binary_is_refused(types: Any, oid: int, data: bytes) -> None:
+def test_v5_v9_malformed_binary_is_refused(types: Any, oid: int, data: bytes) -> None:
     with pytest.raises(ValueError, match=r"^expected .* got|host bits") as caught:
         types.lookup(oid).binary(data)
     assert type(caught.value) is ValueError
+
+
+def test_v9_memory_is_for_what_is_there(types: Any) -> None:
+    """However much of it is claimed."""
+    decode = {oid: types.lookup(oid).binary for oid, _ in MALFORMED_BINARY}
+    tracemalloc.start()
+    try:
+        for oid, data in MALFORMED_BINARY:
+            with contextlib.suppress(ValueError):
+                decode[oid](data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert 0 < peak < 1 << 20
 
 
 @pytest.mark.parametrize("oid", [25, 1082, 1700, 23, 1007, 3904, 4451, 17, 869, 1186, 99999])
@@ -327,7 +343,7 @@ def test_text_that_is_not_utf8(types: Any, oid: int) -> None:
 
 
 @pytest.mark.parametrize("outer", [2249, 2287])
-def test_nesting_is_bounded(types: Any, outer: int) -> None:
+def test_v9_nesting_is_bounded(types: Any, outer: int) -> None:
     def nested(depth: int) -> bytes:
         data = array(0)
         for _ in range(depth):

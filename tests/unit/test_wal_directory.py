@@ -57,7 +57,7 @@ def test_modes_whatever_the_umask(tmp_path: Path, mode: int) -> None:
     assert stat.S_IMODE((tmp_path / NAME).stat().st_mode) == mode
 
 
-def test_new_files_are_new(tmp_path: Path) -> None:
+def test_v14_new_files_are_new(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"mine")
     with WalDirectory(tmp_path) as directory, pytest.raises(FileExistsError):
         directory.create(NAME)
@@ -65,7 +65,7 @@ def test_new_files_are_new(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dangling", [False, True])
-def test_links_lead_nowhere(tmp_path: Path, dangling: bool) -> None:
+def test_v14_links_lead_nowhere(tmp_path: Path, dangling: bool) -> None:
     victim = tmp_path / "victim"
     if not dangling:
         victim.write_bytes(b"precious")
@@ -88,7 +88,7 @@ def test_links_lead_nowhere(tmp_path: Path, dangling: bool) -> None:
         assert victim.read_bytes() == b"precious"
 
 
-def test_the_directory_itself_may_be_reached_by_a_link(tmp_path: Path) -> None:
+def test_v14_the_directory_itself_may_be_reached_by_a_link(tmp_path: Path) -> None:
     archive, link = tmp_path / "archive", tmp_path / "link"
     archive.mkdir()
     link.symlink_to(archive)
@@ -157,7 +157,7 @@ def test_a_directory_that_is_none(tmp_path: Path) -> None:
         WalDirectory(tmp_path / "file")
 
 
-def test_a_closed_directory_is_not_the_working_directory(
+def test_v14_a_closed_directory_is_not_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

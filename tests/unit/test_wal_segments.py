@@ -86,7 +86,7 @@ def test_unfinished_copies_have_names() -> None:
         "00000001.history",
     ],
 )
-def test_other_names_are_nobodys_business(name: str) -> None:
+def test_v14_other_names_are_nobodys_business(name: str) -> None:
     assert WalFileName.parse(name, SIXTEEN) is None
 
 
@@ -98,7 +98,7 @@ def test_what_is_read_is_what_would_be_written(name: str) -> None:
         assert name == found.segment.name + found.compressed + states[found.kind]
 
 
-def test_histories() -> None:
+def test_v14_histories() -> None:
     assert history_name(2) == "00000002.history"
     assert history_name(0xABCDEF01) == "ABCDEF01.history"
     assert history_timeline("ABCDEF01.history") == 0xABCDEF01
