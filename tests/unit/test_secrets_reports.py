@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,11 @@ import pytest
 
 import pgrepl
 import pgrepl.aio
+from pgrepl.codec import FrameReader
 from pgrepl.conninfo import resolve
+from pgrepl.protocol.conversation import RECEIVE, Conversation, Exchange, Send
+from pgrepl.transport.asynchronous import AsyncTransport
+from pgrepl.transport.clock import Deadline
 from tests.support import builders
 from tests.support.canary import (
     CANARY,
@@ -36,6 +41,7 @@ from tests.support.canary import (
     watching,
 )
 from tests.support.disclosure import as_libraries_show, everything_about
+from tests.support.event_loops import LOOPS, loop_factory
 from tests.support.scripted import Peer, Script, ScriptedServer
 
 ROOT = Path(__file__).parents[2]
@@ -250,6 +256,30 @@ def test_a_task_that_is_cut_off(watch: Look, ending: str) -> None:
     for messages in ((), (CLEARTEXT,), (MD5,), (SASL,), (OK,)):
         with ScriptedServer(waits(*messages)) as server:
             watch(asyncio.run(cut_off(server)), CANARY)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_v17_what_an_event_loop_could_not_send(watch: Look, loop: str) -> None:
+    """The loop's functions have it in their local variables."""
+
+    def says_and_waits() -> Conversation[None]:
+        yield Send(CANARY.encode())
+        yield RECEIVE
+
+    async def fails() -> BaseException:
+        here, there = socket.socketpair()
+        here.setblocking(False)
+        transport = AsyncTransport(here, FrameReader())
+        await transport.attach()
+        there.close()
+        with pytest.raises(pgrepl.ConnectionFailed) as caught:
+            await transport.run(Exchange(says_and_waits()), Deadline(PATIENCE))
+        transport.close()
+        await transport.wait_closed()
+        return caught.value
+
+    with asyncio.Runner(loop_factory=loop_factory(loop)) as runner:
+        watch(runner.run(fails()), CANARY)
 
 
 # Programs
