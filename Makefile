@@ -27,7 +27,7 @@ C_BUILD    := build/c-test
 .DELETE_ON_ERROR:
 # The steps share one environment, which two runs of pip would spoil.
 .NOTPARALLEL:
-.PHONY: help demo test lint format c-test bench build servers clean distclean
+.PHONY: help demo test lint format c-test rules bench build servers clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ c-test: ## the C core alone: strict warnings, address and undefined-behaviour sa
 	   $(CC) $(C_STRICT) $$sanitize "$$test" $(C_FILES) -o "$$program" -lm; \
 	   "$$program"; \
 	 done
+
+rules: $(VENV)/.dev $(VENV)/.native ## take each rule of docs/security.md out of the code, and see a test fail
+	@$(BIN)/python -m tests.rules
 
 bench: $(VENV)/.dev $(VENV)/.native ## measure, side by side with the alternatives
 	@PGREPL_REQUIRE_EXT=1 $(BIN)/python -m benchmarks
