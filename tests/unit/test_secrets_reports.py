@@ -108,11 +108,14 @@ def test_v17_what_libraries_print() -> None:
             assert found_in(shown) == [], name
 
 
-def test_what_libraries_print_would_be_noticed() -> None:
+def test_what_libraries_print_would_be_noticed(tmp_path: Path) -> None:
     pytest.importorskip("rich")
     namespace: dict[str, Any] = {}
     source = "def outer(secret):\n    held = [secret]\n    raise ValueError('held')\n"
-    exec(compile(source, "/elsewhere/pgrepl/outer.py", "exec"), namespace)
+    # rich shows variables beside the lines of a file, and cgitb left with Python 3.13.
+    file = tmp_path / "outer.py"
+    file.write_text(source)
+    exec(compile(source, file, "exec"), namespace)
     with pytest.raises(ValueError, match="held") as caught:
         namespace["outer"](CANARY)
     assert "Zq7" in as_libraries_show(caught.value)
