@@ -312,9 +312,9 @@ def _authentication(values: Values) -> AuthenticationSettings:
 
 
 def _required_methods(values: Values) -> frozenset[str] | None:
-    text = values.text("require_auth")
-    if not text:
+    if "require_auth" not in values:
         return None
+    text = values.text("require_auth") or "none"
     listed = text.split(",")
     negated = [each.startswith("!") for each in listed]
     methods = [each.removeprefix("!") for each in listed]

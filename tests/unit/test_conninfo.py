@@ -488,6 +488,13 @@ def test_v19_methods_that_will_do_and_those_that_will_not(methods: set[str]) -> 
 
 
 def test_every_method_will_do_unless_some_are_asked_for() -> None:
-    assert resolve("require_auth=''", {}).authentication.require_auth is None
+    assert resolve("", {}).authentication.require_auth is None
     assert "none" in (resolve("require_auth=!md5", {}).authentication.require_auth or ())
     assert "none" not in (resolve("require_auth=md5", {}).authentication.require_auth or ())
+
+
+def test_an_empty_list_of_methods_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in libpq: a list that turned out empty by mistake lets no password go anywhere."""
+    assert resolve("require_auth=''", {}).authentication.require_auth == {"none"}
+    monkeypatch.setenv("PGREQUIREAUTH", "")
+    assert resolve("", {}).authentication.require_auth == {"none"}
