@@ -82,11 +82,13 @@ class TLSError(Error):
     """TLS could not be established as the connection's sslmode demands.
 
     `interrupted`: the connection ended in the middle of the handshake, as when a server restarts.
+    `after_handshake`: there was TLS, and then the server turned down what the client had shown.
     """
 
-    def __init__(self, message: str, *, interrupted: bool = False):
+    def __init__(self, message: str, *, interrupted: bool = False, after_handshake: bool = False):
         super().__init__(message)
         self.interrupted = interrupted
+        self.after_handshake = after_handshake
 
     @property
     def retryable(self) -> bool:

@@ -6,8 +6,9 @@ comes next; so both flavours search in the same way, and tests drive it without 
 
     not reached, or no answer in time    -> the host's next address
     57P03, or not the session wanted     -> the next host
-    TLS failed, or 28000, and sslmode    -> the same address once more, without TLS or with it
-        allows another way
+    no TLS, its handshake failed, or     -> the same address once more, without TLS or with it
+        28000, and sslmode allows
+        another way
     everything else                      -> the end: the same would come of any other host, or
         it must not be passed over
 
@@ -352,12 +353,7 @@ class _Seeking:
             opened: Opened[Any] = yield replace(attempt, tls=first)
             return opened
         except (TLSError, AuthenticationRejected) as error:
-            # Any other code, 28P01 above all, comes after a password was asked for, and comes
-            # again.
-            if second is None or (
-                isinstance(error, AuthenticationRejected)
-                and error.sqlstate != _INVALID_AUTHORIZATION
-            ):
+            if second is None or _is_final(error):
                 raise
             refused = error
         try:
@@ -373,6 +369,15 @@ class _Seeking:
         except Error:
             self.failures.add(attempt.where, refused)
             raise
+
+
+def _is_final(error: TLSError | AuthenticationRejected) -> bool:
+    """Whether an attempt has ended in a way that the other way is no answer to."""
+    if isinstance(error, TLSError):
+        # A client certificate that was turned down, where TLS itself worked.
+        return error.after_handshake
+    # Any other code, 28P01 above all, comes after a password was asked for, and comes again.
+    return error.sqlstate != _INVALID_AUTHORIZATION
 
 
 def _ways(parameters: ConnectionParameters) -> tuple[TLSUse, TLSUse | None]:

@@ -171,7 +171,9 @@ class TLSClient:
         """Return what to say of an error after the handshake, if it is what the server has to say
         of the handshake; None for any other."""
         if isinstance(error, ssl.SSLError) and error.reason in _ABOUT_CLIENT_CERTIFICATES:
-            return self.failure(error)
+            failure = self.failure(error)
+            failure.after_handshake = True
+            return failure
         return None
 
     def _unusable(self, error: Exception) -> TLSError:

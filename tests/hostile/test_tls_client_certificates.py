@@ -14,11 +14,12 @@ import pytest
 from pgrepl.errors import TLSError, UsageError
 from tests.hostile.sessions import address, answers_a_query, assert_usable, refused
 from tests.hostile.tls_sessions import Connect, tls_session
+from tests.support import builders
 from tests.support.disclosure import everything_about
-from tests.support.scripted import Peer, ScriptedServer, handshake, negotiate
+from tests.support.scripted import SSL_REQUEST, Peer, ScriptedServer, handshake, negotiate
 
 if TYPE_CHECKING:
-    from tests.support.certificates import Certificate, CertificateFiles, CertificateSet
+    from tests.support.certificates import Certificate, CertificateFiles, CertificateSet, KeyKind
 
 PASSPHRASE = "open sesame, Übung"
 
@@ -106,9 +107,14 @@ def test_a_certificate_without_its_key(
         assert "sslcertmode=disable" in text
 
 
-def test_the_key_of_another_certificate(connect: Connect, certificates: CertificateSet) -> None:
-    files = as_keywords(certificates.client) | {"sslkey": certificates.server.key}
-    assert "is not that of the certificate" in usage_error(connect, **files)
+@pytest.mark.parametrize("kind", ["ec", "rsa", "ed25519"])
+def test_the_key_of_another_certificate(
+    connect: Connect, certificates: CertificateSet, tmp_path: Path, kind: KeyKind
+) -> None:
+    another = certificates.authority.issue("another", client=True, kind=kind)
+    key = another.write(tmp_path, "another").key
+    text = usage_error(connect, **as_keywords(certificates.client) | {"sslkey": key})
+    assert "is not that of the certificate" in text
 
 
 @pytest.mark.parametrize("bad", ["sslcert", "sslkey"])
@@ -311,3 +317,30 @@ def test_a_certificate_that_the_server_does_not_accept(
     assert type(error) is TLSError
     assert "the TLS handshake with the server failed" in str(error)
     assert re.search(text, str(error))
+
+
+@pytest.mark.parametrize("version", [lambda context: None, old_tls], ids=["TLS 1.3", "TLS 1.2"])
+def test_prefer_and_a_certificate_that_the_server_does_not_accept(
+    connect: Connect, certificates: CertificateSet, version: Callable[[ssl.SSLContext], None]
+) -> None:
+    """It goes on without TLS where the handshake failed, and not where there was TLS already."""
+    context = certificates.server.server_context(client_ca=certificates.ca)
+    version(context)
+    files = as_keywords(certificates.client_unknown)
+    codes: list[int] = []
+
+    def script(peer: Peer) -> None:
+        codes.append(peer.recv_startup().code)
+        if codes[-1] == SSL_REQUEST:
+            peer.send(b"S")
+            peer.start_tls()
+        peer.send(builders.error_response("no entry", sqlstate="28000", severity="FATAL"))
+
+    with ScriptedServer(script, tls=context) as server:
+        error = refused(connect, server, sslmode="prefer", **files)
+    if version is old_tls:
+        assert "no entry" in str(error)
+        assert [code == SSL_REQUEST for code in codes] == [True, False]
+    else:
+        assert isinstance(error, TLSError)
+        assert codes == [SSL_REQUEST]

@@ -146,6 +146,8 @@ def test_direct(sslmode: str) -> None:
         ("prefer", says("3D000")),
         ("prefer", NO_PASSWORD),
         ("prefer", BROKEN),
+        # TLS there was: it is the client certificate that will not do.
+        ("prefer", TLSError("unknown ca", after_handshake=True)),
         ("require", NO_TLS),
         ("require", says("28000")),
         ("verify-full", NO_TLS),
