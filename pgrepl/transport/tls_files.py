@@ -31,6 +31,9 @@ _KEY_LABELS: Final = {
     b"\x04": "EC PRIVATE KEY",
 }
 
+# Of the same kind, of another kind, and of a kind that OpenSSL keeps in another place.
+_NOT_ITS_KEY: Final = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
+
 
 def given_file(name: str) -> Path:
     """Return the path of a file that was named."""
@@ -124,7 +127,7 @@ def _load(
     except ValueError:
         return "expected an sslpassword of 1024 bytes or less"
     except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
+        if error.reason in _NOT_ITS_KEY:
             return (
                 f"the private key {str(key)!r} is not that of the certificate {str(certificate)!r}"
             )
