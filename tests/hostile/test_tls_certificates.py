@@ -159,6 +159,8 @@ def test_the_roots_of_the_system(
     assert verdict(connect, certificates.server, **keywords) == (FINE if trusted else REFUSED)
     # Which it is for is what matters where everybody can get one.
     assert verdict(connect, certificates.wrong_host, **keywords) == REFUSED
+    keywords["sslcrl"] = str(certificates.crl)
+    assert verdict(connect, certificates.revoked, **keywords) == REFUSED
     with pytest.raises(UsageError, match="sslrootcert=system"):
         connect(host="127.0.0.1", user="ann", sslrootcert="system", sslmode="verify-ca")
 
@@ -177,6 +179,15 @@ def test_a_revoked_certificate(connect: Connect, certificates: CertificateSet, h
     keywords = mode("verify-full", certificates)
     assert verdict(connect, certificates.revoked, **keywords) == REFUSED
     assert verdict(connect, certificates.server, **keywords) == FINE
+
+
+def test_a_file_that_holds_no_revocation_lists(
+    connect: Connect, certificates: CertificateSet, tmp_path: Path
+) -> None:
+    nonsense = tmp_path / "nonsense.crl"
+    nonsense.write_text("no list")
+    with pytest.raises(UsageError, match="expected PEM revocation lists in sslcrl"):
+        verdict(connect, certificates.server, sslcrl=nonsense, **mode("verify-ca", certificates))
 
 
 def test_a_folder_of_revocation_lists(
