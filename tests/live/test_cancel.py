@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import pgrepl
@@ -117,10 +119,26 @@ def test_a_physical_stream(own_cluster: Cluster, connect: Connect, replication: 
         )
 
 
-def test_by_tls_where_there_is_tls(tls_cluster: Cluster, connect: Connect) -> None:
+@pytest.mark.parametrize(("negotiation", "version"), [("postgres", "3.0"), ("direct", "3.2")])
+def test_by_tls_where_there_is_tls(
+    tls_cluster: Cluster, connect: Connect, negotiation: str, version: str
+) -> None:
+    if negotiation == "direct" and tls_cluster.major < 17:
+        pytest.skip("needs PostgreSQL 17, which has sslnegotiation=direct")
     dsn = tls_cluster.dsn(sslmode="verify-full", sslrootcert=str(tls_cluster.ca_file))
-    with connect(dsn, host="localhost", hostaddr=tls_cluster.host) as connection:
+    keywords = {"sslnegotiation": negotiation, "max_protocol_version": version}
+    with connect(dsn, host="localhost", hostaddr=tls_cluster.host, **keywords) as connection:
         fall_asleep(tls_cluster, connection)
+        connection.cancel()
+        assert_usable(connection)
+
+
+def test_where_the_connection_was_made(own_cluster: Cluster, connect: Connect) -> None:
+    """Of several hosts it is the one that was reached."""
+    nobody = Path("/nowhere")
+    hosts = f"{nobody},{own_cluster.host},{nobody}"
+    with connect(own_cluster.dsn(user="u_trust"), host=hosts) as connection:
+        fall_asleep(own_cluster, connection)
         connection.cancel()
         assert_usable(connection)
 

@@ -14,9 +14,10 @@ import psycopg
 import pytest
 
 import pgrepl
-from pgrepl.cli.cluster import HOST, ThrowAwayCluster
+from pgrepl.cli.cluster import HOST, TRUST_EVERYONE, ThrowAwayCluster
 from pgrepl.cli.server_account import give, server_account
 from tests.live.streams import Connect, eventually
+from tests.live.test_connecting import full_backlog
 from tests.support import builders
 from tests.support.clusters import Cluster
 from tests.support.scripted import Peer, ScriptedServer, negotiate
@@ -51,8 +52,10 @@ def add_setting(server: ThrowAwayCluster, name: str, value: str) -> None:
 
 @contextlib.contextmanager
 def new_pair(cluster: Cluster) -> Iterator[Pair]:
+    settings = {"listen_addresses": f"{HOST},::1"}  # those that the machine has
+    hba = f"{TRUST_EVERYONE}host all,replication all ::1/128 trust\n"
     with (
-        ThrowAwayCluster(cluster.own.bin_directory) as primary,
+        ThrowAwayCluster(cluster.own.bin_directory, settings=settings, hba=hba) as primary,
         standby_of(primary) as standby,
     ):
         yield primary, standby
@@ -227,9 +230,10 @@ def silent(peer: Peer) -> None:
 
 
 def test_each_address_has_the_time_limit_to_itself(connect: Connect, pair: Pair) -> None:
-    """Two that say nothing use up twice the limit, and the third one still has all of it."""
-    with ScriptedServer(silent) as first, ScriptedServer(silent) as second:
-        ports = (first.port, second.port, pair[0].port)
+    """One that is not reached, as behind a firewall that drops, and one that says nothing use up
+    twice the limit, and the third one still has all of it."""
+    with full_backlog() as dropping, ScriptedServer(silent) as second:
+        ports = (dropping, second.port, pair[0].port)
         assert reached(connect, *ports, connect_timeout=1) == pair[0].port
         with pytest.raises(pgrepl.ConnectionFailed) as caught:
             connect(**at(*ports[:2], connect_timeout=1))
@@ -277,6 +281,22 @@ def test_every_address_of_a_name(
 
 
 # Addresses
+
+
+def test_an_address_of_ipv6(connect: Connect, pair: Pair) -> None:
+    primary = pair[0].port
+    try:
+        socket.create_connection(("::1", primary)).close()
+    except OSError as error:
+        pytest.skip(f"this machine has no IPv6 ({error})")
+    for conninfo in (
+        f"postgresql://postgres@[::1]:{primary}/postgres",
+        f"host=::1 port={primary} user=postgres dbname=postgres",
+        f"host=nowhere.invalid hostaddr=::1 port={primary} user=postgres dbname=postgres",
+    ):
+        with connect(conninfo) as connection:
+            assert connection.query("SELECT host(inet_server_addr())")[0].rows == [("::1",)]
+            connection.cancel()
 
 
 def test_hostaddr_goes_before_the_name(connect: Connect, pair: Pair) -> None:

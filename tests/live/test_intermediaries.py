@@ -207,10 +207,15 @@ def program() -> tuple[str, tuple[int, ...]]:
 
 
 @contextlib.contextmanager
-def pgbouncer(server: TLSServer, certificates: CertificateSet, tls: str) -> Iterator[int]:
+def pgbouncer(
+    server: TLSServer, certificates: CertificateSet, tls: str, *, more: str = "auth_type = trust"
+) -> Iterator[int]:
     """A PgBouncer before the server that lets everybody in; its port. `tls` is its
-    client_tls_sslmode."""
+    client_tls_sslmode, `more` are further lines of its settings."""
     path, _ = program()
+    [(verifier,)] = server.execute(
+        "SELECT rolpassword FROM pg_authid WHERE rolname = %s", "by_password"
+    )
     account = server_account()
     with tempfile.TemporaryDirectory(prefix="pgrepl-pgbouncer-") as name:
         folder = Path(name)
@@ -219,7 +224,7 @@ def pgbouncer(server: TLSServer, certificates: CertificateSet, tls: str) -> Iter
             shutil.copy(source, folder / f"server.{suffix}")
         with socket.create_server(("127.0.0.1", 0)) as unused:
             port = unused.getsockname()[1]
-        (folder / "users").write_text('"anybody" ""\n')
+        (folder / "users").write_text(f'"anybody" ""\n"by_password" "{verifier}"\n')
         (folder / "pgbouncer.ini").write_text(
             f"""[databases]
 * = host={server.address["host"]} port={server.address["port"]}
@@ -227,7 +232,7 @@ def pgbouncer(server: TLSServer, certificates: CertificateSet, tls: str) -> Iter
 listen_addr = 127.0.0.1
 listen_port = {port}
 unix_socket_dir =
-auth_type = trust
+{more}
 auth_file = {folder}/users
 client_tls_sslmode = {tls}
 client_tls_cert_file = {folder}/server.crt
@@ -310,3 +315,39 @@ def test_tls_with_a_pooler(
         if program()[1] < (1, 23):
             with pytest.raises(pgrepl.TLSError, match="sslnegotiation=direct needs"):
                 connect(**keywords, sslmode="require", sslnegotiation="direct")
+
+
+# Told to drop what it does not know, it lets us begin: an ordinary session, but that comes later.
+SCRAM_BY_THE_POOLER = """
+auth_type = scram-sha-256
+ignore_startup_parameters = replication,DateStyle,IntervalStyle,extra_float_digits,bytea_output
+"""
+
+
+def test_a_pooler_that_asks_for_the_password(
+    connect: Connect, server: TLSServer, certificates: CertificateSet
+) -> None:
+    """It has a good certificate and knows the password's verifier, as a server does, but cannot
+    bind one to the other: only require refuses."""
+    keywords = {
+        "host": "localhost",
+        "user": "by_password",
+        "password": PASSWORD,
+        "dbname": "postgres",
+        "sslrootcert": certificates.ca,
+    }
+    with pgbouncer(server, certificates, "allow", more=SCRAM_BY_THE_POOLER) as port:
+        keywords["port"] = port
+        for sslmode, reason in (
+            ("verify-full", r"it offers \['SCRAM-SHA-256'\]"),
+            ("disable", "this connection has no TLS to bind to"),
+        ):
+            with pytest.raises(pgrepl.AuthenticationError) as caught:
+                connect(**keywords, sslmode=sslmode, channel_binding="require")
+            assert not isinstance(caught.value, pgrepl.ServerError)
+            assert re.search(f"channel_binding=require demands, but {reason}", str(caught.value))
+            for binding in ("prefer", "disable"):
+                with connect(**keywords, sslmode=sslmode, channel_binding=binding) as connection:
+                    assert not connection.closed
+        with pytest.raises(pgrepl.ServerError, match="authentication failed"):
+            connect(**keywords | {"password": "wrong"}, sslmode="verify-full")
