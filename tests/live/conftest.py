@@ -35,7 +35,7 @@ _REMOVE: Final = """
 
 # What takes longest: programs that are started once a test or more, and the asyncio flavour of what
 # the blocking one does on every server. The pure twin says what the native one does.
-_LONG_FILES: Final = ("test_async_", "test_cli_", "test_receive_base_backup")
+_LONG_FILES: Final = ("test_async_", "test_cli_", "test_libpq_", "test_receive_base_backup")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from pgrepl.cli.cluster import HOST, ThrowAwayCluster
 from tests.live.streams import eventually
-from tests.support.certificates import CertificateSet
+from tests.support.certificates import Certificate, CertificateSet
 from tests.support.clusters import CLIENT_CERTIFICATE_USER, Cluster
 
 # What a server can present.
@@ -87,6 +87,13 @@ class TLSServer:
             "the server takes its new settings",
         )
 
+    def present(self, certificate: Certificate) -> None:
+        """Have it present a certificate that it did not have before."""
+        for name, content in (("crt", certificate.certificate), ("key", certificate.key)):
+            # Written over, so that they keep their owner and permissions.
+            (self._cluster.data_directory / f"presented.{name}").write_bytes(content)
+        self.configure(certificate="presented")
+
     def session(self, pid: int | None) -> tuple[Any, ...]:
         """User, version of TLS or None, and the client certificate's subject or None."""
         [row] = self.execute(
@@ -103,7 +110,7 @@ def tls_server(cluster: Cluster, certificates: CertificateSet) -> Iterator[TLSSe
     programs = cluster.own.bin_directory
     if not cluster.has_tls:
         pytest.skip(f"this build of PostgreSQL {cluster.version} has no TLS")
-    files = {"ca.crt": certificates.ca.read_bytes()}
+    files = {"ca.crt": certificates.ca.read_bytes(), "presented.crt": b"", "presented.key": b""}
     for name in PRESENTED:
         presented = getattr(certificates, name)
         files[f"{name}.crt"] = presented.certificate.read_bytes()

@@ -34,6 +34,7 @@ PASSWORDS: Final[Mapping[str, str]] = {
     "u_password": "pä ss'\"\\ cleartext",
     "u_md5": "pä ss'\"\\ md5",
     "u_scram": "pä ss'\"\\ scram",
+    "u_md5_scram": "pä ss'\"\\ md5 that is scram",
 }
 
 _AUTHENTICATION: Final[Mapping[str, str]] = {
@@ -42,6 +43,8 @@ _AUTHENTICATION: Final[Mapping[str, str]] = {
     "u_password": "password",
     "u_md5": "md5",
     "u_scram": "scram-sha-256",
+    # What was stored for SCRAM is asked for by SCRAM.
+    "u_md5_scram": "md5",
     "u_reject": "reject",
 }
 
