@@ -320,7 +320,7 @@ def test_a_certificate_that_the_server_does_not_accept(
 
 
 @pytest.mark.parametrize("version", [lambda context: None, old_tls], ids=["TLS 1.3", "TLS 1.2"])
-def test_prefer_and_a_certificate_that_the_server_does_not_accept(
+def test_v18_prefer_and_a_certificate_that_the_server_does_not_accept(
     connect: Connect, certificates: CertificateSet, version: Callable[[ssl.SSLContext], None]
 ) -> None:
     """It goes on without TLS where the handshake failed, and not where there was TLS already."""
