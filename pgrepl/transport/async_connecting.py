@@ -13,7 +13,7 @@ import os
 import socket
 from functools import partial
 
-from ..codec.abc import MAX_FRAME_LENGTH, Codec
+from ..codec.abc import Codec
 from ..conninfo import ConnectionParameters
 from ..errors import ConnectionFailed, TLSError
 from ..protocol.backend import ServerState
@@ -74,7 +74,7 @@ async def _attempt(attempt: Attempt, codec: Codec) -> Opened[AsyncTransport]:
         transport.close()
         await transport.wait_closed()
         raise
-    transport.reader.limit = MAX_FRAME_LENGTH
+    transport.session_has_begun()
     return Opened(transport, state, attempt.made_with(tls=transport.has_tls))
 
 

@@ -18,11 +18,11 @@ import socket
 import ssl
 from typing import Final, TypeVar, cast
 
-from ..codec.abc import FrameReader, WalBatch
-from ..errors import ConnectionFailed, Error, TLSError, UsageError
+from ..codec.abc import MAX_FRAME_LENGTH, FrameReader, WalBatch
+from ..errors import ConnectionFailed, Error, ProtocolError, TLSError, UsageError
 from ..protocol.conversation import Compute, Exchange, Frame, PeerCertificate, Receive, Send
 from ..session.wal_stream import WalStream
-from .clock import Deadline
+from .clock import Deadline, Pace
 from .tls_filter import TLSFilter
 
 __all__ = ["AsyncTransport"]
@@ -66,6 +66,7 @@ class AsyncTransport(asyncio.BufferedProtocol):
         self._error: Exception | None = None
         self._gone = asyncio.Event()  # the loop has let go of the socket
         self._has_read = False
+        self._pace: Pace | None = Pace()
         self._paused = False
         # Whether the loop reads again before whoever waited has had a turn, as uvloop does.
         self._reads_on = False
@@ -121,7 +122,7 @@ class AsyncTransport(asyncio.BufferedProtocol):
         """Take note of what was read; False: it broke the rules of TLS."""
         try:
             self._sink.buffer_updated(nbytes)
-        except ssl.SSLError as error:
+        except (ssl.SSLError, ProtocolError) as error:
             self._fail(error)
             return False
         if self._tls is not None:
@@ -230,6 +231,13 @@ class AsyncTransport(asyncio.BufferedProtocol):
         if not isinstance(error, _ORDERLY):
             self.close()
 
+    def session_has_begun(self) -> None:
+        """Lift the bounds on what an unknown server may cost."""
+        self._pace = None
+        self.reader.limit = MAX_FRAME_LENGTH
+        if self._tls is not None:
+            self._tls.session_has_begun()
+
     # Who may use it
 
     @property
@@ -327,6 +335,7 @@ class AsyncTransport(asyncio.BufferedProtocol):
                 # What this side finds wrong, it also tells the server.
                 self._put(tls.take_outgoing())
             if done:
+                self._take_in(0)
                 return
             try:
                 await self._fill(Deadline.after(None))
@@ -433,6 +442,9 @@ class AsyncTransport(asyncio.BufferedProtocol):
         # by more.
         if self._has_read and deadline.left() == 0.0:
             raise _time_is_up(deadline)
+        if self._pace is not None and (pause := self._pace.pause()):
+            self._pause()
+            await asyncio.sleep(pause)
         if self._reads < self._most_reads and self._read():
             return
         self._reads = 0
@@ -473,9 +485,11 @@ class AsyncTransport(asyncio.BufferedProtocol):
         left = deadline.left()
         return None if left is None else self._loop.call_later(left, _give_up, waiter)
 
-    def _failed(self, doing: str) -> ConnectionFailed | TLSError:
+    def _failed(self, doing: str) -> ConnectionFailed | TLSError | ProtocolError:
         if self._closed:
             return ConnectionFailed("the connection was closed while another task was using it")
+        if isinstance(self._error, ProtocolError):
+            return self._error
         if self._error is not None:
             failure = (self._tls and self._tls.refusal(self._error)) or ConnectionFailed(
                 f"the connection to the server failed while {doing}: {self._error}"

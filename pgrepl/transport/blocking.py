@@ -15,7 +15,7 @@ import ssl
 import threading
 from typing import Any, Final, TypeVar
 
-from ..codec.abc import FrameReader, WalBatch
+from ..codec.abc import MAX_FRAME_LENGTH, FrameReader, WalBatch
 from ..errors import ConnectionFailed, TLSError, UsageError
 from ..protocol.conversation import (
     Compute,
@@ -27,18 +27,15 @@ from ..protocol.conversation import (
     Send,
 )
 from ..session.wal_stream import WalStream
-from .clock import Deadline
+from .clock import Deadline, Pace
 from .tls import TLSClient
+from .tls_filter import TLSFilter
 
 __all__ = ["BlockingTransport"]
 
 _Result = TypeVar("_Result")
-_WAIT_READ: Final = (BlockingIOError, ssl.SSLWantReadError)
 # poll() where there is one: select() fails for descriptors above 1023.
 _Selector: Any = getattr(selectors, "PollSelector", selectors.SelectSelector)
-# A TLS read gives one record, which PostgreSQL makes of 8 KiB: so many reads, or bytes, at a time.
-_TLS_READS: Final = 16
-_TLS_ENOUGH: Final = 65536
 # Bytes of a conversation that are collected before they go out, where it sends much at a time.
 _MOST_UNSENT: Final = 65536
 
@@ -61,8 +58,11 @@ class BlockingTransport:
         connected.setblocking(False)
         self.reader = reader
         self._socket = connected
-        self._tls = tls
+        self._client = tls
+        self._tls: TLSFilter | None = None  # from the handshake on
+        self._pace: Pace | None = Pace()
         self._unsent = bytearray()
+        self._encrypted = bytearray()  # goes out before it
         self._closed = False
         self._late_error: OSError | None = None  # of a read that had brought something as well
         self._has_read = False
@@ -79,17 +79,27 @@ class BlockingTransport:
 
     @property
     def socket(self) -> socket.socket:
-        """The socket; an `ssl.SSLSocket` where TLS is on."""
+        """The socket, which with TLS carries what is encrypted."""
         return self._socket
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether everything is sent and received by TLS."""
+        return self._tls is not None
+
+    def session_has_begun(self) -> None:
+        """Lift the bounds on what an unknown server may cost."""
+        self._pace = None
+        self.reader.limit = MAX_FRAME_LENGTH
+        if self._tls is not None:
+            self._tls.session_has_begun()
 
     def close(self) -> None:
         """Close the connection at once; safe to call again, and while another thread reads."""
         self._closed = True
-        # Wakes a thread that waits, which then closes the descriptor when it is done with it. The
-        # method of the plain socket: the one of SSLSocket would drop the TLS state under the
-        # reader.
+        # Wakes a thread that waits, which then closes the descriptor when it is done with it.
         with contextlib.suppress(OSError):
-            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+            self._socket.shutdown(socket.SHUT_RDWR)
         if self._reading.acquire(blocking=False):
             try:
                 self._release()
@@ -184,7 +194,7 @@ class BlockingTransport:
         try:
             with self._io_lock:
                 received = self._receive()
-        except (*_WAIT_READ, ssl.SSLWantWriteError):
+        except BlockingIOError:
             return False
         except OSError as error:
             raise self._failed("receiving", error) from error
@@ -242,14 +252,15 @@ class BlockingTransport:
     def send_last(self, data: bytes) -> None:
         """Send bytes before closing, if that takes no waiting and nothing is queued before them."""
         with self._io_lock, contextlib.suppress(OSError):
-            if not self._unsent and not self._closed:
-                self._socket.send(data)
+            if not self._unsent and not self._encrypted and not self._closed:
+                self._socket.send(data if self._tls is None else self._tls.encrypt(data))
 
     def _reply(self, deadline: Deadline) -> Frame:
         try:
             self._flush(deadline)
         except ConnectionFailed as failure:
             # Before it closed the connection the server may have said why.
+            self._has_read = False
             with contextlib.suppress(ConnectionFailed, TimeoutError):
                 return self._next_frame(Deadline(0.0))
             raise failure from None
@@ -263,16 +274,16 @@ class BlockingTransport:
     def _fill(self, deadline: Deadline) -> None:
         """Receive what is there, waiting until there is something."""
         # One read is always tried; a server that never pauses must not outlast the limit by more.
-        if self._has_read and deadline.left() == 0.0:
+        if self._has_read and deadline.left() == 0.0 and self._late_error is None:
             raise self._time_is_up(deadline)
+        if self._pace is not None:
+            self._pace.wait(deadline)
         while True:
             try:
                 with self._io_lock:
                     received = self._receive()
-            except _WAIT_READ:
+            except BlockingIOError:
                 self._wait(selectors.EVENT_READ, deadline)
-            except ssl.SSLWantWriteError:
-                self._wait(selectors.EVENT_WRITE, deadline)
             except OSError as error:
                 raise self._failed("receiving", error) from error
             else:
@@ -282,46 +293,78 @@ class BlockingTransport:
                 raise self._failed("receiving", None)
 
     def _receive(self) -> int:
+        """Read once, however much there is, and have it decrypted."""
         if self._late_error is not None:
             raise self._late_error
-        total = self._socket.recv_into(self.reader.get_buffer())
+        tls = self._tls
+        if tls is None:
+            received = self._socket.recv_into(self.reader.get_buffer())
+            if self._closed:
+                return 0
+            self.reader.buffer_updated(received)
+            return received
+        if tls.ended:
+            return 0
+        received = self._socket.recv_into(tls.get_buffer())
         if self._closed:
             return 0
-        self.reader.buffer_updated(total)
-        if total and isinstance(self._socket, ssl.SSLSocket):
-            try:
-                for _ in range(_TLS_READS - 1):
-                    more = self._socket.recv_into(self.reader.get_buffer())
-                    self.reader.buffer_updated(more)
-                    total += more
-                    if total >= _TLS_ENOUGH:
-                        break
-            except (*_WAIT_READ, ssl.SSLWantWriteError):
-                pass
-            except OSError as error:
-                # After what has arrived is dealt with; OpenSSL itself tells of it only once, and
-                # of an orderly end from then on.
-                self._late_error = error.with_traceback(None)
-        return total
+        if not received:
+            tls.end_of_file()
+            # What the handshake makes of it is for the handshake to say.
+            return 0 if tls.is_established else 1
+        self._decrypt(tls, received)
+        return received
+
+    def _decrypt(self, tls: TLSFilter, received: int) -> None:
+        try:
+            tls.buffer_updated(received)
+        except ssl.SSLError as error:
+            # After what has arrived is dealt with; OpenSSL itself tells of it only once, and of an
+            # orderly end from then on.
+            self._late_error = error.with_traceback(None)
+        self._answer(tls)
+
+    def _answer(self, tls: TLSFilter) -> None:
+        """Send what TLS itself has to say, an alert for one, as far as that takes no waiting."""
+        self._encrypted += tls.take_outgoing()
+        with contextlib.suppress(OSError):
+            self._push()
 
     def _flush(self, deadline: Deadline) -> None:
         """Send what is queued. It may hold a password, so no bytes in local variables, and no
-        traceback of `ssl`, whose functions have them in theirs."""
-        while self._unsent:
-            event = selectors.EVENT_WRITE
+        traceback of what has them in its own."""
+        while self._unsent or self._encrypted:
             try:
                 with self._io_lock:
-                    while self._unsent:
-                        del self._unsent[: self._socket.send(self._unsent)]
+                    self._push()
                 break
-            except ssl.SSLWantReadError:
-                event = selectors.EVENT_READ
-            except (BlockingIOError, ssl.SSLWantWriteError):
+            except BlockingIOError:
                 pass
             except OSError as error:
                 raise self._failed("sending", error) from error.with_traceback(None)
             # Not in a handler: a TimeoutError would carry the handled error along.
-            self._wait(event, deadline)
+            self._wait(selectors.EVENT_WRITE, deadline)
+
+    def _push(self) -> None:
+        while self._unsent or self._encrypted:
+            if self._tls is None:
+                del self._unsent[: self._socket.send(self._unsent)]
+            elif self._encrypted:
+                del self._encrypted[: self._socket.send(self._encrypted)]
+            else:
+                self._encrypt(self._tls)
+
+    def _encrypt(self, tls: TLSFilter) -> None:
+        try:
+            del self._unsent[: tls.encrypt_some(self._unsent)]
+        except ssl.SSLError as error:
+            # What came and broke the rules, if something did: OpenSSL has told of that already.
+            raise (self._late_error or error).with_traceback(None) from None
+        except BaseException as error:
+            # Ctrl-C, above all.
+            raise error.with_traceback(None) from None
+        finally:
+            self._encrypted += tls.take_outgoing()
 
     def _wait(self, event: int, deadline: Deadline) -> None:
         left = deadline.left()
@@ -357,8 +400,8 @@ class BlockingTransport:
                 raise self._failed("receiving", None)
 
     def _begin_tls(self, deadline: Deadline) -> None:
-        tls = self._tls
-        if tls is None:
+        client = self._client
+        if client is None:
             raise TLSError("expected a connection that was set up for TLS")
         try:
             # Bytes that came before the handshake would be taken as if they had come inside TLS.
@@ -368,35 +411,33 @@ class BlockingTransport:
                         "expected nothing before the TLS handshake, got data: somebody on the way "
                         "may be trying to slip in unprotected answers"
                     )
-            self._socket = session = tls.wrap_socket(self._socket)
         except OSError as error:
             raise self._failed("receiving", error) from error
+        self._tls = tls = TLSFilter(client, self.reader)
         while True:
             try:
-                session.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                self._wait(selectors.EVENT_READ, deadline)
-            except ssl.SSLWantWriteError:
-                self._wait(selectors.EVENT_WRITE, deadline)
-            except (ssl.SSLError, ConnectionError) as error:
-                raise tls.failure(error) from error
-            except OSError as error:
-                raise self._failed("receiving", error) from error
-        tls.check(session)
+                done = tls.shake_hands()
+            finally:
+                # What this side finds wrong, it also tells the server.
+                self._answer(tls)
+            if done:
+                self._decrypt(tls, 0)
+                return
+            self._flush(deadline)
+            self._fill(deadline)
 
     def _peer_certificate(self) -> bytes | None:
-        if isinstance(self._socket, ssl.SSLSocket):
-            return self._socket.getpeercert(binary_form=True)
-        return None
+        return self._tls.peer_certificate() if self._tls is not None else None
 
     def _failed(self, doing: str, error: OSError | None) -> ConnectionFailed | TLSError:
         if self._closed:
             return ConnectionFailed("the connection was closed while another thread was using it")
         if error is not None:
-            refusal = self._tls.refusal(error) if self._tls is not None else None
-            if refusal is not None:
-                return refusal
+            if self._tls is not None:
+                is_late = self._tls.is_established
+                refusal = self._tls.refusal(error) if is_late else self._tls.failure(error)
+                if refusal is not None:
+                    return refusal
             return ConnectionFailed(f"the connection to the server failed while {doing}: {error}")
         left = self.reader.pending
         rest = f", in the middle of a message of which {left} bytes had come" if left else ""

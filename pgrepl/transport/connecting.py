@@ -11,7 +11,7 @@ import threading
 from functools import partial
 from typing import Any
 
-from ..codec.abc import MAX_FRAME_LENGTH, Codec
+from ..codec.abc import Codec
 from ..conninfo import ConnectionParameters
 from ..errors import ConnectionFailed
 from ..protocol.backend import ServerState
@@ -52,7 +52,7 @@ def _attempt(attempt: Attempt, codec: Codec) -> Opened[BlockingTransport]:
     except BaseException:
         transport.close()
         raise
-    transport.reader.limit = MAX_FRAME_LENGTH
+    transport.session_has_begun()
     return Opened(transport, state, attempt.made_with(tls=encrypted))
 
 

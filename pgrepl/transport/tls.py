@@ -10,9 +10,8 @@ Source: PostgreSQL documentation, "SSL Support" (libpq) and "SSL Session Encrypt
 
 from __future__ import annotations
 
-import socket
 import ssl
-from typing import Final, TypeAlias, final
+from typing import Final, final
 
 from ..conninfo.locations import certificate_file, is_there
 from ..conninfo.parameters import Host, TLSSettings
@@ -20,9 +19,7 @@ from ..errors import TLSError, UsageError
 from .tls_files import given_file, load_client_certificate
 from .tls_names import is_for_host, name_to_send, names_of
 
-__all__ = ["TLSClient", "TLSSession"]
-
-TLSSession: TypeAlias = ssl.SSLSocket | ssl.SSLObject
+__all__ = ["TLSClient"]
 
 # The name by which a server, from 17 on, knows that PostgreSQL's protocol is meant; older ones
 # ignore the offer.
@@ -100,19 +97,6 @@ class TLSClient:
         """Whether TLS begins at once, without being asked for."""
         return self._settings.sslnegotiation == "direct"
 
-    def wrap_socket(self, connected: socket.socket) -> ssl.SSLSocket:
-        """Return a socket that speaks TLS, the handshake still to be done. Raises `TLSError`, or
-        `OSError` where the connection has ended."""
-        try:
-            return self._context.wrap_socket(
-                connected,
-                server_hostname=self._sent_name,
-                do_handshake_on_connect=False,
-                suppress_ragged_eofs=True,
-            )
-        except (ssl.SSLError, ValueError) as error:
-            raise self._unusable(error) from error
-
     def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
         """Return TLS in memory, the handshake still to be done. Raises `TLSError`."""
         try:
@@ -120,7 +104,7 @@ class TLSClient:
         except (ssl.SSLError, ValueError) as error:
             raise self._unusable(error) from error
 
-    def check(self, session: TLSSession) -> None:
+    def check(self, session: ssl.SSLObject) -> None:
         """Check, right after the handshake, what has been agreed on. Raises `TLSError`; the
         connection is of no use then."""
         protocol = session.selected_alpn_protocol()
@@ -137,7 +121,7 @@ class TLSClient:
         if self._verifies_host:
             self._check_host(session)
 
-    def _check_host(self, session: TLSSession) -> None:
+    def _check_host(self, session: ssl.SSLObject) -> None:
         try:
             certificate = session.getpeercert() or {}
         except UnicodeDecodeError:
@@ -194,12 +178,25 @@ def _context(settings: TLSSettings) -> ssl.SSLContext:
     # PostgreSQL does not renegotiate; whoever asks for it is somebody else.
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols([_ALPN])
+    _leave_out_finite_fields(context)
     if _trust_roots(context, settings):
         _load_revocation_lists(context, settings)
     else:
         context.verify_mode = ssl.CERT_NONE
     load_client_certificate(context, settings)
     return context
+
+
+def _leave_out_finite_fields(context: ssl.SSLContext) -> None:
+    """Of the ciphers that Python has chosen, leave out those of Diffie-Hellman without curves.
+
+    There a server says how long the numbers are, and 10000 bits cost most of a second. What can do
+    TLS 1.2 has curves as well.
+    """
+    chosen = [each for each in context.get_ciphers() if each.get("protocol") != "TLSv1.3"]
+    left = [each["name"] for each in chosen if each.get("kea") != "kx-dhe"]
+    if left and len(left) < len(chosen):
+        context.set_ciphers(":".join(left))
 
 
 def _trust_roots(context: ssl.SSLContext, settings: TLSSettings) -> bool:

@@ -1,4 +1,4 @@
-"""test_tls.py and test_tls_records.py, on the asynchronous flavour."""
+"""test_tls.py, test_tls_records.py and test_beginnings.py, on the asynchronous flavour."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from tests.hostile import test_tls, test_tls_records
+from tests.hostile import test_beginnings, test_tls, test_tls_records
 from tests.support.event_loops import FLAVOURS, blocking_connect
 
 globals().update(
     {
         name: test
-        for module in (test_tls, test_tls_records)
+        for module in (test_tls, test_tls_records, test_beginnings)
         for name, test in vars(module).items()
         if name.startswith("test_")
     }

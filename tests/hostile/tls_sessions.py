@@ -90,7 +90,7 @@ def direct_context(certificate: CertificateFiles, *protocols: str) -> ssl.SSLCon
 
 def has_tls(connection: Any) -> bool:
     """Whether everything on this connection is encrypted."""
-    return isinstance(connection._transport.socket, ssl.SSLSocket)
+    return bool(connection._transport.has_tls)
 
 
 def verdict(connect: Connect, certificate: CertificateFiles, **keywords: Any) -> str:

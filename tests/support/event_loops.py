@@ -12,11 +12,9 @@ import asyncio
 import contextlib
 import importlib
 import inspect
-import ssl
 from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any, Final, Self, TypeAlias
-from unittest import mock
 
 import pytest
 
@@ -115,9 +113,8 @@ class Awaited:
 
     @property
     def _transport(self) -> SimpleNamespace:
-        """What shows whether TLS is on: the type of the socket, in the blocking flavour."""
-        has_tls = self._connection._transport.has_tls
-        return SimpleNamespace(socket=mock.Mock(spec=ssl.SSLSocket) if has_tls else None)
+        """What shows whether TLS is on."""
+        return SimpleNamespace(has_tls=self._connection._transport.has_tls)
 
     def release(self) -> None:
         """Close the loop, and leave the connection as it is."""

@@ -186,3 +186,13 @@ def test_nobody_is_warned_of_a_unix_socket(caplog: pytest.LogCaptureFixture) -> 
     parameters = ConnectionParameters(hosts=(Host("/tmp"),), user="ann", dbname="shop")
     found(parameters, "", tls=False)
     assert not caplog.records
+
+
+def test_the_ciphers_are_pythons_but_those_whose_cost_is_the_servers_choice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    """Diffie-Hellman without curves has numbers as long as a server likes."""
+    chosen = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).get_ciphers()
+    offered = client(monkeypatch, tmp_path, sslmode="require")._context.get_ciphers()
+    assert offered == [each for each in chosen if each["kea"] != "kx-dhe"]
+    assert {each["protocol"] for each in offered} == {"TLSv1.2", "TLSv1.3"}
