@@ -365,11 +365,13 @@ def test_whatever_comes_is_in_order_or_refused(
         messages[at : at + taken] = put
     stream, dialogue = asked(version, manifest="yes" if manifest else "no")
     kinds: list[type] = []
+    told: list[Any] = []
     try:
         for message in messages:
             dialogue.receive(message)
             if dialogue.ended:
-                kinds.append(type(dialogue.result))
+                told.append(dialogue.result)
+                kinds.append(type(told[-1]))
                 if stream.ended:
                     break
                 dialogue = Dialogue(stream.next_event())
@@ -379,7 +381,8 @@ def test_whatever_comes_is_in_order_or_refused(
     if BackupEnd in kinds:
         assert (kinds[0], kinds[-1]) == (BackupStart, BackupEnd)
         counts = [kinds.count(kind) for kind in (BackupStart, ArchiveStart, BackupEnd)]
-        assert counts == [1, 2, 1]
+        # What announces an archive may be gone together with it.
+        assert counts == [1, len(told[0].tablespaces), 1]
         assert kinds.count(ManifestStart) == manifest
     assert edits or BackupEnd in kinds
 
