@@ -59,6 +59,9 @@ _LARGEST_PIECE: Final = (256 << 10) - 64
 # The part of the limit that pieces do not get. It is for what there is besides them: what a batch
 # brings and its decoded changes, descriptions, the list of what was aborted, rounding.
 _BESIDES: Final = 8
+# Bytes of the limit for each transaction: what is known of one takes up to half as many, with
+# nothing put aside yet. No server has as many under way as the default limit has room for.
+_EACH: Final = 2048
 
 mixed: Final = (
     "expected to read a stream either message by message or by transactions: a block of a streamed "
@@ -95,7 +98,16 @@ class Spool:
     temporary files, None for the system's place. Raises `ValueError` for a limit below that.
     """
 
-    __slots__ = ("_directory", "_fault", "_known", "_limit", "_piece_size", "_taken", "memory")
+    __slots__ = (
+        "_directory",
+        "_fault",
+        "_known",
+        "_limit",
+        "_most",
+        "_piece_size",
+        "_taken",
+        "memory",
+    )
 
     def __init__(self, memory_limit: int = 64 << 20, directory: str | Path | None = None) -> None:
         if memory_limit < LEAST_LIMIT:
@@ -103,6 +115,7 @@ class Spool:
                 f"expected a memory limit of at least {LEAST_LIMIT} bytes, got {memory_limit!r}"
             )
         self._limit = memory_limit - memory_limit // _BESIDES
+        self._most = max(memory_limit, 1 << 20) // _EACH
         self._piece_size = min(_LARGEST_PIECE, memory_limit // 16)
         self._directory = directory
         self._known: dict[int, Stored] = {}
@@ -142,6 +155,11 @@ class Spool:
         """Go on with a transaction, or begin it; None: it was not begun."""
         if first_segment:
             self._drop(xid)
+            if len(self._known) == self._most:
+                raise SpoolError(
+                    f"expected at most {self._most} streamed transactions under way at a time in "
+                    "the memory_limit of this stream, got more; raise it, if there are so many"
+                )
             self._known[xid] = Stored(self)
         return self._known.get(xid)
 

@@ -12,7 +12,7 @@ from ..errors import ProtocolError
 from ..lsn import Lsn
 from .backend import ServerState
 from .conversation import Conversation
-from .query import Result, simple_query
+from .query import MOST_BYTES, Result, simple_query
 
 __all__ = ["Row", "lsn", "number", "only_row", "single_row", "text", "timeline"]
 
@@ -23,7 +23,7 @@ _MAX_TIMELINE: Final = 0xFFFFFFFF
 
 def single_row(state: ServerState, command: str, columns: int) -> Conversation[Row]:
     """Run a command that answers with one row."""
-    results = yield from simple_query(state, command)
+    results = yield from simple_query(state, command, MOST_BYTES)
     return only_row(results, columns, command.split()[0])
 
 

@@ -11,6 +11,7 @@ import struct
 from typing import Final
 
 from ..errors import ProtocolError
+from ..messages import printable
 from .conversation import RECEIVE, Conversation, Frame
 
 __all__ = ["BodyReader", "ServerState", "error_fields", "unexpected"]
@@ -38,6 +39,9 @@ _FIELD_NAMES: Final = {
     "L": "line",
     "R": "routine",
 }
+# An honest server has some twenty settings to tell of, or as many as its extensions add.
+_MOST_PARAMETERS: Final = 1000
+_MOST_PARAMETER_BYTES: Final = 1 << 20
 _LOG_LEVELS: Final = {
     "DEBUG": logging.DEBUG,
     "LOG": logging.INFO,
@@ -137,6 +141,7 @@ class ServerState:
 
     def __init__(self) -> None:
         self.parameters: dict[str, str] = {}
+        self._parameter_bytes = 0
         self.protocol_version = 0
         """As agreed upon with the server: 0x30002 for 3.2; 0 before the session begins."""
         self.pid = 0
@@ -167,8 +172,8 @@ class ServerState:
             notices.log(
                 level,
                 "%s %s: %r",
-                fields.get("severity", "NOTICE"),
-                fields.get("sqlstate", ""),
+                printable(fields.get("severity", "NOTICE")),
+                printable(fields.get("sqlstate", "")),
                 fields.get("message", ""),
             )
             return True
@@ -176,9 +181,25 @@ class ServerState:
             reader = BodyReader(frame)
             name, value = reader.string(), reader.string()
             reader.finish()
-            self.parameters[name] = value
+            self._set(name, value)
             return True
         return tag == b"A"  # a notification, which nobody on this connection asked for
+
+    def _set(self, name: str, value: str) -> None:
+        """Keep a setting; they may come for as long as the session lasts."""
+        before = self.parameters.get(name)
+        self._parameter_bytes += len(value) + len(name if before is None else "")
+        self._parameter_bytes -= len(before or "")
+        if self._parameter_bytes > _MOST_PARAMETER_BYTES or (
+            before is None and len(self.parameters) >= _MOST_PARAMETERS
+        ):
+            raise ProtocolError(
+                f"expected at most {_MOST_PARAMETERS} settings in {_MOST_PARAMETER_BYTES} bytes, "
+                "got more",
+                tag=b"S",
+                offset=0,
+            )
+        self.parameters[name] = value
 
     def ready(self, frame: Frame) -> None:
         """Take in ReadyForQuery."""

@@ -6,13 +6,17 @@ Source: PostgreSQL documentation, "Simple Query".
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from ..errors import ProtocolError, ServerError, UsageError, server_error
 from . import frontend
 from .backend import BodyReader, ServerState, error_fields, unexpected
 from .conversation import Conversation, Frame, Send
 
-__all__ = ["Answer", "Result", "drain", "simple_query"]
+__all__ = ["MOST_BYTES", "Answer", "Result", "drain", "simple_query"]
+
+MOST_BYTES: Final = 4 << 20
+"""Of rows in answer to a command that has few of them, whoever the server is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +32,24 @@ class Result:
 
 
 class Answer:
-    """Collects the results of a query from the server's messages, up to ReadyForQuery."""
+    """Collects the results of a query from the server's messages, up to ReadyForQuery.
 
-    def __init__(self, state: ServerState) -> None:
+    `most_bytes`: what all of them may take; None: whatever comes, since it was asked for.
+    """
+
+    def __init__(self, state: ServerState, most_bytes: int | None = MOST_BYTES) -> None:
         self.results: list[Result] = []
         self.error: ServerError | None = None
         self._state = state
+        self._most_bytes = most_bytes
+        self._bytes = 0
         self._columns: tuple[str, ...] | None = None
         self._rows: list[tuple[str | None, ...]] = []
 
     def take(self, frame: Frame) -> bool:
         """Take a message in; True when it was ReadyForQuery."""
         tag = frame[0]
+        self._count(len(frame[1]))
         if tag == b"T":
             self._columns = _row_description(frame)
         elif tag == b"D":
@@ -63,6 +73,13 @@ class Answer:
             raise unexpected(frame, "the answer to a query")
         return False
 
+    def _count(self, size: int) -> None:
+        self._bytes += size
+        if self._most_bytes is not None and self._bytes > self._most_bytes:
+            raise ProtocolError(
+                f"expected at most {self._most_bytes} bytes in answer to this command, got more"
+            )
+
     def _finish_result(self, tag: str) -> None:
         self.results.append(Result(self._columns or (), self._rows, tag))
         self._columns, self._rows = None, []
@@ -83,14 +100,16 @@ class Answer:
         return row
 
 
-def simple_query(state: ServerState, sql: str) -> Conversation[list[Result]]:
-    """Run a query; returns a `Result` for each statement.
+def simple_query(
+    state: ServerState, sql: str, most_bytes: int | None = None
+) -> Conversation[list[Result]]:
+    """Run a query; returns a `Result` for each statement, all of them in `most_bytes`.
 
     Raises `ServerError` after the whole answer was read, so that the next command works. A COPY in
     either direction is refused with `UsageError`, likewise read to its end.
     """
     yield Send(frontend.query(sql))
-    answer = Answer(state)
+    answer = Answer(state, most_bytes)
     refused = ""
     while True:
         frame: Frame = yield from state.receive()

@@ -195,7 +195,7 @@ def _start_up(
         # misread.
         raise ProtocolError(
             "expected client_encoding UTF8 as requested, got "
-            f"{state.parameters['client_encoding']!r}"
+            f"{state.parameters['client_encoding'][:40]!r}"
         )
 
 

@@ -1,4 +1,4 @@
-"""test_stream.py, on the asynchronous flavour."""
+"""test_stream.py and test_floods.py, on the asynchronous flavour."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from typing import Any
 
 import pytest
 
-from tests.hostile import test_stream
+from tests.hostile import test_floods, test_stream
 from tests.support.event_loops import FLAVOURS, blocking_connect
 
 globals().update(
-    {name: test for name, test in vars(test_stream).items() if name.startswith("test_")}
+    {
+        name: test
+        for module in (test_stream, test_floods)
+        for name, test in vars(module).items()
+        if name.startswith("test_")
+    }
 )
 
 

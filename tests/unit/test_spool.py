@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import pgrepl.codec.spool
 from pgrepl.codec import Row
 from pgrepl.codec.spool import Spool
-from pgrepl.errors import DecodeError, UsageError
+from pgrepl.errors import DecodeError, SpoolError, UsageError
 from pgrepl.lsn import Lsn
 from pgrepl.messages import (
     Begin,
@@ -466,3 +466,15 @@ class TestWhatIsGivenBack:
         for _ in range(2):
             with pytest.raises(UsageError, match="stopped in the middle of this transaction"):
                 list(replay)
+
+
+def test_so_many_transactions_at_a_time() -> None:
+    """Each takes memory before anything of it is put aside."""
+    spool = Spool(1 << 20)
+    for xid in range(512):
+        assert spool.begin(xid, True) is not None
+    assert spool.begin(3, True) is not None
+    with pytest.raises(SpoolError, match="expected at most 512 .* raise it"):
+        spool.begin(512, True)
+    spool.abort(7, 7)
+    assert spool.begin(512, True) is not None
