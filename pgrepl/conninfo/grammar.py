@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn, Self
 from urllib.parse import unquote_to_bytes
 
 from ..errors import UsageError
@@ -43,6 +43,13 @@ class _Parsed(dict[str, str]):
         shown = (f"{name!r}: {_shown(name, value)}" for name, value in self.items())
         return f"{{{', '.join(shown)}}}"
 
+    def copy(self) -> Self:
+        """Return another one that does not show it either."""
+        return type(self)(self)
+
+    def __or__(self, other: Any) -> Any:
+        return type(self)(dict(self) | other)
+
     def __reduce__(self) -> NoReturn:
         raise TypeError(
             "a parsed conninfo cannot be pickled, since it may hold a password; take a dict of it"
@@ -51,7 +58,9 @@ class _Parsed(dict[str, str]):
 
 def _shown(name: str, value: str) -> str:
     # Where an '@' stands, a password was perhaps not percent-encoded, and this is the rest of it.
-    return "***" if KEYWORDS[name].is_secret or "@" in value else repr(value)
+    # What was put in beside keywords is nobody's to judge.
+    is_known = name in KEYWORDS and not KEYWORDS[name].is_secret
+    return repr(value) if is_known and "@" not in value else "***"
 
 
 def parse(conninfo: str) -> dict[str, str]:

@@ -42,6 +42,7 @@ def traces(password: str, user: str, *pieces: str) -> tuple[str, ...]:
         *pieces,
         hashlib.md5(raw + user.encode()).hexdigest(),
         base64.b64encode(raw).decode(),
+        raw.hex(),
         *(base64.b64encode(key).decode() for key in keys),
         *(repr(key)[2:-1] for key in keys),
         *(key.hex() for key in keys),
