@@ -9,6 +9,7 @@ tests run in an environment without it.
 
 from __future__ import annotations
 
+import faulthandler
 import functools
 import importlib
 import os
@@ -32,6 +33,12 @@ def pytest_configure() -> None:
     # A shell makes what it starts in the background deaf to Ctrl-C, which some tests are about.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_runtest_setup() -> None:
+    # The long form of a test has a timeout of its own; this one would end the whole run.
+    if os.environ.get("PGREPL_LONG") == "1":
+        faulthandler.cancel_dump_traceback_later()
 
 
 def pytest_report_header() -> list[str]:
