@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import socket
-from functools import partial
 
 from ..codec.abc import Codec
 from ..conninfo import ConnectionParameters
@@ -21,7 +20,8 @@ from ..protocol.conversation import Exchange, ReceiveByte, Send, Steps
 from .asynchronous import AsyncTransport
 from .attempts import STARTUP_LIMIT, Attempt, LookUp, Opened, search
 from .clock import Deadline
-from .sockets import Address, check_peer_user, distinct, is_local, new_socket, numeric_addresses
+from .connecting import Found, look_up
+from .sockets import Address, check_peer_user, is_local, new_socket, numeric_addresses
 from .tls import TLSClient
 from .tls_filter import TLSFilter
 
@@ -170,10 +170,22 @@ async def _look_up(request: LookUp) -> list[Address]:
     if request.is_numeric:
         raise request.not_found("it is not an IP address, which hostaddr has to be")
     # In a thread, which nothing can interrupt. Not by the loop's own method: each loop has other
-    # words for what goes wrong.
-    find = partial(socket.getaddrinfo, request.name, request.port, type=socket.SOCK_STREAM)
-    try:
-        answer = await asyncio.get_running_loop().run_in_executor(None, find)
-    except (OSError, UnicodeError) as error:
-        raise request.not_found(error) from error
-    return distinct(answer)
+    # words for what goes wrong, and waits at its end for threads of its own.
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Found] = loop.create_future()
+
+    def tell(found: Found) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(_settle, answer, found)
+
+    thread = look_up(request, tell)
+    found_there = await answer
+    thread.join()  # it has nothing more to do
+    if isinstance(found_there, ConnectionFailed):
+        raise found_there
+    return found_there
+
+
+def _settle(answer: asyncio.Future[Found], found: Found) -> None:
+    if not answer.done():
+        answer.set_result(found)

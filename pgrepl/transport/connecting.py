@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..codec.abc import Codec
 from ..conninfo import ConnectionParameters
@@ -21,7 +22,10 @@ from .blocking import BlockingTransport
 from .sockets import Address, check_peer_user, distinct, is_local, new_socket, numeric_addresses
 from .tls import TLSClient
 
-__all__ = ["open_connection", "open_transport"]
+__all__ = ["Found", "look_up", "open_connection", "open_transport"]
+
+Found: TypeAlias = list[Address] | ConnectionFailed
+"""What comes of looking up a name."""
 
 
 def open_connection(parameters: ConnectionParameters, codec: Codec) -> Opened[BlockingTransport]:
@@ -100,14 +104,8 @@ def _look_up(request: LookUp) -> list[Address]:
     # The system's resolver has time limits of its own, of minutes, and nothing can interrupt it.
     if request.deadline.left() is None:
         return _resolve(request)
-    answer: list[list[Address] | ConnectionFailed] = []
-    thread = threading.Thread(
-        target=lambda: answer.append(_resolved(request)),
-        name=f"pgrepl look-up of {request.name}",
-        daemon=True,
-    )
-    thread.start()
-    thread.join(request.deadline.left())
+    answer: list[Found] = []
+    look_up(request, answer.append).join(request.deadline.left())
     if not answer:
         raise request.not_in_time()
     if isinstance(answer[0], ConnectionFailed):
@@ -115,7 +113,19 @@ def _look_up(request: LookUp) -> list[Address]:
     return answer[0]
 
 
-def _resolved(request: LookUp) -> list[Address] | ConnectionFailed:
+def look_up(request: LookUp, tell: Callable[[Found], None]) -> threading.Thread:
+    """Look up a name in a thread of its own, for which neither an event loop nor Python waits when
+    it ends; `tell` is called there."""
+    thread = threading.Thread(
+        target=lambda: tell(_resolved(request)),
+        name=f"pgrepl look-up of {request.name}",
+        daemon=True,
+    )
+    thread.start()
+    return thread
+
+
+def _resolved(request: LookUp) -> Found:
     try:
         return _resolve(request)
     except ConnectionFailed as error:
