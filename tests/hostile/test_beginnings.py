@@ -29,7 +29,9 @@ def hears_nothing_more(peer: Peer) -> None:
 
 
 @pytest.mark.parametrize("sslmode", ["prefer", "require"])
-def test_tickets_without_end(connect: Connect, certificates: CertificateSet, sslmode: str) -> None:
+def test_v7_tickets_without_end(
+    connect: Connect, certificates: CertificateSet, sslmode: str
+) -> None:
     """OpenSSL takes in any number of them, within one call as long as they come."""
     tls = certificates.server.server_context()
     tls.num_tickets = 20_000

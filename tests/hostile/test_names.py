@@ -16,7 +16,7 @@ from tests.support.event_loops import FLAVOURS, running, twin
 from tests.support.scripted import ScriptedServer
 
 HOSTILE = (
-    *("__class__", "__dict__", "__getattr__", "self", "keys", "items", "astuple"),
+    *("__class__", "__dict__", "__getattr__", "self", "keys", "items", "astuple", "password"),
     *('a"b', "x'; DROP TABLE t; --", "x; import os", "{0.__class__}", "%(password)s", "${HOME}"),
     *("", " ", "\n", "\x1b[2J", "‮", "🐘" * 63, "x" * 4000),
 )
@@ -51,6 +51,9 @@ def expect_plain_text(insert: Any, names: list[str], values: tuple[str, ...]) ->
     assert [row[name] for name in HOSTILE] == list(values[: len(HOSTILE)])
     assert list(row.keys()) == names
     assert row.__class__ is type(row)
+    # What a row has, it has of its own: no name of a column is one of its attributes.
+    for name in HOSTILE:
+        assert getattr(row, name, None) not in values
     assert "__class__" in repr(row)
     assert (repr(row) + repr(insert.relation)).isprintable()
 
