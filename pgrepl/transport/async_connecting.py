@@ -14,14 +14,21 @@ import socket
 
 from ..codec.abc import Codec
 from ..conninfo import ConnectionParameters
-from ..errors import ConnectionFailed, TLSError
+from ..errors import ConnectionFailed
 from ..protocol.backend import ServerState
 from ..protocol.conversation import Exchange, ReceiveByte, Send, Steps
 from .asynchronous import AsyncTransport
 from .attempts import STARTUP_LIMIT, Attempt, LookUp, Opened, search
 from .clock import Deadline
 from .connecting import Found, look_up
-from .sockets import Address, check_peer_user, is_local, new_socket, numeric_addresses
+from .sockets import (
+    Address,
+    check_peer_user,
+    expect_silence,
+    is_local,
+    new_socket,
+    numeric_addresses,
+)
 from .tls import TLSClient
 from .tls_filter import TLSFilter
 
@@ -126,23 +133,13 @@ async def _begins_tls(connected: socket.socket, attempt: Attempt) -> bool:
                 raise ConnectionFailed("the server closed the connection; its log may say why")
             exchange.answer(answer)
         else:
-            _expect_silence(connected)
+            try:
+                expect_silence(connected)
+            except OSError as error:
+                raise _failed("receiving", error) from error
             # The handshake itself is the transport's.
             exchange.answer(None)
     return exchange.result
-
-
-def _expect_silence(connected: socket.socket) -> None:
-    """Bytes that came before the handshake would be taken as if they had come inside TLS."""
-    try:
-        with contextlib.suppress(BlockingIOError):
-            if connected.recv(1, socket.MSG_PEEK):
-                raise TLSError(
-                    "expected nothing before the TLS handshake, got data: somebody on the way may "
-                    "be trying to slip in unprotected answers"
-                )
-    except OSError as error:
-        raise _failed("receiving", error) from error
 
 
 def _failed(doing: str, error: OSError) -> ConnectionFailed:

@@ -28,6 +28,7 @@ from ..protocol.conversation import (
 )
 from ..session.wal_stream import WalStream
 from .clock import Deadline, Pace
+from .sockets import expect_silence
 from .tls import TLSClient
 from .tls_filter import TLSFilter
 
@@ -62,7 +63,6 @@ class BlockingTransport:
         self._tls: TLSFilter | None = None  # from the handshake on
         self._pace: Pace | None = Pace()
         self._unsent = bytearray()
-        self._encrypted = bytearray()  # goes out before it
         self._closed = False
         self._late_error: OSError | None = None  # of a read that had brought something as well
         self._has_read = False
@@ -207,9 +207,7 @@ class BlockingTransport:
         self._has_read = False
         while (request := exchange.request) is not None:
             if isinstance(request, Send):
-                # To `_unsent` first: whatever interrupts the sending, it is not sent twice.
-                with self._io_lock:
-                    self._unsent += request.data
+                self._queue_unseen(request)
                 exchange.answer(None)
                 if len(self._unsent) >= _MOST_UNSENT:
                     self._flush(deadline)
@@ -221,7 +219,7 @@ class BlockingTransport:
                 exchange.answer_by(request.call)
                 continue
             if isinstance(request, PeerCertificate):
-                exchange.answer(self._peer_certificate())
+                exchange.answer(self._tls and self._tls.peer_certificate())
                 continue
             self._flush(deadline)
             if isinstance(request, ReceiveByte):
@@ -237,8 +235,7 @@ class BlockingTransport:
         self._expect_open()
         self._here.waits = False
         try:
-            with self._io_lock:
-                self._unsent += data
+            self._queue(data)
             self._flush(deadline)
         except Exception:
             raise
@@ -252,8 +249,8 @@ class BlockingTransport:
     def send_last(self, data: bytes) -> None:
         """Send bytes before closing, if that takes no waiting and nothing is queued before them."""
         with self._io_lock, contextlib.suppress(OSError):
-            if not self._unsent and not self._encrypted and not self._closed:
-                self._socket.send(data if self._tls is None else self._tls.encrypt(data))
+            if not self._unsent and not self._closed:
+                self._socket.send(self._as_sent(data))
 
     def _reply(self, deadline: Deadline) -> Frame:
         try:
@@ -326,14 +323,34 @@ class BlockingTransport:
 
     def _answer(self, tls: TLSFilter) -> None:
         """Send what TLS itself has to say, an alert for one, as far as that takes no waiting."""
-        self._encrypted += tls.take_outgoing()
+        self._unsent += tls.take_outgoing()
         with contextlib.suppress(OSError):
             self._push()
 
+    def _queue_unseen(self, request: Send) -> None:
+        try:
+            self._queue(request.data)
+        except BaseException as error:
+            # Ctrl-C, above all: it may be a password, and what is called has it in local variables.
+            raise error.with_traceback(None) from None
+
+    def _queue(self, data: bytes) -> None:
+        """Put bytes behind those that are to be sent: whatever interrupts that, none goes out
+        twice."""
+        try:
+            with self._io_lock:
+                self._unsent += self._as_sent(data)
+        except OSError as error:
+            # What came and broke the rules, if something did: OpenSSL has told of that already.
+            cause = (self._late_error or error).with_traceback(None)
+            raise self._failed("sending", cause) from cause
+
+    def _as_sent(self, data: bytes) -> bytes:
+        return data if self._tls is None else self._tls.encrypt(data)
+
     def _flush(self, deadline: Deadline) -> None:
-        """Send what is queued. It may hold a password, so no bytes in local variables, and no
-        traceback of what has them in its own."""
-        while self._unsent or self._encrypted:
+        """Send what is queued. It may hold a password, so no bytes in local variables."""
+        while self._unsent:
             try:
                 with self._io_lock:
                     self._push()
@@ -341,30 +358,13 @@ class BlockingTransport:
             except BlockingIOError:
                 pass
             except OSError as error:
-                raise self._failed("sending", error) from error.with_traceback(None)
+                raise self._failed("sending", error) from error
             # Not in a handler: a TimeoutError would carry the handled error along.
             self._wait(selectors.EVENT_WRITE, deadline)
 
     def _push(self) -> None:
-        while self._unsent or self._encrypted:
-            if self._tls is None:
-                del self._unsent[: self._socket.send(self._unsent)]
-            elif self._encrypted:
-                del self._encrypted[: self._socket.send(self._encrypted)]
-            else:
-                self._encrypt(self._tls)
-
-    def _encrypt(self, tls: TLSFilter) -> None:
-        try:
-            del self._unsent[: tls.encrypt_some(self._unsent)]
-        except ssl.SSLError as error:
-            # What came and broke the rules, if something did: OpenSSL has told of that already.
-            raise (self._late_error or error).with_traceback(None) from None
-        except BaseException as error:
-            # Ctrl-C, above all.
-            raise error.with_traceback(None) from None
-        finally:
-            self._encrypted += tls.take_outgoing()
+        while self._unsent:
+            del self._unsent[: self._socket.send(self._unsent)]
 
     def _wait(self, event: int, deadline: Deadline) -> None:
         left = deadline.left()
@@ -404,13 +404,7 @@ class BlockingTransport:
         if client is None:
             raise TLSError("expected a connection that was set up for TLS")
         try:
-            # Bytes that came before the handshake would be taken as if they had come inside TLS.
-            with contextlib.suppress(BlockingIOError):
-                if self._socket.recv(1, socket.MSG_PEEK):
-                    raise TLSError(
-                        "expected nothing before the TLS handshake, got data: somebody on the way "
-                        "may be trying to slip in unprotected answers"
-                    )
+            expect_silence(self._socket)
         except OSError as error:
             raise self._failed("receiving", error) from error
         self._tls = tls = TLSFilter(client, self.reader)
@@ -425,9 +419,6 @@ class BlockingTransport:
                 return
             self._flush(deadline)
             self._fill(deadline)
-
-    def _peer_certificate(self) -> bytes | None:
-        return self._tls.peer_certificate() if self._tls is not None else None
 
     def _failed(self, doing: str, error: OSError | None) -> ConnectionFailed | TLSError:
         if self._closed:

@@ -15,12 +15,13 @@ from collections.abc import Iterable
 from typing import Any, Final, TypeAlias
 
 from ..conninfo.parameters import TCPSettings
-from ..errors import AuthenticationError, UsageError
+from ..errors import AuthenticationError, TLSError, UsageError
 
 __all__ = [
     "Address",
     "check_peer_user",
     "distinct",
+    "expect_silence",
     "is_local",
     "is_loopback",
     "new_socket",
@@ -114,6 +115,20 @@ def _set_option(
         raise UsageError(
             f"expected a {keyword} that the operating system takes, got {value}: {error}"
         ) from error
+
+
+def expect_silence(connected: socket.socket) -> None:
+    """Check, right before a TLS handshake, that nothing has come yet.
+
+    Bytes that came before it would be taken as if they had come inside TLS. Raises `TLSError`, or
+    `OSError` where the connection has ended. The socket must not block.
+    """
+    with contextlib.suppress(BlockingIOError):
+        if connected.recv(1, socket.MSG_PEEK):
+            raise TLSError(
+                "expected nothing before the TLS handshake, got data: somebody on the way may be "
+                "trying to slip in unprotected answers"
+            )
 
 
 def is_local(connected: socket.socket) -> bool:

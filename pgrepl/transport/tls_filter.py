@@ -101,11 +101,6 @@ class TLSFilter:
         """Take note that the connection has ended."""
         self._incoming.write_eof()
 
-    def encrypt_some(self, data: bytearray) -> int:
-        """Encrypt from the start of `data`, for `take_outgoing`; returns how many bytes. Raises
-        `ssl.SSLError`."""
-        return self._session.write(data)
-
     def encrypt(self, data: bytes) -> bytes:
         """Return what is to be sent in place of `data`. Raises `ssl.SSLError`."""
         at = 0

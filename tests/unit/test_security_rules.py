@@ -70,7 +70,11 @@ def test_the_rules_are_numbered() -> None:
 def test_the_code_of_each_rule_is_there() -> None:
     for rule in rules():
         for files, name in named(rule.code, [ROOT / "pgrepl", ROOT]):
-            is_defined = re.compile(rf"^\s*(?:def |class )?{name}\b *[:(=]", re.MULTILINE)
+            is_defined = re.compile(
+                rf"^\s*(?:(?:async )?def |class )?{name}\b *[:(=]", re.MULTILINE
+            )
+                rf"^\s*(?:(?:async )?def |class )?{name}\b *[:(=]", re.MULTILINE
+            )
             texts = [file.read_text("utf-8") for file in files]
             assert not name or any(map(is_defined.search, texts)), (rule, name)
 
