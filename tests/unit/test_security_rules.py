@@ -73,8 +73,6 @@ def test_the_code_of_each_rule_is_there() -> None:
             is_defined = re.compile(
                 rf"^\s*(?:(?:async )?def |class )?{name}\b *[:(=]", re.MULTILINE
             )
-                rf"^\s*(?:(?:async )?def |class )?{name}\b *[:(=]", re.MULTILINE
-            )
             texts = [file.read_text("utf-8") for file in files]
             assert not name or any(map(is_defined.search, texts)), (rule, name)
 
