@@ -35,9 +35,9 @@ from ..messages import (
 
 __all__ = ["BaseTransaction", "Kind", "Transactions"]
 
-# Where a Commit and a Prepare have the position of their record, and its end.
-_LSN_AT: Final = 2
-_END_LSN_AT: Final = 10
+# Where each message that ends a transaction has the position of its record; of a rollback there is
+# only the end.
+_LSN_AT: Final = {b"C": 2, b"P": 2, b"K": 2, b"c": 6, b"p": 2, b"r": 10}
 
 Kind: TypeAlias = Literal["commit", "prepare", "commit prepared", "rollback prepared", "message"]
 
@@ -246,19 +246,28 @@ class Transactions(Generic[T]):
                 f"expected the transaction that was to end at {transaction.commit_lsn} to do so, "
                 f"got its end at {encode_lsn(lsn)}",
                 tag=tag,
-                offset=_LSN_AT,
+                offset=_LSN_AT[tag],
                 lsn=lsn,
             )
         self._in_order(lsn, end.end_lsn, tag)
         transaction.end_lsn = end.end_lsn
 
     def _in_order(self, lsn: Lsn, end_lsn: Lsn, tag: bytes) -> None:
-        if end_lsn < self._last_end or end_lsn < lsn:
+        if end_lsn < lsn:
             raise DecodeError(
-                "expected transactions in the order of their commits, got one that ends at "
-                f"{end_lsn} after one that ended at {encode_lsn(self._last_end)}",
+                f"expected the transaction at {lsn} to end behind that, got its end at {end_lsn}",
                 tag=tag,
-                offset=_END_LSN_AT,
+                offset=_LSN_AT[tag] + 8,
                 lsn=lsn,
             )
-        self._last_end = end_lsn
+        # A server that had passed over PREPARE TRANSACTION, since two_phase was not on yet, makes
+        # up for it at COMMIT PREPARED, with the positions that it had then.
+        if lsn < self._last_end and tag not in (b"P", b"p"):
+            raise DecodeError(
+                f"expected transactions in the order of their commits, got one at {lsn} after one "
+                f"that ended at {encode_lsn(self._last_end)}",
+                tag=tag,
+                offset=_LSN_AT[tag],
+                lsn=lsn,
+            )
+        self._last_end = max(self._last_end, end_lsn)

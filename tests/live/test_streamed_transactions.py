@@ -9,6 +9,7 @@ tables.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 from collections.abc import Callable, Iterable
@@ -27,7 +28,14 @@ from pgrepl.messages import (
     StreamStart,
     StreamStop,
 )
-from tests.live.streams import PATIENCE, Connect, confirmed, wait_until_free
+from tests.live.streams import (
+    PATIENCE,
+    TABLE,
+    Connect,
+    confirmed,
+    create_slot,
+    wait_until_free,
+)
 from tests.live.test_pgoutput_versions import NEWEST_VERSION, SEED
 from tests.live.writers import Writer
 from tests.support.clusters import Database
@@ -318,6 +326,48 @@ def test_one_outcome_for_each_prepared_transaction(
     assert len(outcomes) > 5
     assert sorted(outcomes) == sorted(made.gid for made in found if made.kind == "prepare")
     delivered_rows(found)
+
+
+def test_two_phase_that_is_turned_on_after_a_transaction_was_prepared(
+    connect: Connect, database: Database
+) -> None:
+    """The server then sends it when it is committed, with the positions that it had long before."""
+    if database.cluster.major < 15:
+        pytest.skip("two-phase decoding came with PostgreSQL 15")
+    database.execute(TABLE)
+    slot = create_slot(database)
+
+    def insert(number: int, end: str = "COMMIT") -> None:
+        with database.connect() as session:
+            session.execute("BEGIN")
+            session.execute("INSERT INTO item VALUES (%s)", [number])
+            session.execute(end)
+
+    def read(count: int, two_phase: bool) -> list[tuple[str, list[int]]]:
+        found = []
+        with (
+            connect(database.dsn()) as connection,
+            connection.stream(slot, publications=["p"], two_phase=two_phase) as stream,
+        ):
+            for transaction in itertools.islice(stream.transactions(), count):
+                found.append((transaction.kind, [change.new["id"] for change in transaction]))
+                stream.ack(transaction)
+        wait_until_free(database, slot)
+        return found
+
+    gid = database.slot("gid")
+    insert(1, f"PREPARE TRANSACTION '{gid}'")
+    insert(2)
+    assert read(1, two_phase=False) == [("commit", [2])]
+    insert(3)
+    database.execute(f"COMMIT PREPARED '{gid}'")
+    insert(4)
+    assert read(4, two_phase=True) == [
+        ("commit", [3]),
+        ("prepare", [1]),
+        ("commit prepared", []),
+        ("commit", [4]),
+    ]
 
 
 def test_what_a_server_says_of_savepoints(codec: Any, database: Database) -> None:

@@ -27,6 +27,7 @@ from pgrepl.messages import (
     StreamStop,
 )
 from pgrepl.session.transactions import BaseTransaction, Transactions
+from tests.support.pgoutput_encoder import encode
 from tests.support.spooling import ITEM, TIME, XID, batch_of, described, insert
 
 STREAMED: tuple[LogicalMessage, ...] = (
@@ -183,10 +184,73 @@ class TestStreamed:
         assert reader.decoder.delivered == 20
         assert (reader.next().xid, reader.numbers()) == (XID, ["0", "1", "2"])
 
-    @pytest.mark.parametrize("end", [end for end, _ in ENDS])
-    def test_comes_in_the_order_of_its_end(self, reader: Reader, end: Any) -> None:
-        reader.next(*STREAMED, Begin(Lsn(40), TIME, 1), Commit(Lsn(40), Lsn(50), TIME), end)
+    def test_comes_in_the_order_of_its_end(self, reader: Reader) -> None:
+        reader.next(*STREAMED, Begin(Lsn(40), TIME, 1), Commit(Lsn(40), Lsn(50), TIME), ENDS[0][0])
         assert reader.numbers() == []
-        with pytest.raises(DecodeError, match="one that ends at 0/28 after one that .* 0/32"):
+        with pytest.raises(DecodeError, match="one at 0/1E after one that ended at 0/32"):
             reader.transactions.next()
         assert reader.decoder.delivered == 50
+
+    def test_one_that_was_prepared_long_ago(self, reader: Reader) -> None:
+        """Only the commits are in order: see `_in_order`."""
+        reader.next(*STREAMED, Begin(Lsn(40), TIME, 1), Commit(Lsn(40), Lsn(50), TIME), ENDS[1][0])
+        assert reader.numbers() == []
+        assert outline(reader.next()) == ENDS[1][1]
+        assert reader.numbers() == ["0", "1", "2"]
+        assert reader.decoder.delivered == 50
+
+
+def begun(end: Any) -> tuple[LogicalMessage, ...]:
+    """What must come before the end of a transaction."""
+    if isinstance(end, Commit):
+        return (Begin(end.commit_lsn, TIME, 1),)
+    if isinstance(end, Prepare):
+        return (BeginPrepare(end.prepare_lsn, end.end_lsn, TIME, 1, "gid"),)
+    return STREAMED if isinstance(end, StreamCommit | StreamPrepare) else ()
+
+
+LATE = [
+    Commit(Lsn(30), Lsn(60), TIME),
+    StreamCommit(XID, Lsn(30), Lsn(60), TIME),
+    CommitPrepared(Lsn(30), Lsn(60), TIME, 1, "gid"),
+    RollbackPrepared(Lsn(20), Lsn(30), TIME, TIME, 1, "gid"),
+]
+INSIDE_OUT = [
+    Commit(Lsn(70), Lsn(60), TIME),
+    Prepare(Lsn(70), Lsn(60), TIME, 1, "gid"),
+    StreamCommit(XID, Lsn(70), Lsn(60), TIME),
+    StreamPrepare(Lsn(70), Lsn(60), TIME, XID, "gid"),
+    CommitPrepared(Lsn(70), Lsn(60), TIME, 1, "gid"),
+]
+
+
+class TestOrder:
+    def begin(self, reader: Reader, end: Any) -> None:
+        """Read one transaction that ends at 50, and feed another one."""
+        reader.next(Begin(Lsn(40), TIME, 1), Commit(Lsn(40), Lsn(50), TIME))
+        list(reader.transactions.at_hand())
+        reader.feed(*begun(end), end)
+
+    def read(self, reader: Reader) -> None:
+        reader.transactions.next()
+        list(reader.transactions.at_hand())
+
+    @pytest.mark.parametrize("end", LATE)
+    def test_nothing_is_committed_before_the_one_before(self, reader: Reader, end: Any) -> None:
+        self.begin(reader, end)
+        with pytest.raises(DecodeError, match="one at 0/1E after one that ended at 0/32") as caught:
+            self.read(reader)
+        assert position_at(end, caught.value.offset) == 30
+
+    @pytest.mark.parametrize("end", INSIDE_OUT)
+    def test_an_end_is_behind_its_beginning(self, reader: Reader, end: Any) -> None:
+        self.begin(reader, end)
+        with pytest.raises(DecodeError, match="at 0/46 to end .*, got its end at 0/3C") as caught:
+            self.read(reader)
+        assert position_at(end, caught.value.offset) == 60
+
+
+def position_at(message: LogicalMessage, offset: int | None) -> int:
+    """The position that a message has there."""
+    assert offset is not None
+    return int.from_bytes(encode(message)[offset : offset + 8], "big")
