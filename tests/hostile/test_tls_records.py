@@ -10,7 +10,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -42,15 +42,12 @@ def tls_stream(certificates: CertificateSet, script: Script) -> ScriptedServer:
     return ScriptedServer(script, tls=certificates.server.server_context())
 
 
-def test_v23_many_messages_in_one_record_and_then_silence(
-    connect: Connect, certificates: CertificateSet
-) -> None:
-    """What TLS has read already is no longer in the socket, where nobody may wait for it."""
+@contextlib.contextmanager
+def sent_as_one_record(
+    connect: Connect, certificates: CertificateSet, record: bytes
+) -> Iterator[Any]:
+    """A connection whose stream brings this in one record, and then nothing."""
     done = threading.Event()
-    count = 300
-    record = b"".join(data(i, bytes(24)) for i in range(count))
-    record += data(count, bytes(RECORD - len(record) - len(data(0, b""))))
-    assert len(record) == RECORD
 
     def script(peer: Peer) -> None:
         begin_stream(peer)
@@ -61,10 +58,22 @@ def test_v23_many_messages_in_one_record_and_then_silence(
         stack.callback(done.set)
         connection = connect(**address(server, sslmode="require"))
         connection.start_streaming(START, timeout=20)
+        yield connection
+        connection.close()
+
+
+def test_v23_many_messages_in_one_record_and_then_silence(
+    connect: Connect, certificates: CertificateSet
+) -> None:
+    """What TLS has read already is no longer in the socket, where nobody may wait for it."""
+    count = 300
+    record = b"".join(data(i, bytes(24)) for i in range(count))
+    record += data(count, bytes(RECORD - len(record) - len(data(0, b""))))
+    assert len(record) == RECORD
+    with sent_as_one_record(connect, certificates, record) as connection:
         assert [receive(connection).wal_start for _ in range(count + 1)] == list(range(count + 1))
         with pytest.raises(TimeoutError):
             connection.receive_wal_message(timeout=0.02)
-        connection.close()
 
 
 def test_v23_a_record_that_no_read_takes_as_a_whole(
@@ -75,22 +84,11 @@ def test_v23_a_record_that_no_read_takes_as_a_whole(
         with contextlib.suppress(ImportError):
             codec = importlib.import_module(twin)
             monkeypatch.setattr(codec, "FrameReader", partial(codec.FrameReader, 64))
-    done = threading.Event()
     count = 250
     record = b"".join(data(i, bytes(24)) for i in range(count))
     assert len(record) < RECORD
-
-    def script(peer: Peer) -> None:
-        begin_stream(peer)
-        peer.send(record)
-        done.wait(3 * PATIENCE)  # its end would wake the client
-
-    with tls_stream(certificates, script) as server, contextlib.ExitStack() as stack:
-        stack.callback(done.set)
-        connection = connect(**address(server, sslmode="require"))
-        connection.start_streaming(START, timeout=20)
+    with sent_as_one_record(connect, certificates, record) as connection:
         assert [receive(connection).wal_start for _ in range(count)] == list(range(count))
-        connection.close()
 
 
 @pytest.mark.parametrize("size", [1, 4, 5, 6, 29, 16384, 16385])
