@@ -342,7 +342,6 @@ class AsyncConnection(AsyncCommands):
     async def cancel(self, timeout: float | None = None) -> None:
         """Ask the server to cancel the command or the stream that is under way. From any task, and
         in any event loop; see `Connection.cancel`."""
-        super()._require_open()
         await cancel_async(self._way, self._state, self._codec, timeout)
 
     async def disconnect(self) -> None:

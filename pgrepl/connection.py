@@ -373,10 +373,11 @@ class Connection(Commands):
         The request goes by a connection of its own, to the same address and with TLS where this one
         has it. Whoever waits for the command or the stream gets a `ServerError` with SQLSTATE
         57014, after which the connection can be used on; if the server was done before, nothing
-        happens. `timeout` in seconds is connect_timeout by default. Raises `UsageError` where the
-        server gave no key to cancel with, `ConnectionFailed`, `TLSError` or `TimeoutError`.
+        happens. Also when this connection is closed, after Ctrl-C perhaps: a server that is at work
+        does not notice that. `timeout` in seconds is connect_timeout by default. Raises
+        `UsageError` where the server gave no key to cancel with, `ConnectionFailed`, `TLSError` or
+        `TimeoutError`.
         """
-        self._require_open()
         cancel(self._way, self._state, self._codec, timeout)
 
     def disconnect(self) -> None:

@@ -145,6 +145,20 @@ def test_v1_bytes_that_are_slipped_in_before_a_request_to_cancel(
         assert_usable(connection)
 
 
+def test_what_a_closed_connection_has_begun(connect: Connect) -> None:
+    """The server may be at work all the same."""
+
+    def is_left(peer: Peer) -> None:
+        handshake(peer)
+        peer.expect_hang_up()
+
+    with ScriptedServer(is_left, takes_cancel()) as server:
+        connection = connect(**address(server))
+        connection.close()
+        connection.cancel()
+        assert server.connections == 2
+
+
 def test_it_goes_to_the_host_that_the_session_is_at(connect: Connect) -> None:
 
     def starting_up(peer: Peer) -> None:
