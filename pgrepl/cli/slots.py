@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Final
 
 import click
 
 from ..connection import Connection
-from ..errors import Error, ServerError, SlotNotFound
+from ..errors import ServerError, SlotNotFound
 from ..lsn import Lsn
 from .failure import CommandFailed
 from .interruption import Interrupted, Interruption
@@ -25,12 +24,16 @@ from .options import (
 )
 from .printing import bytes_text, print_json, print_rich, print_text, printable
 from .slot_listing import WAL_POSITION, ListedSlot, listed_slots, slot_json, slot_table
-from .sql import DUPLICATE_OBJECT, Replication, ask_one, literal, session
+from .sql import (
+    DUPLICATE_OBJECT,
+    Replication,
+    ask_one,
+    cancelled_by_signals,
+    literal,
+    session,
+)
 
 __all__ = ["slots_commands"]
-
-_CANCELLING: Final = 5.0
-"""Seconds that the server gets to take note of a command's cancellation."""
 
 
 @click.group("slots", short_help="List, create, drop and move replication slots.")
@@ -122,7 +125,7 @@ def create_command(
             if wanted is None:
                 connection.create_physical_slot(slot, reserve_wal=reserve_wal)
             else:
-                with _cancelled_by_signals(connection):
+                with _ended_by_signals(connection):
                     made = connection.create_logical_slot(
                         slot, wanted, two_phase=two_phase, failover=failover
                     )
@@ -160,18 +163,13 @@ def _tell_created(
 
 
 @contextlib.contextmanager
-def _cancelled_by_signals(connection: Connection) -> Iterator[None]:
-    """A command that may wait for long: who interrupts it does not want it done later either.
-
-    Without being told, the server goes on when the client has left, and makes or drops the slot.
-    """
+def _ended_by_signals(connection: Connection) -> Iterator[None]:
+    """A command that may wait for long, see `cancelled_by_signals`; a signal ends the program."""
     with Interruption() as interruption:
         try:
-            with interruption.raising():
+            with cancelled_by_signals(connection), interruption.raising():
                 yield
         except Interrupted:
-            with contextlib.suppress(Error, OSError):
-                connection.cancel(_CANCELLING)
             raise click.exceptions.Exit(interruption.exit_status) from None
 
 
@@ -253,7 +251,7 @@ def drop_command(
             require_confirmation(_loss(slot, found[0] if found else None), yes)
         try:
             # Also where it is not there, for the server's own word on that.
-            with _cancelled_by_signals(connection):
+            with _ended_by_signals(connection):
                 connection.drop_slot(slot, wait=wait)
         except SlotNotFound:
             if not if_exists:

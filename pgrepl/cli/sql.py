@@ -17,9 +17,10 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from ..connection import Connection, connect
 from ..conninfo import resolve
-from ..errors import AuthenticationRejected, ProtocolError, UsageError
+from ..errors import AuthenticationRejected, Error, ProtocolError, UsageError
 from ..lsn import Lsn
 from .failure import CommandFailed
+from .interruption import Interrupted
 from .printing import printable
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Replication",
     "ask",
     "ask_one",
+    "cancelled_by_signals",
     "identifier",
     "literal",
     "opened",
@@ -39,6 +41,9 @@ Replication: TypeAlias = Literal["database", "physical"]
 
 DUPLICATE_OBJECT: Final = "42710"
 """The SQLSTATE of a slot that is there already, among other things."""
+
+_CANCELLING: Final = 5.0
+"""Seconds that the server gets to take note of a command's cancellation."""
 
 _Value = TypeVar("_Value")
 
@@ -53,6 +58,20 @@ _NO_ENTRY: Final = {
     "physical": "a line of pg_hba.conf must let this role in to the database 'replication'; "
     "'all' there does not stand for it",
 }
+
+
+@contextlib.contextmanager
+def cancelled_by_signals(connection: Connection) -> Iterator[None]:
+    """A command that may wait for long: who interrupts it does not want it done later either.
+
+    Without being told, the server goes on when the client has left, and makes or drops the slot.
+    """
+    try:
+        yield
+    except Interrupted:
+        with contextlib.suppress(Error, OSError):
+            connection.cancel(_CANCELLING)
+        raise
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ from .output import Output
 from .printing import printable
 from .retelling import Retelling
 from .source import DecodedSource, RawSource, Source
-from .sql import DUPLICATE_OBJECT, ask, literal, opened
+from .sql import DUPLICATE_OBJECT, ask, cancelled_by_signals, literal, opened
 
 __all__ = ["StreamOptions", "drop_slot", "stream"]
 
@@ -266,13 +266,14 @@ def _create_slot(connection: Connection, options: StreamOptions) -> None:
     # Before the slot is made, which would stay behind when the publication turns out to be missing.
     _require_publications(connection, options.publications)
     try:
-        connection.create_logical_slot(
-            options.slot,
-            options.plugin,
-            temporary=options.temporary,
-            two_phase=options.two_phase,
-            failover=options.failover,
-        )
+        with cancelled_by_signals(connection):
+            connection.create_logical_slot(
+                options.slot,
+                options.plugin,
+                temporary=options.temporary,
+                two_phase=options.two_phase,
+                failover=options.failover,
+            )
     except ServerError as error:
         if error.sqlstate != DUPLICATE_OBJECT:
             raise

@@ -245,15 +245,23 @@ def test_create_with_options(database: Database) -> None:
         assert "two_phase, failover" in output("slots", "list", database.dsn())
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("command", "number", "status"),
+    [
+        ("slots create", signal.SIGINT, 130),
+        ("slots create", signal.SIGTERM, 143),
+        # A stream has no other end than this.
+        ("stream --create-slot --format=raw --plugin=test_decoding", signal.SIGINT, 0),
+    ],
+)
 def test_create_waits_for_transactions_and_can_be_interrupted(
-    database: Database, number: int, status: int
+    database: Database, command: str, number: int, status: int
 ) -> None:
     name = database.slot("waiting")
     database.execute("CREATE TABLE t (id int)")
     with database.connect() as writer:
         writer.execute("BEGIN; INSERT INTO t VALUES (1)")
-        with running("slots", "create", database.dsn(), "--slot", name) as process:
+        with running(*command.split(), database.dsn(), "--slot", name) as process:
             eventually(lambda: exists(database, name), "the slot is being made")
             process.send_signal(number)
             out, err = process.communicate(timeout=PATIENCE)
