@@ -99,8 +99,10 @@ def insert(relation: Relation, number: int, xid: int | None = None) -> Insert:
     return Insert(relation, Row(relation, (str(number), *nulls)), xid)
 
 
-def commit(xid: int) -> StreamCommit:
-    return StreamCommit(xid, LSN, END, TIME)
+def commit(xid: int, behind: int = 0) -> StreamCommit:
+    """A commit, so many records of commits behind LSN."""
+    distance = behind * (END - LSN)
+    return StreamCommit(xid, Lsn(LSN + distance), Lsn(END + distance), TIME)
 
 
 def block_of(count: int, xid: int = XID, size: int = 1000) -> list[LogicalMessage]:

@@ -133,7 +133,7 @@ class TestWhatComesBack:
                 *(Begin(LSN, TIME, 1), ITEM, insert(ITEM, 3), Commit(LSN, END, TIME)),
                 *(AGAIN, insert(ITEM, 4, XID), STOP),
                 StreamPrepare(LSN, END, TIME, OTHER, "gid"),
-                commit(XID),
+                commit(XID, 1),
             )
             assert found == [
                 ("commit", 1, None, None, [insert(ITEM, 3)]),
@@ -152,11 +152,11 @@ class TestWhatComesBack:
                 *(Begin(LSN, TIME, 1), ITEM, Commit(LSN, END, TIME)),
                 *(START, insert(ITEM, 1, XID), described(altered, SUBXID)),
                 *(insert(altered, 2, SUBXID), STOP),
-                *(Begin(LSN, TIME, 2), renamed, insert(renamed, 3), Commit(LSN, END, TIME)),
+                *(Begin(END, TIME, 2), renamed, insert(renamed, 3), Commit(END, END, TIME)),
                 StreamAbort(XID, SUBXID),
                 *(AGAIN, described(altered, XID), insert(altered, 4, XID), STOP),
                 *(AGAIN, described(renamed, XID), Truncate((renamed,), False, False, XID), STOP),
-                commit(XID),
+                commit(XID, 1),
             )
             wanted = [(ITEM, "Insert"), (altered, "Insert"), (renamed, "Truncate")]
             changes = found[-1].changes
@@ -329,7 +329,7 @@ class TestMemory:
                 some = [Insert(WIDE, Row(WIDE, (str(turn), note)), xid) for _ in range(turn % 7)]
                 messages += [StreamStart(xid, turn == 0), described(WIDE, xid), *some, STOP]
                 expected[xid] += some
-        found = transactions(codec, spool, [*messages, *map(commit, xids)])
+        found = transactions(codec, spool, [*messages, *map(commit, xids, xids)])
         assert {made.xid: made.changes for made in found} == expected
         assert 1 < len(files) < 20
 
