@@ -20,14 +20,13 @@ from ..protocol.conversation import Exchange, ReceiveByte, Send, Steps
 from .asynchronous import AsyncTransport
 from .attempts import STARTUP_LIMIT, Attempt, LookUp, Opened, search
 from .clock import Deadline
-from .connecting import Found, look_up
+from .connecting import Found, given_addresses, look_up
 from .sockets import (
     Address,
     check_peer_user,
     expect_silence,
     is_local,
     new_socket,
-    numeric_addresses,
 )
 from .tls import TLSClient
 from .tls_filter import TLSFilter
@@ -161,11 +160,8 @@ async def _connect(connected: socket.socket, attempt: Attempt) -> None:
 
 
 async def _look_up(request: LookUp) -> list[Address]:
-    found = numeric_addresses(request.name, request.port)
-    if found is not None:
-        return found
-    if request.is_numeric:
-        raise request.not_found("it is not an IP address, which hostaddr has to be")
+    if (given := given_addresses(request)) is not None:
+        return given
     # In a thread, which nothing can interrupt. Not by the loop's own method: each loop has other
     # words for what goes wrong, and waits at its end for threads of its own.
     loop = asyncio.get_running_loop()
@@ -176,11 +172,11 @@ async def _look_up(request: LookUp) -> list[Address]:
             loop.call_soon_threadsafe(_settle, answer, found)
 
     thread = look_up(request, tell)
-    found_there = await answer
+    found = await answer
     thread.join()  # it has nothing more to do
-    if isinstance(found_there, ConnectionFailed):
-        raise found_there
-    return found_there
+    if isinstance(found, ConnectionFailed):
+        raise found
+    return found
 
 
 def _settle(answer: asyncio.Future[Found], found: Found) -> None:

@@ -22,7 +22,7 @@ from .blocking import BlockingTransport
 from .sockets import Address, check_peer_user, distinct, is_local, new_socket, numeric_addresses
 from .tls import TLSClient
 
-__all__ = ["Found", "look_up", "open_connection", "open_transport"]
+__all__ = ["Found", "given_addresses", "look_up", "open_connection", "open_transport"]
 
 Found: TypeAlias = list[Address] | ConnectionFailed
 """What comes of looking up a name."""
@@ -96,11 +96,8 @@ def _connect(connected: socket.socket, attempt: Attempt) -> None:
 
 
 def _look_up(request: LookUp) -> list[Address]:
-    found = numeric_addresses(request.name, request.port)
-    if found is not None:
-        return found
-    if request.is_numeric:
-        raise request.not_found("it is not an IP address, which hostaddr has to be")
+    if (given := given_addresses(request)) is not None:
+        return given
     # The system's resolver has time limits of its own, of minutes, and nothing can interrupt it.
     if request.deadline.left() is None:
         return _resolve(request)
@@ -111,6 +108,15 @@ def _look_up(request: LookUp) -> list[Address]:
     if isinstance(answer[0], ConnectionFailed):
         raise answer[0]
     return answer[0]
+
+
+def given_addresses(request: LookUp) -> list[Address] | None:
+    """Return the addresses that need no looking up; None: it is a name. Raises
+    `ConnectionFailed`."""
+    found = numeric_addresses(request.name, request.port)
+    if found is None and request.is_numeric:
+        raise request.not_found("it is not an IP address, which hostaddr has to be")
+    return found
 
 
 def look_up(request: LookUp, tell: Callable[[Found], None]) -> threading.Thread:

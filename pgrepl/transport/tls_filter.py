@@ -60,13 +60,13 @@ class TLSFilter:
             self._overhead += nbytes
         if self.is_established:
             self._decrypt()
-        self.expect_little_overhead()
+        self._expect_little_overhead()
 
     def shake_hands(self) -> bool:
         """Go on with the handshake; False: the peer has to answer first. Raises `TLSError`, or
         `ProtocolError` where there is no end of it. After it, what has come behind it is to be
         decrypted by `buffer_updated`, of no more bytes."""
-        self.expect_little_overhead()
+        self._expect_little_overhead()
         try:
             self._session.do_handshake()
         except ssl.SSLWantReadError:
@@ -77,7 +77,7 @@ class TLSFilter:
         self.is_established = True
         return True
 
-    def expect_little_overhead(self) -> None:
+    def _expect_little_overhead(self) -> None:
         """Raise `ProtocolError` where TLS has taken more than any honest server has it take."""
         if self._overhead is not None and self._overhead > _MOST_OVERHEAD:
             raise ProtocolError(

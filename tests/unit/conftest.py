@@ -1,4 +1,4 @@
-"""How Hypothesis runs here, and what several tests of the program write to."""
+"""How Hypothesis runs here, where conninfos are read, and what the program's tests write to."""
 
 from __future__ import annotations
 
@@ -10,10 +10,18 @@ import pytest
 from hypothesis import settings
 
 from pgrepl.cli.output import Output
+from tests.support.conninfos import no_surroundings
 
 # No test asserts a time, and on a busy machine any example may take long.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+
+@pytest.fixture(scope="module")
+def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Neither variables nor files that say where to connect."""
+    with no_surroundings(tmp_path_factory.mktemp("empty")):
+        yield
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,12 @@ from pgrepl.conninfo.keywords import KEYWORDS
 from pgrepl.conninfo.parameters import AUTHENTICATION_METHODS
 from pgrepl.errors import UsageError
 from pgrepl.secret import Secret
-from tests.support.conninfos import no_surroundings
 
 KEY = base64.b64encode(bytes(range(32))).decode()
 OTHER_KEY = base64.b64encode(bytes(32)).decode()
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "connecting.md"
 
-
-@pytest.fixture(autouse=True, scope="module")
-def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPatch]:
-    with no_surroundings(tmp_path_factory.mktemp("empty")) as patch:
-        yield patch
+pytestmark = pytest.mark.usefixtures("surroundings")
 
 
 def plain(value: Any) -> Any:

@@ -10,7 +10,6 @@ import re
 import socket
 import string
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,18 +19,14 @@ from hypothesis import strategies as st
 from pgrepl.conninfo import parse, resolve
 from pgrepl.conninfo.keywords import KEYWORDS
 from pgrepl.errors import UsageError
-from tests.support.conninfos import BAD, GOOD, no_surroundings
+from tests.support.conninfos import BAD, GOOD
 
 pytest.importorskip("psycopg")
 from tests.support import libpq  # noqa: E402
 
 EXAMPLES = 300
 
-
-@pytest.fixture(autouse=True, scope="module")
-def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPatch]:
-    with no_surroundings(tmp_path_factory.mktemp("empty")) as patch:
-        yield patch
+pytestmark = pytest.mark.usefixtures("surroundings")
 
 
 def ours(conninfo: str) -> dict[str, str] | None:

@@ -4,7 +4,6 @@ psycopg, asked without a server."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,18 +12,13 @@ from hypothesis import strategies as st
 
 from pgrepl.conninfo import resolve
 from pgrepl.errors import UsageError
-from tests.support.conninfos import no_surroundings
 
 pytest.importorskip("psycopg")
 from tests.support import libpq  # noqa: E402
 
 EXAMPLES = 300
 
-
-@pytest.fixture(autouse=True, scope="module")
-def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPatch]:
-    with no_surroundings(tmp_path_factory.mktemp("empty")) as patch:
-        yield patch
+pytestmark = pytest.mark.usefixtures("surroundings")
 
 
 # The password file

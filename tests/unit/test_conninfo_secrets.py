@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,18 +17,13 @@ from pgrepl.conninfo import parse, resolve
 from pgrepl.conninfo.keywords import KEYWORDS
 from pgrepl.errors import UsageError
 from pgrepl.secret import Secret
-from tests.support.conninfos import no_surroundings
 from tests.support.disclosure import everything_about
 
 CANARY = "Zq7/Xk9 %é"
 PIECES = ("Zq7", "Xk9", "Wv3")
 SPECIAL = "/@:?#&%[], '\\;+="
 
-
-@pytest.fixture(autouse=True, scope="module")
-def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPatch]:
-    with no_surroundings(tmp_path_factory.mktemp("empty")) as patch:
-        yield patch
+pytestmark = pytest.mark.usefixtures("surroundings")
 
 
 def shows_nothing(call: Callable[[], object]) -> None:
