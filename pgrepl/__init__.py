@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from .ack_in_order import AckInOrder
 from .aio import AsyncConnection
 from .aio_raw_stream import AsyncRawStream
 from .aio_stream import AsyncStream, AsyncTransaction
@@ -85,6 +86,7 @@ from .values import Array, Interval, Range
 __version__: str
 
 __all__ = [
+    "AckInOrder",
     "ArchiveData",
     "ArchiveStart",
     "Array",
