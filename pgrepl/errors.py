@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from .lsn import Lsn
+from .remedies import POOLER_REFUSAL, add_hint, remedy
 
 __all__ = [
     "AuthenticationError",
@@ -39,15 +40,33 @@ __all__ = [
     "server_error",
 ]
 
-# Connections lost or refused, resources that ran out, a server that comes or goes, a slot that
-# somebody holds, a standby's conflict with recovery. All the rest comes again until somebody acts.
+# Connections lost or refused, resources that ran out, a server that comes or goes, a slot or a lock
+# that somebody holds, a session that was idle for too long, a standby's conflict with recovery. All
+# the rest comes again until somebody acts, and 57014 is how somebody has acted.
 # Source: PostgreSQL documentation, "PostgreSQL Error Codes".
 _RETRYABLE_CLASSES: Final = ("08", "53")
-_RETRYABLE_STATES: Final = frozenset({"40001", "40P01", "55006", "57P01", "57P02", "57P03"})
+_RETRYABLE_STATES: Final = frozenset(
+    {
+        "25P03",  # idle_in_transaction_session_timeout
+        "25P04",  # transaction_timeout
+        "40001",  # serialization_failure, which conflicts with recovery are too
+        "40P01",  # deadlock_detected
+        "55006",  # object_in_use
+        "55P03",  # lock_not_available
+        "57P01",  # admin_shutdown
+        "57P02",  # crash_shutdown
+        "57P03",  # cannot_connect_now
+        "57P05",  # idle_session_timeout
+        "72000",  # snapshot_too_old
+    }
+)
 
 # Routines are never translated, messages are. Each of these names what it did not find, or cannot
 # use, in one kind of error only.
 _PUBLICATION_ROUTINES: Final = frozenset({"GetPublicationByName", "get_publication_oid"})
+# A server that shuts down lets no walsender begin anything: "cannot execute new commands while WAL
+# sender is in stopping mode".
+_NO_NEW_COMMANDS: Final = ("55000", "exec_replication_command")
 _DECODING_ROUTINES: Final = frozenset({"CreateDecodingContext", "StartLogicalReplication"})
 # "wal_removed", a word of the catalogue, stands untranslated in the detail.
 _REASON: Final = re.compile(r"[a-z]+(?:_[a-z]+)+", re.ASCII)
@@ -164,7 +183,8 @@ class ServerError(Error):
     `fields` holds what it sent, by name: ``severity``, ``sqlstate``, ``message`` and, where sent,
     ``detail``, ``hint``, ``position``, ``where``, ``schema``, ``table``, ``column``, ``data_type``,
     ``constraint``, ``file``, ``line``, ``routine`` and more. Source: PostgreSQL documentation,
-    "Error and Notice Message Fields".
+    "Error and Notice Message Fields". What pgrepl knows to do about it stands behind the server's
+    hint, on a line of its own.
     """
 
     def __init__(self, fields: Mapping[str, str]):
@@ -199,6 +219,8 @@ class ServerError(Error):
     @property
     def retryable(self) -> bool:
         """Whether the same may succeed after a while; told by `sqlstate`."""
+        if self.message.startswith(POOLER_REFUSAL):
+            return False  # 08P01, which a pooler uses for all that it has to say
         return self.sqlstate in _RETRYABLE_STATES or self.sqlstate.startswith(_RETRYABLE_CLASSES)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -281,12 +303,13 @@ class ServerShutdown(ServerError):
 
 
 def server_error(fields: Mapping[str, str]) -> ServerError:
-    """Return the error that fits an ErrorResponse's fields."""
+    """Return the error that fits an ErrorResponse's fields, with what is known to do about it."""
+    fields = add_hint(fields, remedy(fields))
     sqlstate = fields.get("sqlstate", "")
     routine = fields.get("routine", "")
     if sqlstate.startswith("28"):
         return AuthenticationRejected(fields)
-    if sqlstate in ("57P01", "57P02"):
+    if sqlstate in ("57P01", "57P02") or (sqlstate, routine) == _NO_NEW_COMMANDS:
         return ServerShutdown(fields)
     # 42704 and 55006 are used for many objects; the routine that raised them is never translated.
     if sqlstate == "42704" and routine.startswith("ReplicationSlot"):
@@ -329,7 +352,13 @@ def _sentence(fields: Mapping[str, str]) -> str:
 
 
 def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
+    return "".join(c if c.isprintable() or c in "\n\t" else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    # A byte that is not UTF-8 was kept as a surrogate: show the byte.
+    code = ord(character)
+    return f"\\x{code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code:02x}"
 
 
 def _restore(cls: type[Error], args: tuple[Any, ...], state: dict[str, Any]) -> Error:

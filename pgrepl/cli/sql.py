@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from ..connection import Connection, connect
 from ..conninfo import resolve
-from ..errors import AuthenticationRejected, Error, ProtocolError, UsageError
+from ..errors import Error, ProtocolError, UsageError
 from ..lsn import Lsn
 from .failure import CommandFailed
 from .interruption import Interrupted
@@ -51,13 +51,6 @@ _OURS: Final = (
     "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false),"
     " pg_catalog.set_config('TimeZone', 'UTC', false)"
 )
-_HBA_ROUTINE: Final = "ClientAuthentication"
-_NO_ENTRY: Final = {
-    "database": "a line of pg_hba.conf must let this role in to this database by name or by "
-    "'all'; the word 'replication' there is for physical connections alone",
-    "physical": "a line of pg_hba.conf must let this role in to the database 'replication'; "
-    "'all' there does not stand for it",
-}
 
 
 @contextlib.contextmanager
@@ -96,12 +89,7 @@ def opened(conninfo: str, replication: Replication = "database") -> Connection:
         resolve(conninfo, {}, replication=replication)
     except UsageError as error:
         raise CommandFailed(str(error), status=2) from None
-    try:
-        return connect(conninfo, replication=replication)
-    except AuthenticationRejected as error:
-        if error.fields.get("routine") != _HBA_ROUTINE:
-            raise
-        raise CommandFailed(f"{error}; {_NO_ENTRY[replication]}") from None
+    return connect(conninfo, replication=replication)
 
 
 class Record:

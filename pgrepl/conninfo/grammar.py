@@ -3,8 +3,8 @@
 Law: for every text, what libpq's PQconninfoParse understands is understood alike, and what it
 refuses is refused. The exceptions are told in `parse`.
 
-A conninfo may hold a password, so no error repeats any part of it but the names of known keywords:
-a mistake is told by its place.
+A conninfo may hold a password, so no error repeats any part of it but the names of keywords, and a
+word that looks like one where no password can reach: a mistake is told by its place.
 
 Source: PostgreSQL documentation, "Connection Strings" (libpq).
 """
@@ -25,6 +25,7 @@ _URI: Final = re.compile(r"postgres(?:ql)?://")
 _USERINFO: Final = re.compile(r"(?P<user>[^:@/]*)(?::(?P<password>[^@/]*))?@")
 _HOST: Final = re.compile(r"[^:/?,]*")
 _PORT: Final = re.compile(r"[^/?,]*")
+_PORTS: Final = re.compile(r"[0-9,]*")
 _DBNAME: Final = re.compile(r"[^?]*")
 _PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
 # How Python tells bytes that are not UTF-8.
@@ -73,7 +74,7 @@ def parse(conninfo: str) -> dict[str, str]:
 
     Raises `UsageError` for what libpq refuses, and for percent escapes that are not UTF-8 and zero
     bytes, neither of which a `str` of libpq's could hold. The error tells the place, and repeats
-    nothing but known keywords.
+    nothing but keywords and what looks like one.
     """
     try:
         return _Parsed(read(conninfo))
@@ -204,7 +205,7 @@ def _read_uri(values: dict[str, str], text: str, at: int, is_strict: bool) -> No
         if value:
             values[name] = _decoded(value, name)
     # A password that was cut by an unencoded '?' has its '@' in the query.
-    may_hint = "@" not in hosts + ports + dbname + query
+    may_hint = "@" not in hosts + ports + dbname + query and _PORTS.fullmatch(ports) is not None
     asked: dict[str, str] = {}
     for number, (name, value) in enumerate(_query(query), 1):
         _store(asked, name, value, f"in part {number} of the URI's query", may_hint)

@@ -10,6 +10,7 @@ Source: PostgreSQL documentation, "Parameter Key Words" and "Environment Variabl
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -197,17 +198,33 @@ _OTHER_NAMES: Final = {
 }
 
 
-def unknown_keyword(name: str | None, where: str) -> UsageError:
+# All keywords look like this. Whatever else stands before an equals sign may be a piece of a value,
+# in base64 perhaps, whose padding is one.
+_WORD: Final = re.compile(r"[a-z]{2,}(_[a-z]+)*|[A-Z]{2,}(_[A-Z]+)*|[A-Z][a-z]+")
+_LONGEST_WORD: Final = 40
+_MOST_LIKELY: Final = 2
+
+
+def unknown_keyword(name: str | None, where: str, *, is_name: bool = False) -> UsageError:
     """Return the error for a word that is none of the keywords.
 
-    It is not repeated: where a quote was forgotten, it is a piece of the password. None where even
-    a likeness to a keyword would tell too much.
+    It is repeated where it looks like one, or `is_name` says that it was no value's piece. None
+    where it may be a piece of a password, as behind a forgotten quote: even a likeness to a keyword
+    would tell too much.
     """
+    got = "another word"
     hint = "the keywords are those of libpq, put a value with spaces in single quotes"
     if name is not None:
-        name = name.lower()
-        close = difflib.get_close_matches(name, KEYWORDS, 1, 0.75)
-        meant = _OTHER_NAMES.get(name) or (close[0] if close else None)
-        if meant is not None:
-            hint = f"did you mean {meant}?"
-    return UsageError(f"expected a known connection option {where}, got another word; {hint}")
+        if len(name) <= _LONGEST_WORD and (is_name or _WORD.fullmatch(name)):
+            got = repr(name)
+        if meant := _meant(name.lower()):
+            hint = f"did you mean {' or '.join(meant)}?"
+    return UsageError(f"expected a known connection option {where}, got {got}; {hint}")
+
+
+def _meant(name: str) -> list[str]:
+    """Return the keywords that a word is like, the likeliest first."""
+    words = [*KEYWORDS, *_OTHER_NAMES]
+    close = [name] if name in _OTHER_NAMES else []
+    close += difflib.get_close_matches(name, words, _MOST_LIKELY, 0.75)
+    return list(dict.fromkeys(_OTHER_NAMES.get(word, word) for word in close))[:_MOST_LIKELY]

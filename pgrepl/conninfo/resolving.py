@@ -154,7 +154,7 @@ def _given(conninfo: str, keywords: Mapping[str, object]) -> dict[str, Given]:
 
 def _argument(name: str, argument: object) -> Given:
     if name not in KEYWORDS:
-        raise unknown_keyword(name, "as keyword argument")
+        raise unknown_keyword(name, "as keyword argument", is_name=name.isidentifier())
     keyword = KEYWORDS[name]
     source = f"the argument {name}"
     match argument:

@@ -51,14 +51,6 @@ _WORDS: Final = {_OK: "none", _CLEARTEXT: "password", _MD5: "md5", _GSS: "gss"} 
     _SASL: "scram-sha-256"
 }
 
-# PgBouncer's words. It passes replication on from 1.23, an older one never; PostgreSQL itself has
-# others.
-_OF_A_POOLER: Final = "unsupported startup parameter"
-_POOLER_HINT: Final = (
-    "not PostgreSQL but a connection pooler answers there, and does not let this parameter "
-    "through; connect to the server itself"
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
@@ -107,10 +99,7 @@ def authenticate(state: ServerState, credentials: Credentials) -> Conversation[N
 def _request(state: ServerState) -> Conversation[tuple[int, BodyReader]]:
     frame: Frame = yield from state.receive()
     if frame[0] == b"E":
-        fields = error_fields(frame)
-        if fields.get("message", "").startswith(_OF_A_POOLER):
-            fields.setdefault("hint", _POOLER_HINT)
-        raise server_error(fields)
+        raise server_error(error_fields(frame))
     if frame[0] != b"R":
         raise unexpected(frame, "an Authentication message")
     reader = BodyReader(frame)

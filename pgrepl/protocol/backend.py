@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import struct
+from collections.abc import Mapping
 from typing import Final
 
 from ..errors import ProtocolError
@@ -42,6 +43,8 @@ _FIELD_NAMES: Final = {
 # An honest server has some twenty settings to tell of, or as many as its extensions add.
 _MOST_PARAMETERS: Final = 1000
 _MOST_PARAMETER_BYTES: Final = 1 << 20
+_MOST_OF_A_NOTICE: Final = 2000
+"""Characters of each of its texts that are logged."""
 _LOG_LEVELS: Final = {
     "DEBUG": logging.DEBUG,
     "LOG": logging.INFO,
@@ -128,6 +131,22 @@ def error_fields(frame: Frame) -> dict[str, str]:
     return fields
 
 
+def _log_notice(fields: Mapping[str, str]) -> None:
+    """Log what a notice says and advises; where it was raised may be SQL with a secret in it."""
+    severity = fields.get("severity", "NOTICE")
+    texts = [repr(_shortened(fields.get("message", "")))]
+    for name in ("detail", "hint"):
+        if name in fields:
+            texts.append(f"{name.upper()}: {_shortened(fields[name])!r}")
+    level = _LOG_LEVELS.get(severity.rstrip("12345"), logging.INFO)
+    names = printable(_shortened(severity)), printable(_shortened(fields.get("sqlstate", "")))
+    notices.log(level, "%s %s: %s", *names, " ".join(texts))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MOST_OF_A_NOTICE else f"{text[:_MOST_OF_A_NOTICE]}..."
+
+
 def unexpected(frame: Frame, expected: str) -> ProtocolError:
     """Return the error for a message that has no place here."""
     tag, body = frame
@@ -167,15 +186,7 @@ class ServerState:
         """Take in a message that may come at any time; False if it is not one of those."""
         tag = frame[0]
         if tag == b"N":
-            fields = error_fields(frame)
-            level = _LOG_LEVELS.get(fields.get("severity", "").rstrip("12345"), logging.INFO)
-            notices.log(
-                level,
-                "%s %s: %r",
-                printable(fields.get("severity", "NOTICE")),
-                printable(fields.get("sqlstate", "")),
-                fields.get("message", ""),
-            )
+            _log_notice(error_fields(frame))
             return True
         if tag == b"S":
             reader = BodyReader(frame)

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ..errors import ProtocolError, TLSError, server_error
+from ..errors import ProtocolError, ServerError, TLSError, server_error
+from ..remedies import add_hint, remedy_at_start
 from . import frontend
 from .authentication import Credentials, authenticate
 from .backend import BodyReader, ServerState, error_fields, unexpected
@@ -87,6 +88,9 @@ def start_up(
             request = conversation.send(reply)
         except StopIteration:
             return
+        except ServerError as error:
+            hint = remedy_at_start(error.fields, parameters)
+            raise server_error(add_hint(error.fields, hint)) from None
         reply = yield request
         if isinstance(request, Receive):
             while not gate.admits(reply):

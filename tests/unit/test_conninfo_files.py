@@ -285,7 +285,7 @@ def test_the_file_can_be_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> N
     [
         ("[s]\nhost=h\nZq7\n", "expected keyword=value in line 3 of the service file that"),
         ("[s]\nhost = h\n", "a known connection option in line 2"),
-        ("[s]\nhostname=h\n", "got another word; did you mean host?"),
+        ("[s]\nhostname=h\n", "got 'hostname'; did you mean host?"),
         ("[s]\nZq7Xk9=h\n", "a known connection option in line 2"),
         ("[s]\nservice=t\n", "expected no service inside a service, got one in line 2"),
         ("[s]\nservicefile=t\n", "expected no servicefile inside a service, got one in line 2"),

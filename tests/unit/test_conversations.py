@@ -48,6 +48,17 @@ def test_notices_are_logged_and_cannot_steer_a_terminal(caplog: pytest.LogCaptur
     assert all(each.getMessage().isprintable() for each in caplog.records)
 
 
+def test_a_notice_is_logged_with_its_detail_and_its_hint(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, "pgrepl.notice"):
+        shown = b"VWARNING\0C01000\0Mskipped\0DIt \xe9 \x1b.\0HCreate it.\0"
+        starting().receive(builders.message(b"N", shown + b"WSQL secret\0qsecret\0\0"))
+        starting().receive(builders.message(b"N", b"VNOTICE\0M" + b"m" * 9000 + b"\0\0"))
+    first, second = (each.getMessage() for each in caplog.records)
+    assert first == r"WARNING 01000: 'skipped' DETAIL: 'It \udce9 \x1b.' HINT: 'Create it.'"
+    assert second.endswith("mmm...'")
+    assert len(second) < 2100
+
+
 # TLS
 
 
