@@ -130,6 +130,9 @@ class BaseConnection(ABC):
             yield from replication.identify_system(self._state)
         yield from self._start(command)
         self._timeline = timeline
+        # Whoever begins there has what lies before it, and may say so before anything comes: a slot
+        # that nobody has used yet keeps no WAL until it is told.
+        self._streaming().positions.observe(start)
 
     def _streaming(self) -> WalStream:
         self._require_open()

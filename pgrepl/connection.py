@@ -259,9 +259,10 @@ class Connection(Commands):
         """Tell the server which positions were written, flushed and applied. From any thread.
 
         The flushed one lets the server forget: report a transaction's ``end_lsn`` when it is
-        durable. Positions never exceed what was received and never go back: what would is reported
-        as the nearest position that does not. `timestamp` in microseconds since 2000-01-01 00:00
-        UTC, now by default; `reply_requested` asks for a keepalive at once.
+        durable. Positions never exceed what was received, or the start of `start_physical`, and
+        never go back: what would is reported as the nearest position that does not. `timestamp` in
+        microseconds since 2000-01-01 00:00 UTC, now by default; `reply_requested` asks for a
+        keepalive at once.
         """
         frame = self._status(written, flushed, applied, timestamp, reply_requested)
         # After a failure the connection is left open for receiving: what the server said before it

@@ -46,7 +46,11 @@ def _compress_option(
 @conninfo_argument
 @click.option("--directory", "-D", metavar="DIRECTORY", help="Where to put the segments.")
 @click.option("--slot", "-S", metavar="NAME", help="Physical slot to receive through.")
-@click.option("--create-slot", is_flag=True, help="Create the slot, and do nothing else.")
+@click.option(
+    "--create-slot",
+    is_flag=True,
+    help="Create the slot, which keeps WAL from now on, and end, as pg_receivewal does.",
+)
 @click.option("--drop-slot", is_flag=True, help="Drop the slot, and do nothing else.")
 @click.option("--if-not-exists", is_flag=True, help="A slot that is there already will do.")
 @click.option(
@@ -142,7 +146,7 @@ def _change_slot(conninfo: str, slot: str, create: bool, if_not_exists: bool) ->
     with session(conninfo, "physical") as connection:
         try:
             if create:
-                connection.create_physical_slot(slot)
+                connection.create_physical_slot(slot, reserve_wal=True)
             else:
                 connection.drop_slot(slot)
         except ServerError as error:
@@ -164,6 +168,7 @@ class _Receiving:
     verbose: bool
     loop: bool
     connected: bool = False
+    began: bool = False
     pause: float = _FIRST_PAUSE
 
     def run(self) -> int:
@@ -177,7 +182,7 @@ class _Receiving:
                     raise CommandFailed(f"{error}; --create-slot makes it") from None
                 except Error as error:
                     # What fails at the first attempt is rather wrong than away.
-                    if not (self.loop and self.connected and error.retryable):
+                    if not (self.loop and self.began and error.retryable):
                         raise
                     _tell(f"{error}; trying again in {self.pause:g} s")
                     self._wait(interruption)
@@ -195,11 +200,17 @@ class _Receiving:
                 connection,
                 self.directory,
                 stop=lambda: bool(interruption.signum),
+                on_start=self._begin,
                 on_segment=self._take_note,
                 **self.options,
             )
         if self.verbose:
             _tell(f"received WAL from {received.start} to {received.position}, all of it safe")
+
+    def _begin(self, timeline: int, position: Lsn) -> None:
+        self.began = True
+        if self.verbose:
+            _tell(f"receiving WAL from {position} on, timeline {timeline}")
 
     def _take_note(self, segment: ReceivedSegment) -> None:
         self.pause = _FIRST_PAUSE

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeAlias, TypedDict, Unpack, overload
 
 from ..aio import AsyncConnection
 from ..connection import Connection
+from ..lsn import Lsn
 from ..transport.clock import monotonic
 from .compression import Compression
 from .directory import WalDirectory
@@ -48,6 +49,7 @@ class _Keywords(TypedDict, total=False):
     compress: str | None
     fsync: bool
     stop: Stop | None
+    on_start: Callable[[int, Lsn], object] | None
     on_segment: Callable[[ReceivedSegment], object] | None
 
 
@@ -73,6 +75,7 @@ def receive_wal(
     compress: str | None = None,
     fsync: bool = True,
     stop: Stop | None = None,
+    on_start: Callable[[int, Lsn], object] | None = None,
     on_segment: Callable[[ReceivedSegment], object] | None = None,
 ) -> ReceivedWal | Coroutine[Any, Any, ReceivedWal]:
     """Receive WAL into a directory, as pg_receivewal does, until it is stopped.
@@ -86,12 +89,14 @@ def receive_wal(
     that says when to stop; it is looked at several times a second. `compress`: ``gzip``,
     ``gzip:5``, ``zstd``, ``zstd:3``, for complete segments. `synchronous`: make durable, and
     report, all that a read brought, not only whole segments. `fsync` False: leave it to the system
-    when things become durable. `on_segment` is called for each complete segment, in another thread,
-    when it is durable and before the server is told.
+    when things become durable. `on_start` is called with timeline and position when a stream has
+    begun, that of each timeline. `on_segment` is called for each complete segment, in another
+    thread, when it is durable and before the server is told.
 
-    The server hears from this side every `status_interval` seconds, or a third of its
-    wal_sender_timeout where that is less, also while the disk takes its time. After
-    `receive_timeout` seconds of silence, None for any time, the connection has failed.
+    The server hears from this side at once, so that a slot that is new keeps WAL from there on, and
+    then every `status_interval` seconds, or a third of its wal_sender_timeout where that is less,
+    also while the disk takes its time. After `receive_timeout` seconds of silence, None for any
+    time, the connection has failed.
 
     The connection can be used on after a stop. An error in the stream closes it; a new one goes on
     with the same directory. Raises `UsageError`, `WalStorageError`, `SystemMismatch` for a
@@ -109,6 +114,7 @@ def receive_wal(
         receive_timeout=receive_timeout,
         compression=None if compress is None else Compression.parse(compress),
         stop=_condition(stop),
+        on_start=on_start,
         on_segment=on_segment,
     )
     opener = partial(WalDirectory, directory, fsync=fsync)

@@ -88,6 +88,7 @@ class Options:
     receive_timeout: float | None
     compression: Compression | None
     stop: Callable[[], bool] | None
+    on_start: Callable[[int, Lsn], object] | None
     on_segment: Callable[[ReceivedSegment], object] | None
 
     def __post_init__(self) -> None:
@@ -218,7 +219,6 @@ class Receiver:
             )
         )
         self.streaming = True
-        self._status_at = self._clock() + self._interval
         try:
             ended = yield from self._stream(writer)
         except Error as error:
@@ -232,8 +232,10 @@ class Receiver:
 
     def _stream(self, writer: WalWriter) -> Receiving[EndOfTimeline | None]:
         start = writer.position
-        while not (writer.reached_end or self._must_stop()):
-            batch = yield from self._next_batch()
+        batch = yield from self._beginning_of_stream(writer)
+        while not writer.reached_end:
+            if batch is None:
+                batch = yield from self._next_batch()
             if batch is None:
                 break
             if not len(batch):
@@ -241,9 +243,26 @@ class Receiver:
                 yield from self._leave(writer, report=writer.position > start)
                 return (yield from self._next_timeline(writer))
             yield from self._take(writer, batch)
+            batch = None
         yield from self._leave(writer)
         yield from self._stop()
         return None
+
+    def _beginning_of_stream(self, writer: WalWriter) -> Receiving[Any]:
+        """Say at once where this begins; return what has come already, None for nothing.
+
+        A slot that nobody has used yet keeps no WAL before it is told from where on: what is not
+        received until then may be removed. Not if there is no stream at all, which an empty batch
+        tells.
+        """
+        batch = None
+        with contextlib.suppress(TimeoutError):
+            batch = yield Ask(methodcaller("receive_wal_messages", timeout=0.0))
+        if batch is None or len(batch):
+            yield from self._report()
+            if self._options.on_start is not None:
+                self._options.on_start(writer.timeline, Lsn(writer.position))
+        return batch
 
     def _next_batch(self) -> Receiving[Any]:
         """Wait for more, and do meanwhile what is due; None: it is to be stopped."""

@@ -62,8 +62,9 @@ def test_slots(server: ThrowAwayCluster) -> None:
     words = ("receivewal", server.dsn(), "--slot", "made")
     assert output(*words, "--create-slot") == "created the physical slot made\n"
     assert cluster_of(server).execute(
-        "SELECT slot_type, restart_lsn FROM pg_replication_slots WHERE slot_name = 'made'"
-    ) == [("physical", None)]
+        "SELECT slot_type, restart_lsn <= pg_current_wal_lsn() FROM pg_replication_slots"
+        " WHERE slot_name = 'made'"
+    ) == [("physical", True)]
     assert "42710" in complaint(*words, "--create-slot")
     said = output(*words, "--create-slot", "--if-not-exists")
     assert said == "the slot made was there already\n"
@@ -126,7 +127,9 @@ def test_signals(server: ThrowAwayCluster, slot: str, archive: Path, number: int
         out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (0, "")
     lines = err.splitlines()
-    assert lines[0].startswith("pgrepl: received 00000001")
+    first = text(start // SEGMENT * SEGMENT)
+    assert lines[0] == f"pgrepl: receiving WAL from {first} on, timeline 1"
+    assert lines[1].startswith("pgrepl: received 00000001")
     assert lines[-1].endswith(", all of it safe")
     expect_archive(server, archive, start, end)
 
@@ -217,6 +220,41 @@ def test_a_disk_that_is_full(server: ThrowAwayCluster, slot: str, archive: Path,
         assert "No space left on device" in said
         wait_until_free(cluster, slot)
         first = before // SEGMENT * SEGMENT
-        assert restart_lsn(cluster, slot) == (before if size == "8m" else first + SEGMENT)
+        assert restart_lsn(cluster, slot) == (first if size == "8m" else first + SEGMENT)
     finally:
         subprocess.run(["umount", archive], check=True)
+
+
+def test_a_new_slot_keeps_wal_from_the_first_moment(programs: Path, archive: Path) -> None:
+    """Killed before the first status was due, it finds all that it needs when it runs again."""
+    with ThrowAwayCluster(programs, settings={"wal_sender_timeout": 0}) as made:
+        cluster = cluster_of(made)
+        cluster.execute("SELECT pg_create_physical_replication_slot('new')")
+        # Then there is nothing to send, only something to say.
+        next_segment(cluster)
+        words = ("receivewal", made.dsn(), "-D", str(archive), "-S", "new", "-s", "86400")
+        kept = "SELECT restart_lsn - '0/0' FROM pg_replication_slots WHERE restart_lsn IS NOT NULL"
+        with running(*words) as process:
+            eventually(lambda: cluster.execute(kept), "the slot keeps WAL")
+            process.kill()
+        [(start,)] = cluster.execute(kept)
+        for _ in range(3):
+            write_wal(cluster, 1)
+            next_segment(cluster)
+            cluster.execute("CHECKPOINT")
+        end = position(cluster)
+        wait_until_free(cluster, "new")
+        assert output(*words, "-n", "--endpos", text(end - 1)) == ""
+        expect_archive(made, archive, int(start), end)
+
+
+def test_a_slot_in_use_at_the_first_attempt(
+    server: ThrowAwayCluster, slot: str, archive: Path
+) -> None:
+    """It is rather a mistake than something that passes."""
+    words = ("receivewal", server.dsn(), "--slot", slot, "-D")
+    with running(*words, str(archive)):
+        eventually(lambda: list(archive.iterdir()), "it has begun")
+        other = archive.parent / "other"
+        other.mkdir()
+        assert "55006" in complaint(*words, str(other))

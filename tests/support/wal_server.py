@@ -196,6 +196,7 @@ DEFAULTS: dict[str, Any] = {
     "status_interval": 10.0,
     "receive_timeout": None,
     "compression": None,
+    "on_start": None,
     "on_segment": None,
 }
 

@@ -45,6 +45,7 @@ def test_every_step_of_a_segment() -> None:
     steps = [step for step in disk.done if not step.startswith("write")]
     assert steps == [
         "list",
+        "report 0/500000",
         f"open {FIFTH}.partial",
         f"create {FIFTH}.partial",
         "sync names",
@@ -137,18 +138,37 @@ def test_without_synchronous_only_whole_segments_are_flushed() -> None:
     assert last == (START + SEGMENT // 2, START + SEGMENT // 2, 0, False)
 
 
+@pytest.mark.parametrize("available", [0, 10])
+def test_the_beginning_is_reported_before_anything_is_written(available: int) -> None:
+    """Also where nothing comes: a slot that nobody has used keeps no WAL until it is told."""
+    server, disk = server_of(available), Disk()
+    began: list[tuple[int, Lsn]] = []
+    server.on_report = lambda *_: disk.done.append("report")
+    connection = Connection(server)
+    receive(
+        connection,
+        disk,
+        stop=lambda: connection.exhausted and bool(began),
+        on_start=lambda *what: began.append(what),
+    )
+    assert server.reports[0] == (START, START, 0, False)
+    assert began == [(1, START)]
+    assert not any(step.startswith("write") for step in disk.done[: disk.done.index("report")])
+
+
 def test_synchronous_reports_every_read() -> None:
     server = server_of(SEGMENT // 2)
     receive(Connection(server), Disk(), synchronous=True)
     cut = server.cut
     flushed = [report[1] for report in server.reports]
-    assert flushed[:5] == [START + cut * n for n in range(1, 6)]
+    assert flushed[:6] == [START + cut * n for n in range(6)]
 
 
 def test_a_question_is_answered_at_once_and_again_when_all_is_durable() -> None:
     server = server_of(SEGMENT // 2, ask_every=3)
     receive(Connection(server), Disk())
-    assert server.reports[:2] == [
+    assert server.reports[:3] == [
+        (START, START, 0, False),
         (START + 200_000, START, 0, False),
         (START + 300_000, START + 300_000, 0, False),
     ]
