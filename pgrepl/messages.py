@@ -14,10 +14,12 @@ Source: PostgreSQL documentation, "Logical Replication Message Formats".
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, TypeAlias
 
+from .errors import UsageError
 from .lsn import Lsn
 
 if TYPE_CHECKING:
@@ -101,6 +103,14 @@ class Column:
     is_key: bool
 
 
+class Selection(NamedTuple):
+    """Which columns of a relation a row has, in order: all of them, or those of a key."""
+
+    places: tuple[int, ...]  # in the relation
+    columns: tuple[Column, ...]
+    positions: dict[str, int]  # in the row, by name
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Relation:
     """A table as the server describes it before its first change, and again after DDL.
@@ -116,17 +126,38 @@ class Relation:
     replica_identity: str
     columns: tuple[Column, ...]
     xid: int | None = field(default=None, compare=False)
-    # What rows look columns up in: position by name, for whole rows and for key-only ones.
-    _positions: dict[str, int] = field(init=False, repr=False, compare=False)
-    _key_columns: tuple[Column, ...] = field(init=False, repr=False, compare=False)
-    _key_positions: dict[str, int] = field(init=False, repr=False, compare=False)
+    # What rows look columns up in: whole rows, and those of the columns that are marked as the key.
+    _whole: Selection = field(init=False, repr=False, compare=False)
+    _key: Selection = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        key_columns = tuple(column for column in self.columns if column.is_key)
+        marked = tuple([i for i, column in enumerate(self.columns) if column.is_key])
         # A frozen dataclass sets what it derives this way.
-        object.__setattr__(self, "_positions", _positions(self.columns))
-        object.__setattr__(self, "_key_columns", key_columns)
-        object.__setattr__(self, "_key_positions", _positions(key_columns))
+        object.__setattr__(self, "_whole", self._selected(tuple(range(len(self.columns)))))
+        object.__setattr__(self, "_key", self._selected(marked))
+
+    def _select(self, places: Iterable[int]) -> Selection:
+        """Return the columns at some places, as a row has them; ValueError for what is none."""
+        chosen = tuple(places)
+        if chosen == self._key.places:
+            return self._key
+        if chosen == self._whole.places:
+            return self._whole
+        if chosen != tuple(sorted({*chosen} & {*self._whole.places})):
+            raise ValueError(
+                f"expected places of columns in their order, each below {len(self.columns)}, got "
+                f"{chosen!r:.100}"
+            )
+        return self._selected(chosen)
+
+    def _selected(self, places: tuple[int, ...]) -> Selection:
+        """Return the columns at some places, counted from 0."""
+        columns = tuple([self.columns[place] for place in places])
+        if len(columns) == len(self.columns):
+            columns = self.columns
+        # Backwards, so that of two equal names, which only a broken server sends, the first counts.
+        positions = {columns[i].name: i for i in reversed(range(len(columns)))}
+        return Selection(places, columns, positions)
 
     def __repr__(self) -> str:
         columns = ", ".join(printable(c.name) + "*" * c.is_key for c in self.columns)
@@ -138,18 +169,13 @@ class Relation:
 
     @property
     def key_columns(self) -> tuple[Column, ...]:
-        """The columns of the replica identity, in the order of the table."""
-        return self._key_columns
+        """The columns that are marked as the replica identity, in the order of the table."""
+        return self._key.columns
 
 
 def printable(name: str) -> str:
     """Return a name that came from a server so that it cannot steer a terminal."""
     return name if name.isprintable() else ascii(name)
-
-
-def _positions(columns: tuple[Column, ...]) -> dict[str, int]:
-    # Backwards, so that of two equal names, which only a broken server sends, the first one counts.
-    return {columns[i].name: i for i in reversed(range(len(columns)))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,19 +226,29 @@ class Type:
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """A new row."""
+    """A new row.
+
+    A value in it is `UNCHANGED` where an update moved the row into what the publication's row
+    filter lets pass, and left an out-of-line value as it was.
+    """
 
     relation: Relation
     new: Row
     xid: int | None = None
+
+    @property
+    def lsn(self) -> Lsn | None:
+        """Where the change begins in the WAL, None where nobody said; acknowledge its `Commit`."""
+        return self.new.lsn
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
     """A changed row: `new` always, and of the old one what the replica identity gives.
 
-    `key` is a key-only row, sent when a key column changed; `old` a full row, sent under REPLICA
-    IDENTITY FULL; at most one of them is not None.
+    `key` is a key-only row, sent when a key column changed, and also when one that did not is so
+    long that it is stored out of line: then `new` has `UNCHANGED` for it, and `key` the value.
+    `old` is a full row, sent under REPLICA IDENTITY FULL; at most one of them is not None.
     """
 
     relation: Relation
@@ -220,6 +256,32 @@ class Update:
     old: Row | None
     new: Row
     xid: int | None = None
+
+    @property
+    def lsn(self) -> Lsn | None:
+        """Where the change begins in the WAL, None where nobody said; acknowledge its `Commit`."""
+        return self.new.lsn
+
+    @property
+    def identity(self) -> Row:
+        """By what the row can be found as it was before: `key`, or `old`, or the key within `new`.
+
+        Raises `UsageError` where the server did not say by what; see docs/types.md, "Keys".
+        """
+        if self.key is not None or self.old is not None:
+            return _identity(self.relation, self.key, self.old)
+        marked = None if self.relation.replica_identity == "f" else self.new._of_key()
+        return _identity(self.relation, marked, None)
+
+    def complete(self) -> Row:
+        """Return the new row with the unchanged values that `old`, or `key`, knows.
+
+        What none of them has is still `UNCHANGED`: without REPLICA IDENTITY FULL that is every
+        unchanged value outside of the key. It is `new` itself where nothing is to be filled in;
+        otherwise it was made from values, so that `raw` has nothing, and all values of `new` are
+        read for it: raises `DecodeError` for one that cannot be decoded.
+        """
+        return self.new._completed(self.key if self.old is None else self.old)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,15 +293,44 @@ class Delete:
     old: Row | None
     xid: int | None = None
 
+    @property
+    def lsn(self) -> Lsn | None:
+        """Where the change begins in the WAL, None where nobody said; acknowledge its `Commit`."""
+        row = self.old if self.key is None else self.key
+        return None if row is None else row.lsn
+
+    @property
+    def identity(self) -> Row:
+        """By what the row can be found: `key`, or `old`.
+
+        Raises `UsageError` where the server did not say by what; see docs/types.md, "Keys".
+        """
+        return _identity(self.relation, self.key, self.old)
+
+
+def _identity(relation: Relation, key: Row | None, old: Row | None) -> Row:
+    """Return the one that is there, unless it is empty: no condition would mean every row."""
+    row = old if key is None else key
+    if row is None or not len(row):
+        raise UsageError(
+            "expected the server to say by which values a row can be found, it gave none for "
+            f"{printable(relation.schema)}.{printable(relation.name)}, whose replica identity is "
+            f"{relation.replica_identity!r}: a table that is published for its partitions needs "
+            "the same replica identity as they have"
+        )
+    return row
+
 
 @dataclass(frozen=True, slots=True)
 class Truncate:
-    """Tables were emptied together."""
+    """Tables were emptied together. Equal to another whatever the `lsn` of the two."""
 
     relations: tuple[Relation, ...]
     cascade: bool
     restart_identity: bool
     xid: int | None = None
+    lsn: Lsn | None = field(default=None, kw_only=True, compare=False, repr=False)
+    """Where the change begins in the WAL, None where nobody said; acknowledge its `Commit`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,19 +175,38 @@ class Row(Protocol):
     """A row by position and by name: ``row[0]``, ``row["id"]``; iterates over its values.
 
     A value is made when it is first read: Python's own for its type, see docs/types.md; None for
-    NULL; `UNCHANGED` for one that was not sent. A key-only row has the columns of the replica
-    identity and no others. Rows compare by names and values.
+    NULL; `UNCHANGED` for one that was not sent. A key-only row has the columns whose values came,
+    and no others: those that identify the row, whatever the relation marks as its key. Rows compare
+    by names and values.
 
     What reads a value raises `DecodeError`, with the column's name and type, for one that its type
     cannot have, text that is not UTF-8 for instance; `raw` still gives its bytes.
+
+    By hand it is made of values: of all columns, of those that the relation marks as the key
+    (`key_only`), or of those at some `places`, counted from 0. Raises `ValueError` if they are not
+    as many as the columns.
     """
 
-    def __init__(self, relation: Relation, values: Sequence[Any], key_only: bool = False) -> None:
-        """Make a row of values. Raises `ValueError` if they are not as many as the columns."""
+    def __init__(
+        self,
+        relation: Relation,
+        values: Iterable[Any],
+        key_only: bool = False,
+        places: Iterable[int] | None = None,
+        lsn: int | None = None,
+    ) -> None: ...
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """The columns that the row has, in order."""
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Where these columns are in the relation, counted from 0."""
+
+    @property
+    def lsn(self) -> Lsn | None:
+        """Where in the WAL the change begins that the row came with; None: nobody said."""
 
     @overload
     def __getitem__(self, key: int | str) -> Any: ...

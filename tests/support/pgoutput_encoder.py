@@ -107,9 +107,9 @@ def _streamable(
 
 def encode_row(relation: Relation, row: Row) -> bytes:
     """Return the tuple of a row; a key-only one gets the relation's other columns as NULL."""
-    key_only = row.columns != relation.columns
     values = iter(row.values())
-    whole = [next(values) if not key_only or c.is_key else None for c in relation.columns]
+    places = {*row.places}
+    whole = [next(values) if i in places else None for i in range(len(relation.columns))]
     return struct.pack("!h", len(whole)) + b"".join(_value(value) for value in whole)
 
 

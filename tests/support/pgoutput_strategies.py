@@ -79,9 +79,8 @@ texts = st.text(st.characters(min_codepoint=1, exclude_categories=["Cs"]), max_s
 names = st.sampled_from(["", "public", "é", "\U0001f418", "x" * 63]) | texts
 # An empty schema on the wire stands for pg_catalog, so no decoded one is empty.
 schemas = names.map(lambda name: name or "pg_catalog")
-values: st.SearchStrategy[Any] = (
-    st.none() | st.just(UNCHANGED) | st.text("ab\0é\U0001f418", max_size=200) | st.binary()
-)
+sent_values: st.SearchStrategy[Any] = st.text("ab\0é\U0001f418", max_size=200) | st.binary()
+values: st.SearchStrategy[Any] = st.none() | st.just(UNCHANGED) | sent_values
 columns = st.builds(Column, names, oids, type_modifiers, st.booleans())
 
 Marks: TypeAlias = st.SearchStrategy[int | None]
@@ -152,13 +151,25 @@ def _outside(dialect: Dialect) -> st.SearchStrategy[LogicalMessage]:
     return st.one_of(known)
 
 
-def _rows(relation: Relation, key_only: bool = False) -> st.SearchStrategy[Row]:
-    width = len(relation.key_columns if key_only else relation.columns)
-    return st.tuples(*[values] * width).map(lambda cells: Row(relation, cells, key_only))
+def _rows(relation: Relation) -> st.SearchStrategy[Row]:
+    cells = st.tuples(*[values] * len(relation.columns))
+    return cells.map(lambda cells: Row(relation, cells))
+
+
+def _keys(relation: Relation) -> st.SearchStrategy[Row]:
+    """Key-only rows: of the columns that are marked as the key mostly, and of any others."""
+    marked = [place for place, column in enumerate(relation.columns) if column.is_key]
+    each = st.sampled_from(range(len(relation.columns))) if relation.columns else st.nothing()
+    places = st.just(marked) | st.sets(each).map(sorted)
+    return places.flatmap(
+        lambda chosen: st.tuples(*[sent_values] * len(chosen)).map(
+            lambda cells: Row(relation, cells, places=chosen)
+        )
+    )
 
 
 def _changes(kind: str, relation: Relation, marks: Marks) -> st.SearchStrategy[LogicalMessage]:
-    new, key = _rows(relation), _rows(relation, key_only=True)
+    new, key = _rows(relation), _keys(relation)
     one, none = st.just(relation), st.none()
     if kind == "insert":
         return st.builds(Insert, one, new, marks)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pgrepl.errors import DecodeError
+from pgrepl.errors import DecodeError, UsageError
 from pgrepl.lsn import Lsn
 from pgrepl.messages import UNCHANGED, Column, Delete, Insert, Relation, Update
 from tests.support.pgoutput_encoder import encode
@@ -200,15 +200,15 @@ class TestDecoding:
         relation = Relation(1, "s", "wide", "d", columns)
         values = tuple(str(i) if i % 7 else None for i in range(300))
         whole = codec.Row(relation, values)
-        key = codec.Row(relation, values[::3], key_only=True)
+        key = codec.Row(relation, [str(i) for i in range(0, 300, 3)], key_only=True)
         for order in (range(300), reversed(range(300)), (5, 250, 5, 0)):
             row = decoded(codec, Insert(relation, whole)).new
             for i in order:
                 assert row[i] == (int(values[i]) if values[i] else None)
             assert row.astuple() == tuple(v and int(v) for v in values)
         row = decoded(codec, Delete(relation, key, None)).key
-        assert [row[f"c{i}"] for i in (297, 0, 3)] == [297, None, 3]
-        assert row.astuple() == tuple(v and int(v) for v in values[::3])
+        assert [row[f"c{i}"] for i in (297, 0, 3)] == [297, 0, 3]
+        assert row.astuple() == tuple(range(0, 300, 3))
 
     def test_a_decoder_of_values_may_read_the_row_itself(self, codec: Any) -> None:
         rows: list[Any] = []
@@ -243,6 +243,71 @@ class TestDecoding:
         assert row["mood"] == "sad"
         decoder.feed(encode(mood))
         assert decoder.feed(encode(Insert(mood, codec.Row(mood, ("sad",))))).new["mood"] == "SAD"
+
+
+class TestIdentity:
+    """By what a changed row can be found, and what an update leaves out."""
+
+    def test_of_an_update_is_key_or_old_or_what_did_not_change(self, codec: Any) -> None:
+        new, key = codec.Row(ITEM, ("2", None, "2.50")), codec.Row(ITEM, ("1", "2.50"), True)
+        for given in ((key, None), (None, codec.Row(ITEM, VALUES))):
+            by_hand = Update(ITEM, *given, new)
+            for update in (by_hand, decoded(codec, by_hand)):
+                assert update.identity is (update.key or update.old)
+        by_hand = Update(ITEM, None, None, new)
+        for update in (by_hand, decoded(codec, by_hand)):
+            identity = update.identity
+            assert (identity.columns, identity.places) == ((ID, AREA), (0, 2))
+            assert [str(value) for value in identity] == ["2", "2.50"]
+        assert identity.raw("area") == b"2.50"
+        update.new.astuple()
+        assert update.identity == identity
+        assert update.identity.lsn == update.lsn == Lsn("1/2")
+
+    def test_is_refused_where_no_value_would_mean_every_row(self, codec: Any) -> None:
+        bare = dataclasses.replace(ITEM, replica_identity="d", columns=(NOTE,))
+        full = dataclasses.replace(ITEM, replica_identity="f")
+        for change in (
+            Update(bare, None, None, codec.Row(bare, ("x",))),
+            Update(full, None, None, codec.Row(full, VALUES)),
+            Delete(bare, codec.Row(bare, (), True), None),
+            Delete(bare, None, None),
+        ):
+            with pytest.raises(UsageError, match="by which values a row can be found"):
+                change.identity  # noqa: B018
+
+    def test_complete_fills_in_what_is_known(self, codec: Any) -> None:
+        new = codec.Row(ITEM, (UNCHANGED, UNCHANGED, "2.50"))
+        key = codec.Row(ITEM, ("1", "2.50"), True)
+        whole = codec.Row(ITEM, ("1", "long", "2"))
+        for given, expected in (
+            ((None, None), (UNCHANGED, UNCHANGED)),
+            ((key, None), (1, UNCHANGED)),
+            ((None, whole), (1, "long")),
+            # What is stored out of line is not NULL.
+            ((None, codec.Row(ITEM, ("1", None, "2"))), (1, UNCHANGED)),
+        ):
+            update = decoded(codec, Update(ITEM, *given, new))
+            again = update.complete()
+            assert again.astuple() == (*expected, Decimal("2.50"))
+            assert (again is update.new) == (given == (None, None))
+            assert (again.columns, again.lsn) == (ITEM.columns, update.lsn)
+            assert Update(ITEM, update.key, update.old, again).complete() == again
+            assert pickle.loads(pickle.dumps(update)).complete() == again
+
+    def test_complete_reads_nothing_where_nothing_is_missing(self, codec: Any) -> None:
+        recorder = Recorder()
+        row = codec.Row(ITEM, VALUES)
+        update = decoded(codec, Update(ITEM, None, row, row), types={"int4": recorder})
+        assert update.complete() is update.new
+        assert recorder.calls == []
+
+    def test_a_key_row_of_other_columns_is_one_of_values_too(self, codec: Any) -> None:
+        row = codec.Row(ITEM, ("x", "2.50"), places=(1, 2))
+        assert row.asdict() == {"note": "x", "area": "2.50"}
+        for places in ((2, 1), (1, 1), (1, 3), (-1, 1), (1.5, 2)):
+            with pytest.raises(ValueError, match="places of columns in their order"):
+                codec.Row(ITEM, ("x", "2.50"), places=places)
 
 
 class TestRaw:

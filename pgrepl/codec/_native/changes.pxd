@@ -16,5 +16,7 @@ cdef object text_of(const pgr_message *message, pgr_span text, where)
 cdef int check_widths(const pgr_message *message, Layout layout) except -1
 cdef int check_text(const pgr_message *message) except -1
 cdef object make_change(const pgr_message *message, Layout layout, uint64_t lsn, bint has_lsn)
-cdef object make_truncate(const pgr_message *message, tuple layouts)
+cdef object make_truncate(
+    const pgr_message *message, tuple layouts, uint64_t lsn, bint has_lsn
+)
 cdef object make_message(const pgr_message *message)

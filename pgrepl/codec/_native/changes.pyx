@@ -124,12 +124,14 @@ cdef inline Row make_row(
 ):
     check_width(message, source, layout)
     cdef Row row = row_of(message, source, layout)
-    row.lsn = lsn
-    row.has_lsn = has_lsn
+    row.position = lsn
+    row.has_position = has_lsn
     return row
 
 
-cdef object make_truncate(const pgr_message *message, tuple layouts):
+cdef object make_truncate(
+    const pgr_message *message, tuple layouts, uint64_t lsn, bint has_lsn
+):
     """Make a Truncate of the relations with these layouts."""
     cdef const pgr_truncate *body = &message.body.truncate
     cdef Layout layout
@@ -137,7 +139,8 @@ cdef object make_truncate(const pgr_message *message, tuple layouts):
     for layout in layouts:
         relations.append(layout.relation)
     return Truncate(
-        tuple(relations), body.cascade != 0, body.restart_identity != 0, xid_of(message)
+        tuple(relations), body.cascade != 0, body.restart_identity != 0, xid_of(message),
+        lsn=lsn_of(lsn) if has_lsn else None,
     )
 
 

@@ -196,7 +196,7 @@ cdef class Decoder:
                 self.end(message.body.logical.lsn)
             return made
         elif message.tag == c"T":
-            return make_truncate(message, self.truncated(message))
+            return make_truncate(message, self.truncated(message), self.lsn, self.has_lsn)
         elif message.tag == c"R":
             return self.describe(message)
         elif message.tag == c"Y":

@@ -9,6 +9,9 @@ cdef class Layout:
     cdef uint16_t width         # columns on the wire
     cdef uint16_t key_width     # those of them that a key-only row has
     cdef uint16_t *key          # their places
+    cdef object whole           # the Selection of all columns
+    cdef object selection       # and of those that a key-only row has
+    cdef Layout other           # of the last key tuple that had others; None: none had
     cdef dict positions
     cdef dict key_positions
     cdef tuple names
@@ -16,6 +19,7 @@ cdef class Layout:
     cdef dict blank             # from each name to None
     cdef dict key_blank
     cdef list types             # a ValueType for each column; None: of rows made from values
+    cdef Layout with_key(self, tuple places)
 
 
 cdef class Row:
@@ -23,11 +27,12 @@ cdef class Row:
     cdef object sent            # bytes: the columns as they came; None: made from values
     cdef object made            # values: a tuple of all, a list with gaps, or None: none was read
     cdef uint32_t *offsets      # of the columns in what was sent, once one of them was looked for
-    cdef uint64_t lsn           # of the message, for errors
+    cdef uint64_t position      # of the message
     cdef uint32_t start         # of the columns in the message, likewise
     cdef uint8_t tag
-    cdef bint has_lsn
+    cdef bint has_position
     cdef bint key_only
+    cdef Layout key_layout(self)
     cdef int find(self) except -1
     cdef pgr_cursor cursor(self, uint32_t offset)
     cdef pgr_column column(self, uint16_t place) except *

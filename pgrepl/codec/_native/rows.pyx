@@ -27,9 +27,10 @@ from .pgoutput cimport (
 )
 from .values cimport Types, ValueType
 
+from ...lsn import Lsn
 from ...messages import UNCHANGED
 from .._pure.rows import Row as PureRow
-from .._pure.rows import shown, unsent
+from .._pure.rows import completed, shown, unsent
 from ..faults import Fault, column_of, fault_error, value_of
 
 
@@ -45,26 +46,38 @@ cdef object UNREAD = object()
 cdef class Layout:
     """A relation, and what its rows share with it."""
 
-    def __cinit__(self, relation, Types types=None):
-        columns = relation.columns
-        key = [place for place, column in enumerate(columns) if column.is_key]
+    def __cinit__(self, relation, Types types=None, selection=None):
         self.relation = relation
         self.oid = relation.oid
-        self.width = len(columns)
-        self.key_width = len(key)
-        self.key = <uint16_t *>PyMem_Malloc(max(len(key), 1) * sizeof(uint16_t))
+        self.whole = relation._whole
+        self.selection = relation._key if selection is None else selection
+        self.width = len(self.whole.places)
+        self.key_width = len(self.selection.places)
+        self.key = <uint16_t *>PyMem_Malloc(max(self.key_width, 1) * sizeof(uint16_t))
         if self.key == NULL:
             raise MemoryError()
-        for i, place in enumerate(key):
+        for i, place in enumerate(self.selection.places):
             self.key[i] = place
-        self.positions = relation._positions
-        self.key_positions = relation._key_positions
-        self.names = tuple([column.name for column in columns])
-        self.key_names = tuple([columns[place].name for place in key])
+        self.positions = self.whole.positions
+        self.key_positions = self.selection.positions
+        self.names = tuple([column.name for column in self.whole.columns])
+        self.key_names = tuple([column.name for column in self.selection.columns])
         self.blank = dict.fromkeys(self.names)
         self.key_blank = dict.fromkeys(self.key_names)
         if types is not None:
-            self.types = [types.get(column.type_oid) for column in columns]
+            self.types = [types.get(column.type_oid) for column in self.whole.columns]
+
+    cdef Layout with_key(self, tuple places):
+        """Return the same layout for key-only rows of these columns.
+
+        The last one is kept: changes of one partition come in runs.
+        """
+        cdef Layout other = self.other
+        if other is None or other.selection.places != places:
+            other = Layout(self.relation, None, self.relation._select(places))
+            other.types = self.types
+            self.other = other
+        return other
 
     def __dealloc__(self):
         PyMem_Free(self.key)
@@ -76,14 +89,19 @@ cdef class Layout:
 cdef class Row:
     """A row by position and by name; see `pgrepl.codec.abc.Row`."""
 
-    def __init__(self, relation, values, bint key_only=False):
+    def __init__(self, relation, values, bint key_only=False, places=None, lsn=None):
         if self.layout is not None:
             raise TypeError("a Row cannot be initialised twice")
+        layout = Layout(relation, None, None if places is None else relation._select(places))
+        key_only = key_only or places is not None
+        width = layout.key_width if key_only else layout.width
         values = tuple(values)
-        width = len(relation.key_columns if key_only else relation.columns)
         if len(values) != width:
             raise ValueError(f"expected {width} values, got {len(values)}")
-        self.layout = Layout(relation)
+        if lsn is not None:
+            self.position = Lsn(lsn)
+            self.has_position = True
+        self.layout = layout
         self.made = values
         self.key_only = key_only
 
@@ -93,8 +111,43 @@ cdef class Row:
     @property
     def columns(self):
         """The columns that the row has, in order."""
-        relation = self.layout.relation
-        return relation.key_columns if self.key_only else relation.columns
+        return (self.layout.selection if self.key_only else self.layout.whole).columns
+
+    @property
+    def places(self):
+        """Where these columns are in the relation, counted from 0."""
+        return (self.layout.selection if self.key_only else self.layout.whole).places
+
+    @property
+    def lsn(self):
+        """Where in the WAL the change begins that the row came with; None: nobody said."""
+        return Lsn(self.position) if self.has_position else None
+
+    cdef Layout key_layout(self):
+        # The layout of a key tuple that came. It has all columns on the wire, and a value for those
+        # alone that identify the row: they cannot be NULL. Which those are the relation does not
+        # always tell, since a change of a partition that is published as its root's has the
+        # partition's key.
+        cdef Layout layout = self.layout
+        cdef pgr_cursor cursor = self.cursor(0)
+        cdef pgr_column column
+        cdef uint16_t place, count = 0
+        cdef bint expected = True
+        for place in range(layout.width):
+            if pgr_column_next(&cursor, &column) != PGR_OK:
+                raise rewritten(&cursor.error, self)
+            if column.kind == c"t" or column.kind == c"b":
+                expected = expected and count < layout.key_width and layout.key[count] == place
+                count += 1
+        if expected and count == layout.key_width:
+            return layout
+        cursor = self.cursor(0)
+        places = []
+        for place in range(layout.width):
+            pgr_column_next(&cursor, &column)
+            if column.kind == c"t" or column.kind == c"b":
+                places.append(place)
+        return layout.with_key(tuple(places))
 
     cdef int find(self) except -1:
         # Note where each column is. Once: a wide row would be walked from its start for each.
@@ -148,7 +201,7 @@ cdef class Row:
         return fault_error(
             ENCODING if encoding else VALUE, self.tag, self.start + (column.value.bytes - sent),
             where=column_of(relation, place) if encoding else value_of(relation, place, error),
-            lsn=self.lsn if self.has_lsn else None,
+            lsn=self.position if self.has_position else None,
         )
 
     cdef object at(self, Py_ssize_t position):
@@ -195,7 +248,7 @@ cdef class Row:
             for place in range(layout.width):
                 if pgr_column_next(&cursor, &column) != PGR_OK:
                     raise rewritten(&cursor.error, self)
-                # A key tuple has all columns on the wire; those outside the key mean nothing.
+                # A key tuple has all columns on the wire, and those outside the key are NULL.
                 if key_only and (filled == wanted or layout.key[filled] != place):
                     continue
                 value = UNREAD if known is None else <object>PyList_GET_ITEM(known, filled)
@@ -280,6 +333,35 @@ cdef class Row:
         """Return the values, in order."""
         return self.all()
 
+    def _of_key(self):
+        """Return the part of a whole row that its relation marks as the key."""
+        cdef Layout layout = self.layout
+        cdef Row row
+        if self.key_only:
+            return self
+        row = Row.__new__(Row)
+        row.layout = layout
+        row.sent = self.sent
+        row.start = self.start
+        row.tag = self.tag
+        row.position = self.position
+        row.has_position = self.has_position
+        row.key_only = True
+        if self.made is not None:
+            row.made = type(self.made)([self.made[place] for place in layout.selection.places])
+        return row
+
+    def _completed(self, other):
+        """Return the row with those unchanged values that another one of its relation has."""
+        return completed(self, self.layout.relation, other)
+
+    def _is_unchanged(self, position):
+        """Whether a value was not sent."""
+        cdef Py_ssize_t at = self.position_of(position)
+        if self.sent is None:
+            return self.made[at] is unchanged
+        return self.column(self.layout.key[at] if self.key_only else <uint16_t>at).kind == c"u"
+
     def __len__(self):
         return self.layout.key_width if self.key_only else self.layout.width
 
@@ -298,7 +380,7 @@ cdef class Row:
         return hash((self.keys(), self.all()))
 
     def __reduce__(self):
-        return Row, (self.layout.relation, self.all(), self.key_only)
+        return Row, (self.layout.relation, self.all(), False, self.places, self.lsn)
 
     def __repr__(self):
         return shown(self)
@@ -308,7 +390,7 @@ cdef object rewritten(const pgr_error *error, Row row):
     # Somebody wrote to the payload between the check and the copy.
     return fault_error(
         error.fault, error.tag, row.start + error.offset, error.expected, error.got,
-        lsn=row.lsn if row.has_lsn else None,
+        lsn=row.position if row.has_position else None,
     )
 
 
@@ -322,4 +404,6 @@ cdef Row row_of(const pgr_message *message, const pgr_tuple *source, Layout layo
     row.start = <uint32_t>(source.columns.bytes - message.start)
     row.tag = message.tag
     row.key_only = source.mark == c"K"
+    if row.key_only:
+        row.layout = row.key_layout()
     return row

@@ -152,7 +152,7 @@ cdef class Replay:
             if message.tag == c"M":
                 change = make_message(&message)
             elif message.tag == c"T":
-                change = make_truncate(&message, binding)
+                change = make_truncate(&message, binding, record.lsn, record.lsn != 0)
             elif binding is None:
                 raise damaged()
             else:

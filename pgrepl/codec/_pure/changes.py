@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 from ...lsn import Lsn
 from ...messages import Delete, Insert, Message, Truncate, Update
 from ..faults import Fault
-from .cursor import I32, U8, Cursor, Tuple
+from .cursor import BINARY, I32, TEXT, U8, Cursor, Tuple
 from .rows import Layout, Row, Sent, row_of
 
 __all__ = ["READERS", "Change", "Find"]
@@ -66,7 +66,8 @@ def _truncate(cursor: Cursor, find: Find, lsn: int | None) -> Truncate:
         find(cursor, _U32.unpack_from(cursor.data, offset)[0], offset).relation
         for offset in range(start, stop, 4)
     )
-    return Truncate(tuple(relations), flags & 1 != 0, flags & 2 != 0, cursor.xid)
+    position = None if lsn is None else Lsn(lsn)
+    return Truncate(tuple(relations), flags & 1 != 0, flags & 2 != 0, cursor.xid, lsn=position)
 
 
 def _message(cursor: Cursor, find: Find, lsn: int | None) -> Message:
@@ -103,13 +104,15 @@ def _row(
     if len(source.columns) != len(columns):
         counts = len(columns), len(source.columns)
         raise cursor.flaw(Fault.COLUMN_COUNT, source.offset, *counts)
-    # A key tuple has all columns on the wire; those outside the key mean nothing.
-    sent = [
-        (place, *column)
-        for place, column in enumerate(source.columns)
-        if not key_only or columns[place].is_key
-    ]
-    return row_of(Sent(layout, cursor.data, sent, lsn), key_only)
+    sent = [(place, *column) for place, column in enumerate(source.columns)]
+    if not key_only:
+        return row_of(Sent(layout, cursor.data, sent), layout.relation._whole, lsn)
+    # A key tuple has all columns on the wire, and a value for those alone that identify the row:
+    # they cannot be NULL. Which those are the relation does not always tell, since a change of a
+    # partition that is published as its root's has the partition's key.
+    sent = [column for column in sent if column[1] in (TEXT, BINARY)]
+    selection = layout.relation._select([place for place, *_ in sent])
+    return row_of(Sent(layout, cursor.data, sent), selection, lsn)
 
 
 READERS: Final[dict[int, Callable[[Cursor, Find, int | None], Change]]] = {

@@ -5,17 +5,19 @@ A row keeps the payload that it came in, and makes a value when it is first read
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from operator import index as as_int
 from typing import Any, Final, NamedTuple, final
 
 from ...errors import DecodeError
-from ...messages import UNCHANGED, Column, Relation, printable
+from ...lsn import Lsn
+from ...messages import UNCHANGED, Column, Relation, Selection, printable
 from ..faults import Fault, column_of, fault_error, value_of
 from .cursor import BINARY, NULL, TEXT
+from .cursor import UNCHANGED as NOT_SENT
 from .values import ValueType
 
-__all__ = ["Layout", "Row", "Sent", "row_of", "shown", "unsent"]
+__all__ = ["Layout", "Row", "Sent", "completed", "row_of", "shown", "unsent"]
 
 _UNREAD: Final = object()
 
@@ -39,41 +41,57 @@ class Sent(NamedTuple):
     layout: Layout
     data: bytes
     columns: list[tuple[int, int, int, int]]
-    lsn: int | None
 
 
 @final
 class Row:
     """A row by position and by name; see `pgrepl.codec.abc.Row`."""
 
-    __slots__ = ("_key_only", "_made", "_relation", "_sent")
+    __slots__ = ("_made", "_position", "_relation", "_selection", "_sent")
 
     _relation: Relation
-    _key_only: bool
+    _selection: Selection
     _sent: Sent | None
     _made: Any  # the values: a tuple of all, or a list with gaps
+    _position: int | None
 
-    def __init__(self, relation: Relation, values: tuple[Any, ...], key_only: bool = False) -> None:
+    def __init__(
+        self,
+        relation: Relation,
+        values: Iterable[Any],
+        key_only: bool = False,
+        places: Iterable[int] | None = None,
+        lsn: int | None = None,
+    ) -> None:
         if hasattr(self, "_made"):
             raise TypeError("a Row cannot be initialised twice")
+        if places is None:
+            selection = relation._key if key_only else relation._whole
+        else:
+            selection = relation._select(places)
         values = tuple(values)
-        width = len(relation.key_columns if key_only else relation.columns)
-        if len(values) != width:
-            raise ValueError(f"expected {width} values, got {len(values)}")
+        if len(values) != len(selection.places):
+            raise ValueError(f"expected {len(selection.places)} values, got {len(values)}")
         self._relation = relation
-        self._key_only = bool(key_only)
+        self._selection = selection
         self._sent = None
+        self._position = None if lsn is None else Lsn(lsn)
         self._made = values
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """The columns that the row has, in order."""
-        return self._relation.key_columns if self._key_only else self._relation.columns
+        return self._selection.columns
 
     @property
-    def _positions(self) -> dict[str, int]:
-        relation = self._relation
-        return relation._key_positions if self._key_only else relation._positions
+    def places(self) -> tuple[int, ...]:
+        """Where these columns are in the relation, counted from 0."""
+        return self._selection.places
+
+    @property
+    def lsn(self) -> Lsn | None:
+        """Where in the WAL the change begins that the row came with; None: nobody said."""
+        return None if self._position is None else Lsn(self._position)
 
     def _at(self, position: int) -> Any:
         """Return the value of a column that the row has."""
@@ -95,7 +113,7 @@ class Row:
     def _decode(self, position: int) -> Any:
         sent = self._sent
         assert sent is not None
-        layout, data, columns, lsn = sent
+        layout, data, columns = sent
         place, kind, start, stop = columns[position]
         try:
             if kind == TEXT:
@@ -108,11 +126,11 @@ class Row:
             where, fault = value_of(layout.relation, place, error), Fault.VALUE
         else:
             return None if kind == NULL else UNCHANGED
-        raise fault_error(fault, data[0], start, where=where, lsn=lsn)
+        raise fault_error(fault, data[0], start, where=where, lsn=self._position)
 
     def _position_of(self, key: Any) -> int:
         if isinstance(key, str):
-            return self._positions[key]
+            return self._selection.positions[key]
         position = as_int(key)
         count = len(self)
         if position < 0:
@@ -138,7 +156,7 @@ class Row:
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return the value of a column, or `default` where the row has no such column."""
-        position = self._positions.get(name)
+        position = self._selection.positions.get(name)
         return default if position is None else self._at(position)
 
     def keys(self) -> tuple[str, ...]:
@@ -161,6 +179,30 @@ class Row:
         """Return the values, in order."""
         return self._all()
 
+    def _of_key(self) -> Row:
+        """Return the part of a whole row that its relation marks as the key."""
+        marked = self._relation._key
+        row = Row.__new__(Row)
+        row._relation = self._relation
+        row._selection = marked
+        row._position = self._position
+        row._made = type(self._made)([self._made[place] for place in marked.places])
+        sent = self._sent
+        if sent is not None:
+            sent = Sent(sent.layout, sent.data, [sent.columns[place] for place in marked.places])
+        row._sent = sent
+        return row
+
+    def _completed(self, other: Row | None) -> Row:
+        """Return the row with those unchanged values that another one of its relation has."""
+        return completed(self, self._relation, other)
+
+    def _is_unchanged(self, position: int) -> bool:
+        """Whether a value was not sent."""
+        if self._sent is None:
+            return self._made[position] is UNCHANGED
+        return self._sent.columns[position][1] == NOT_SENT
+
     def __len__(self) -> int:
         return len(self._made)
 
@@ -168,7 +210,7 @@ class Row:
         return iter(self._all())
 
     def __contains__(self, name: object) -> bool:
-        return name in self._positions
+        return name in self._selection.positions
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Row):
@@ -179,20 +221,39 @@ class Row:
         return hash((self.keys(), self._all()))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Row, (self._relation, self._all(), self._key_only)
+        return Row, (self._relation, self._all(), False, self._selection.places, self._position)
 
     def __repr__(self) -> str:
         return shown(self)
 
 
-def row_of(sent: Sent, key_only: bool) -> Row:
+def row_of(sent: Sent, selection: Selection, lsn: int | None) -> Row:
     """Make the row of what came for it."""
     row = Row.__new__(Row)
     row._relation = sent.layout.relation
-    row._key_only = key_only
+    row._selection = selection
     row._sent = sent
+    row._position = lsn
     row._made = [_UNREAD] * len(sent.columns)
     return row
+
+
+def completed(row: Row, relation: Relation, other: Row | None) -> Row:
+    """Return a row of either twin with the unchanged values that another one has."""
+    if other is None:
+        return row
+    at = {place: position for position, place in enumerate(other.places)}
+    found = {}
+    for position, place in enumerate(row.places):
+        if place in at and row._is_unchanged(position):
+            # What is stored out of line is not NULL: then the other one does not know either.
+            value = other[at[place]]
+            if value is not None and value is not UNCHANGED:
+                found[position] = value
+    if not found:
+        return row
+    values = [found.get(position, value) for position, value in enumerate(row)]
+    return type(row)(relation, values, False, row.places, row.lsn)
 
 
 def shown(row: Row) -> str:
