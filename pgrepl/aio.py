@@ -23,6 +23,7 @@ from .protocol.backend import ServerState
 from .protocol.backup_stream import BackupEvent, BackupStream
 from .protocol.conversation import Conversation, Exchange
 from .protocol.frontend import TERMINATE
+from .protocol.preflight import OnMissing
 from .protocol.query import Result
 from .protocol.timelines import EndOfTimeline
 from .session.opening import Opening, Overrides, RawOpening
@@ -127,6 +128,7 @@ class AsyncConnection(AsyncCommands):
         binary: bool = False,
         messages: bool = False,
         origin: Origin = "any",
+        on_missing_publication: OnMissing = "raise",
         types: Overrides | None = None,
         typed: bool = True,
         status_interval: float = 10.0,
@@ -146,6 +148,7 @@ class AsyncConnection(AsyncCommands):
             types,
             memory_limit,
             typed,
+            on_missing_publication,
             proto_version=proto_version,
             streaming=streaming,
             two_phase=two_phase,

@@ -20,6 +20,7 @@ from .protocol.backend import ServerState
 from .protocol.backup_stream import BackupEvent, BackupStream
 from .protocol.conversation import Conversation, Exchange
 from .protocol.frontend import TERMINATE
+from .protocol.preflight import OnMissing
 from .protocol.query import Result
 from .protocol.timelines import EndOfTimeline
 from .raw_stream import RawStream
@@ -132,6 +133,7 @@ class Connection(Commands):
         binary: bool = False,
         messages: bool = False,
         origin: Origin = "any",
+        on_missing_publication: OnMissing = "raise",
         types: Overrides | None = None,
         typed: bool = True,
         status_interval: float = 10.0,
@@ -143,7 +145,12 @@ class Connection(Commands):
 
         `start`: a position up to which everything has been dealt with, or better the token that
         `Stream.token` gave, which also tells the system; None goes on after what the slot has
-        confirmed. What the server would skip without a word is an error before the first change.
+        confirmed. What the server would skip without a word is an error before the first change;
+        where a position lies before what the slot has confirmed, a warning tells where the stream
+        begins, and so does `Stream.start`. `on_missing_publication` "warn" goes on where a
+        publication does not exist any more, for what the slot still has of it: from PostgreSQL 18
+        on changes behind its end are left out, before that the first one ends the stream with
+        `PublicationNotFound`.
         `streaming`, `two_phase`, `binary`, `messages` and `origin` are pgoutput's options;
         `proto_version` is the lowest that has what they ask for, where it is not given. `types`
         says how to decode a type, by OID or name, see docs/types.md; with ``typed=False`` values
@@ -157,8 +164,8 @@ class Connection(Commands):
 
         Raises `UsageError` for options that make no sense or that the server is too old for,
         `SlotNotFound`, `SlotInUse`, `SlotInvalidated`, `SlotGap` where the slot no longer has what
-        comes after `start`, `SystemMismatch`, `PublicationNotFound`, and what `start_streaming`
-        raises.
+        comes after a token, or the server does not have what `start` says yet, `SystemMismatch`,
+        `PublicationNotFound`, and what `start_streaming` raises.
         """
         opening = Opening.of(
             slot,
@@ -167,6 +174,7 @@ class Connection(Commands):
             types,
             memory_limit,
             typed,
+            on_missing_publication,
             proto_version=proto_version,
             streaming=streaming,
             two_phase=two_phase,

@@ -70,6 +70,7 @@ _NO_NEW_COMMANDS: Final = ("55000", "exec_replication_command")
 _DECODING_ROUTINES: Final = frozenset({"CreateDecodingContext", "StartLogicalReplication"})
 # "wal_removed", a word of the catalogue, stands untranslated in the detail.
 _REASON: Final = re.compile(r"[a-z]+(?:_[a-z]+)+", re.ASCII)
+_LSN: Final = re.compile(r"\b[0-9A-F]{1,8}/[0-9A-F]{1,8}\b", re.ASCII)
 _QUOTED: Final = re.compile(
     '"(?P<plain>.+)"|[«»„“][\u00a0\u202f]?(?P<other>.+?)[\u00a0\u202f]?[»«“”]', re.DOTALL
 )
@@ -263,7 +264,7 @@ class SlotGap(ServerError):
     """Slot or server cannot go on from where this consumer is: changes would be missing.
 
     `wanted`: the position to go on from; `available`: the position that there is instead. It is the
-    slot's confirmed_flush_lsn, and higher, where the slot has moved on: it was advanced, dropped
+    slot's confirmed_flush_lsn, and higher, where the slot has moved on from a token: it was advanced, dropped
     and created again, or acknowledged further, by another consumer or by a stream that had nothing
     to deliver, which loses nothing but cannot be told apart. It is lower where the server does not
     have what was already consumed: the end of its WAL, or where its timeline left the one that is
@@ -277,11 +278,18 @@ class SlotGap(ServerError):
 
 
 class PublicationNotFound(ServerError):
-    """Publications do not exist; `names`: which, empty where the server's words do not tell."""
+    """Publications do not exist; `names`: which, empty where the server's words do not tell.
 
-    def __init__(self, fields: Mapping[str, str], *, names: Iterable[str] = ()):
+    `lsn`: of the change at which one did not exist, though it may exist now: the server looks
+    publications up as of each change. None where none existed when the stream was to begin.
+    """
+
+    def __init__(
+        self, fields: Mapping[str, str], *, names: Iterable[str] = (), lsn: Lsn | None = None
+    ):
         super().__init__(fields)
         self.names = tuple(names)
+        self.lsn = lsn
 
 
 class SystemMismatch(ServerError):
@@ -317,7 +325,8 @@ def server_error(fields: Mapping[str, str]) -> ServerError:
     if sqlstate == "55006" and routine.startswith("ReplicationSlot"):
         return SlotInUse(fields)
     if sqlstate == "42704" and routine in _PUBLICATION_ROUTINES:
-        return PublicationNotFound(fields, names=_quoted_names(fields.get("message", "")))
+        names = _quoted_names(fields.get("message", ""))
+        return PublicationNotFound(fields, names=names, lsn=_position(fields.get("where", "")))
     if sqlstate == "55000":
         return _wrong_state(fields, routine)
     return ServerError(fields)
@@ -339,6 +348,12 @@ def _quoted_names(message: str) -> tuple[str, ...]:
     """Return the one name that a message quotes, by whatever quotes its language has."""
     match = _QUOTED.search(message)
     return (match["plain"] or match["other"],) if match else ()
+
+
+def _position(where: str) -> Lsn | None:
+    """Return the LSN of a change that a plugin was called for, in every language."""
+    found = _LSN.findall(where)
+    return Lsn(found[-1]) if found else None
 
 
 def _sentence(fields: Mapping[str, str]) -> str:

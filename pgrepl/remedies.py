@@ -27,6 +27,19 @@ _WAL_LEVEL: Final = (
     "restart that server"
 )
 
+_NOT_YET: Final = (
+    "the server looks a publication up as of each change, and at this one it did not exist yet, or "
+    "not any more. Where it is new: stream with those that existed up to a position behind its "
+    "creation, or give up what lies before with pg_replication_slot_advance(slot, "
+    "pg_current_wal_lsn()); from there on stream with it too, and copy its tables. Where it was "
+    "dropped: leave it out, all that it published has come"
+)
+_LEFT_OUT: Final = (
+    "the server looks a publication up as of each change, and at this one it did not exist yet, or "
+    "not any more: changes that only it publishes are left out until it does. Where it is new, "
+    "copy its tables"
+)
+
 # SQLSTATE and routine, a word that the message has, and what to do.
 _REMEDIES: Final = (
     ("55000", "CheckLogicalDecodingRequirements", "wal_level", _WAL_LEVEL),
@@ -68,6 +81,10 @@ _REMEDIES: Final = (
         "",
         "a connection for physical replication has no SQL: connect with replication='database'",
     ),
+    # With the position of a change as context: raised while it was decoded.
+    ("42704", "GetPublicationByName", "", _NOT_YET),
+    ("42704", "get_publication_oid", "", _NOT_YET),
+    ("55000", "LoadPublications", "", _LEFT_OUT),  # a warning
     ("22021", "", "", _AS_STORED),
     ("22P05", "", "", _AS_STORED),
     ("0A000", "InitializeClientEncoding", "", _AS_STORED),
@@ -102,6 +119,8 @@ def remedy(fields: Mapping[str, str]) -> str | None:
     """Return what to do about an error of a command or a stream; None where nothing is known."""
     sqlstate, routine = fields.get("sqlstate"), fields.get("routine", "")
     for state, place, word, text in _REMEDIES:
+        if text is _NOT_YET and "where" not in fields:
+            continue  # a command that names a publication
         if state == sqlstate and place in ("", routine) and word in fields.get("message", ""):
             return text
     return None

@@ -13,6 +13,7 @@ from typing import Final
 
 from ..errors import ProtocolError
 from ..messages import printable
+from ..remedies import add_hint, remedy
 from .conversation import RECEIVE, Conversation, Frame
 
 __all__ = ["BodyReader", "ServerState", "error_fields", "unexpected"]
@@ -132,12 +133,16 @@ def error_fields(frame: Frame) -> dict[str, str]:
 
 
 def _log_notice(fields: Mapping[str, str]) -> None:
-    """Log what a notice says and advises; where it was raised may be SQL with a secret in it."""
+    """Log what a notice says and advises, and of where it was raised the position of the change
+    alone: the rest may be SQL with a secret in it."""
+    fields = add_hint(fields, remedy(fields))
     severity = fields.get("severity", "NOTICE")
     texts = [repr(_shortened(fields.get("message", "")))]
     for name in ("detail", "hint"):
         if name in fields:
             texts.append(f"{name.upper()}: {_shortened(fields[name])!r}")
+    if position := re.search(r"[0-9A-F]{1,8}/[0-9A-F]{1,8}$", fields.get("where", "")):
+        texts.append(f"LSN: {position[0]}")
     level = _LOG_LEVELS.get(severity.rstrip("12345"), logging.INFO)
     names = printable(_shortened(severity)), printable(_shortened(fields.get("sqlstate", "")))
     notices.log(level, "%s %s: %s", *names, " ".join(texts))

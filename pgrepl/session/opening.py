@@ -13,7 +13,7 @@ from ..lsn import Lsn
 from ..protocol.backend import ServerState
 from ..protocol.catalogue import read_types
 from ..protocol.conversation import Conversation
-from ..protocol.preflight import Preflight, preflight
+from ..protocol.preflight import OnMissing, Preflight, preflight
 from ..protocol.replication import start_logical_command
 from ..token import ResumeToken
 from .options import StreamOptions
@@ -44,6 +44,7 @@ class Opening:
     types: Overrides | None
     memory_limit: int
     typed: bool = True
+    on_missing_publication: OnMissing = "raise"
 
     @classmethod
     def of(
@@ -54,6 +55,7 @@ class Opening:
         types: Overrides | None,
         memory_limit: int,
         typed: bool = True,
+        on_missing_publication: OnMissing = "raise",
         **options: object,
     ) -> Opening:
         """Make one of what a caller gave. Raises `UsageError` for what makes no sense."""
@@ -64,8 +66,13 @@ class Opening:
             raise UsageError(
                 f"expected a memory_limit of at least {LEAST_LIMIT} bytes, got {memory_limit!r}"
             )
+        if on_missing_publication not in ("raise", "warn"):
+            raise UsageError(
+                "expected on_missing_publication 'raise' or 'warn', got "
+                f"{on_missing_publication!r:.40}"
+            )
         chosen = StreamOptions.of(publications, **options)
-        return cls(slot, chosen, start, types, memory_limit, typed)
+        return cls(slot, chosen, start, types, memory_limit, typed, on_missing_publication)
 
     def conversation(
         self,
@@ -83,7 +90,13 @@ class Opening:
         decoder = codec.Decoder(
             options.version, options.streaming, self.types, self.typed, ordered=True
         )
-        checked = yield from preflight(state, self.slot, options.publications, self.start)
+        checked = yield from preflight(
+            state,
+            self.slot,
+            options.publications,
+            self.start,
+            on_missing=self.on_missing_publication,
+        )
         if self.typed:
             decoder.define((yield from read_types(state)))
         command = start_logical_command(self.slot, checked.start, plugin_options)

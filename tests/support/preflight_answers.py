@@ -73,10 +73,15 @@ def state_of(version: str) -> ServerState:
 
 
 def asking(
-    *, version: str = "18.4", slot: str = "s", publications: Any = ("p",), start: Any = None
+    *,
+    version: str = "18.4",
+    slot: str = "s",
+    publications: Any = ("p",),
+    start: Any = None,
+    **keywords: Any,
 ) -> Dialogue:
     """A preflight that has begun."""
-    return Dialogue(preflight(state_of(version), slot, publications, start))
+    return Dialogue(preflight(state_of(version), slot, publications, start, **keywords))
 
 
 def history(*rows: Sequence[str | None], columns: int = 2) -> list[bytes]:

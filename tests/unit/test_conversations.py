@@ -59,6 +59,16 @@ def test_a_notice_is_logged_with_its_detail_and_its_hint(caplog: pytest.LogCaptu
     assert len(second) < 2100
 
 
+def test_a_notice_of_a_publication_that_is_left_out_says_where(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fields = b"VWARNING\0C55000\0Mm\0Hh\0RLoadPublications\0Wassociated LSN 0/37241B0\0\0"
+    starting().receive(builders.message(b"N", fields))
+    [record] = caplog.records
+    assert "HINT: 'h\\nthe server looks a publication up as of each" in record.getMessage()
+    assert record.getMessage().endswith(" LSN: 0/37241B0")
+
+
 # TLS
 
 

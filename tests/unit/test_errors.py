@@ -209,6 +209,30 @@ def test_which_publication_is_missing(message: str, names: tuple[str, ...]) -> N
     assert error.retryable is False
 
 
+NOT_YET = {"sqlstate": "42704", "routine": "get_publication_oid", "message": 'no "p"'}
+
+
+@pytest.mark.parametrize(
+    ("where", "lsn"),
+    [
+        ('slot "s 1/2", plugin "p", in the change callback, associated LSN 0/3618F00', 0x3618F00),
+        ("Slot »s«, im Änderungs-Callback, zugehörige LSN 1F/0361", (0x1F << 32) + 0x361),
+        ("a function", None),
+    ],
+)
+def test_at_which_change_a_publication_did_not_exist(where: str, lsn: int | None) -> None:
+    error = server_error(NOT_YET | {"where": where})
+    assert isinstance(error, errors.PublicationNotFound)
+    assert error.lsn == lsn
+    assert "as of each change" in (error.hint or "")
+
+
+def test_a_command_that_names_no_publication_has_no_change() -> None:
+    error = server_error(NOT_YET)
+    assert isinstance(error, errors.PublicationNotFound)
+    assert (error.lsn, error.hint) == (None, None)
+
+
 def test_what_an_error_carries() -> None:
     gap = errors.SlotGap({}, wanted=pgrepl.Lsn(1), available=pgrepl.Lsn(2))
     assert (gap.wanted, gap.available) == (1, 2)

@@ -286,12 +286,32 @@ def test_another_history(token: ResumeToken, words: str) -> None:
     assert error.retryable is False
 
 
-@pytest.mark.parametrize("start", [Lsn("0/17FF"), ResumeToken("7291", 3, Lsn("0/17FF"))])
-def test_a_slot_that_has_moved_on(start: Lsn | ResumeToken) -> None:
+def test_a_slot_that_has_moved_on() -> None:
+    start = ResumeToken("7291", 3, Lsn("0/17FF"))
     error = finding(SlotGap, *identity(), *of(), start=start)
     assert (error.wanted, error.available) == (Lsn("0/17FF"), Lsn("0/1800"))
     assert (error.sqlstate, error.retryable) == ("55000", False)
     assert "from 0/17FF on, it has those from 0/1800 on" in error.message
+
+
+@pytest.mark.parametrize("plugin", ["pgoutput", None])
+def test_a_position_that_the_slot_has_passed(
+    plugin: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    dialogue = asking(start=Lsn("0/17FF"), plugin=plugin).receive(*identity(), *of())
+    assert dialogue.result.start == Lsn("0/1800")
+    [record] = caplog.records
+    assert (record.name, record.levelname) == ("pgrepl.stream", "WARNING")
+    assert "slot 's': the stream begins at 0/1800, " in record.getMessage()
+    assert "and not at 0/17FF as asked for" in record.getMessage()
+
+
+def test_a_position_that_the_slot_has_not_passed_is_nothing_to_warn_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for start in (None, 0, Lsn("0/1800"), Lsn("0/2000"), ResumeToken("7291", 3, Lsn("0/1800"))):
+        assert asking(start=start).receive(*identity(), *of()).ended
+    assert caplog.records == []
 
 
 def test_a_token_of_no_position_is_no_reason_to_begin_anywhere() -> None:
@@ -329,6 +349,16 @@ def test_a_publication_that_is_missing(
     assert all(f'"{name}"' in error.message for name in missing)
 
 
+def test_what_is_missing_may_be_gone_on_without(caplog: pytest.LogCaptureFixture) -> None:
+    rows = answer(SLOT, publications=["p"])
+    dialogue = asking(publications=["p", "q\n"], on_missing="warn").receive(*identity(), *rows)
+    assert dialogue.ended
+    [record] = caplog.records
+    assert (record.name, record.levelname) == ("pgrepl.stream", "WARNING")
+    assert "\n" not in record.getMessage()
+    assert "found none of the name" in record.getMessage()
+
+
 def test_a_publication_made_now_comes_too_late_for_what_the_slot_still_has() -> None:
     def hint(**question: Any) -> str:
         missing = answer(SLOT, publications=[])
@@ -339,7 +369,8 @@ def test_a_publication_made_now_comes_too_late_for_what_the_slot_still_has() -> 
     assert "changes between 0/1800 and its creation end the stream" in hint(version="17.10")
     assert "changes between 0/1800 and its creation are left out" in hint(version="18.0")
     assert "changes between 0/2000 and" in hint(start=TOKEN)
-    assert hint(start=Lsn("0/3000")) == "create with CREATE PUBLICATION what is missing"
+    create = "create with CREATE PUBLICATION what is missing, or leave it out"
+    assert hint(start=Lsn("0/3000")) == create
 
 
 def test_what_is_found_first() -> None:
