@@ -264,11 +264,11 @@ class SlotGap(ServerError):
     """Slot or server cannot go on from where this consumer is: changes would be missing.
 
     `wanted`: the position to go on from; `available`: the position that there is instead. It is the
-    slot's confirmed_flush_lsn, and higher, where the slot has moved on from a token: it was advanced, dropped
-    and created again, or acknowledged further, by another consumer or by a stream that had nothing
-    to deliver, which loses nothing but cannot be told apart. It is lower where the server does not
-    have what was already consumed: the end of its WAL, or where its timeline left the one that is
-    wanted.
+    slot's confirmed_flush_lsn, and higher, where the slot has moved on from a token: it was
+    advanced, dropped and created again, or acknowledged further, by another consumer or by a stream
+    that had nothing to deliver, which loses nothing but cannot be told apart. It is lower where the
+    server does not have what was already consumed: the end of its WAL, or where its timeline left
+    the one that is wanted.
     """
 
     def __init__(self, fields: Mapping[str, str], *, wanted: Lsn, available: Lsn):
