@@ -67,7 +67,11 @@ def connect(
 
 async def _open(parameters: ConnectionParameters, codec: Codec) -> AsyncConnection:
     opened = await open_async_connection(parameters, codec)
-    return AsyncConnection(opened.transport, opened.state, codec, opened.way)
+    try:
+        return AsyncConnection(opened.transport, opened.state, codec, opened.way)
+    except BaseException:
+        opened.transport.close()
+        raise
 
 
 class AsyncConnection(AsyncCommands):
@@ -88,9 +92,10 @@ class AsyncConnection(AsyncCommands):
     def __init__(
         self, transport: AsyncTransport, state: ServerState, codec: Codec, way: Attempt
     ) -> None:
-        self._transport: AsyncTransport = transport
-        self._way = way
         super().__init__(state, codec)
+        self._way = way
+        # At last: what is made by half has nothing to close.
+        self._transport: AsyncTransport = transport
 
     # Not by a function that calls it, whose arguments a traceback that shows locals would print.
     connect = staticmethod(connect)
@@ -345,12 +350,14 @@ class AsyncConnection(AsyncCommands):
     async def cancel(self, timeout: float | None = None) -> None:
         """Ask the server to cancel the command or the stream that is under way. From any task, and
         in any event loop; see `Connection.cancel`."""
+        if self._transport.owner.is_parent:
+            raise self._transport.owner.refusal()
         await cancel_async(self._way, self._state, self._codec, timeout)
 
     async def disconnect(self) -> None:
         """Close the connection, telling the server if that takes no waiting. Safe to call again,
         and from any task."""
-        if self._transport.loop_is_closed:
+        if self._transport.loop_is_closed or self._transport.owner.is_parent:
             self._transport.close()
             return
         self._transport.expect_own_loop()

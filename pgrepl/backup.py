@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import Self
 
+from .ownership import Uncopied
 from .protocol.backup_stream import BackupEvent, BackupStream
 
 __all__ = ["AsyncBackup", "Backup"]
 
 
-class Backup(Iterator[BackupEvent]):
+class Backup(Uncopied, Iterator[BackupEvent]):
     """A base backup, made by `Connection.base_backup`: iterate over it for its events, once.
 
     A `TimeoutError` loses nothing: the next event can be asked for again. Until the last event, or
@@ -52,7 +53,7 @@ class Backup(Iterator[BackupEvent]):
             self._give_up()
 
 
-class AsyncBackup(AsyncIterator[BackupEvent]):
+class AsyncBackup(Uncopied, AsyncIterator[BackupEvent]):
     """A base backup, made by `AsyncConnection.base_backup`; see `Backup`.
 
     A cancellation loses nothing either.

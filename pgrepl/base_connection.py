@@ -1,7 +1,8 @@
 """What the blocking and the asyncio flavour of a connection have in common: all but waiting.
 
 Law: a connection is in one conversation at a time. One that was cut off, by a time limit or a
-cancellation, is kept, and gone on with before anything else is said.
+cancellation, is kept, and gone on with before anything else is said. It belongs to the process that
+made it: a forked child gets a `UsageError`, and closes its descriptor alone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Final, Protocol
 
 from .codec.abc import Codec, WalBatch
 from .errors import Error, ServerError, UsageError
+from .ownership import Owner, Uncopied
 from .protocol import frontend, replication
 from .protocol.backend import ServerState
 from .protocol.backup_stream import BackupEvent, BackupStream
@@ -40,6 +42,10 @@ class Transport(Protocol):
     def closed(self) -> bool:
         """Whether the connection is closed, by this side or after a failure."""
 
+    @property
+    def owner(self) -> Owner:
+        """The process that made it."""
+
     def close(self) -> None:
         """Close the connection at once."""
 
@@ -50,7 +56,7 @@ class Transport(Protocol):
         """Return the stream's next batch if it has come already, else None."""
 
 
-class BaseConnection(ABC):
+class BaseConnection(Uncopied, ABC):
     """A replication connection: what is known of it, and what is left of its conversations."""
 
     _transport: Transport
@@ -101,6 +107,8 @@ class BaseConnection(ABC):
         """Return the socket's file descriptor, -1 once it is closed."""
 
     def _require_open(self) -> None:
+        if self._transport.owner.is_parent:
+            raise self._transport.owner.refusal()
         if self.closed:
             raise UsageError("expected an open connection, this one is closed")
 
@@ -302,9 +310,14 @@ class BaseConnection(ABC):
             self._transport.close()
 
     def __del__(self) -> None:
-        if not self.closed:
-            told = f"{self!r} was not closed"
-            self._transport.close()
+        # One that was made by half has none: it comes last.
+        transport: Transport | None = getattr(self, "_transport", None)
+        if transport is None or transport.closed:
+            return
+        told = f"{self!r} was not closed"
+        transport.close()
+        # A forked child has not made it, and no reason to close it.
+        if not transport.owner.is_parent:
             warnings.warn(told, ResourceWarning, source=self, stacklevel=2)
 
     def __repr__(self) -> str:

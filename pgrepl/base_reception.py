@@ -14,6 +14,7 @@ from typing import Protocol
 
 from .errors import Error, UsageError
 from .lsn import Lsn
+from .ownership import Uncopied
 from .session.session import Session
 
 __all__ = ["BaseReception", "Stats"]
@@ -85,7 +86,7 @@ class _Guard:
             self._then()
 
 
-class BaseReception(ABC):
+class BaseReception(Uncopied, ABC):
     """A stream that is being received, and what is reported of it."""
 
     _connection: Closable

@@ -28,6 +28,7 @@ from .messages import (
     Truncate,
     Update,
 )
+from .ownership import Uncopied
 from .session.opening import Opened
 from .session.session import Session
 from .session.transactions import BaseTransaction, Transactions
@@ -94,7 +95,7 @@ class StreamEvent(NamedTuple):
     reply_requested: bool = False
 
 
-class ReadTransaction(BaseTransaction):
+class ReadTransaction(Uncopied, BaseTransaction):
     """A transaction that is read from a stream."""
 
     __slots__ = ("_acknowledged", "_stream")

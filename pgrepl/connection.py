@@ -68,7 +68,11 @@ def connect(
     if refused is not None:
         raise refused
     opened = open_connection(parameters, _codec)
-    return Connection(opened.transport, opened.state, _codec, opened.way)
+    try:
+        return Connection(opened.transport, opened.state, _codec, opened.way)
+    except BaseException:
+        opened.transport.close()
+        raise
 
 
 class Connection(Commands):
@@ -80,14 +84,18 @@ class Connection(Commands):
     before the next command runs. Ctrl-C, or what else a signal's handler raises, leaves the
     connection usable as well if it comes while a method waits; anywhere else it closes it, so that
     nothing is lost unnoticed.
+
+    It belongs to the process that made it. In a forked child every method that talks to the server
+    raises `UsageError`, and `disconnect` closes the child's descriptor alone: the parent goes on.
     """
 
     def __init__(
         self, transport: BlockingTransport, state: ServerState, codec: Codec, way: Attempt
     ) -> None:
-        self._transport: BlockingTransport = transport
-        self._way = way
         super().__init__(state, codec)
+        self._way = way
+        # At last: what is made by half has nothing to close.
+        self._transport: BlockingTransport = transport
 
     def fileno(self) -> int:
         """Return the socket's file descriptor, -1 once it is closed."""
@@ -387,6 +395,8 @@ class Connection(Commands):
         `UsageError` where the server gave no key to cancel with, `ConnectionFailed`, `TLSError` or
         `TimeoutError`.
         """
+        if self._transport.owner.is_parent:
+            raise self._transport.owner.refusal()
         cancel(self._way, self._state, self._codec, timeout)
 
     def disconnect(self) -> None:

@@ -14,6 +14,7 @@ from typing import Final, Literal
 from ..backup import Backup
 from ..connection import Connection
 from ..errors import Error, ProtocolError, ServerError, SystemMismatch, UsageError
+from ..ownership import Owner
 from ..physical.settings import file_mode
 from ..protocol.backup_stream import (
     ArchiveData,
@@ -123,6 +124,7 @@ class _Receiving:
     """One backup."""
 
     def __init__(self, connection: Connection, settings: Settings) -> None:
+        self._owner = Owner()
         self._connection = connection
         self._settings = settings
         self._trees: list[Tree] = []
@@ -146,7 +148,9 @@ class _Receiving:
         try:
             return self._run(backup, group)
         except BaseException:
-            self._give_up()
+            # Not by a child that the callback for progress has forked: the backup goes on.
+            if not self._owner.is_parent:
+                self._give_up()
             raise
         finally:
             for tree in self._trees:

@@ -26,6 +26,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Final, Literal, Self
 
+from ..ownership import Owner
 from .server_account import Account, NoServerAccount, give, server_account
 
 StopMode = Literal["smart", "fast", "immediate"]
@@ -149,7 +150,7 @@ class ThrowAwayCluster:
             self._account = server_account()
         except NoServerAccount as error:
             raise ClusterError(str(error)) from None
-        self._maker = os.getpid()
+        self._owner = Owner()
         self._folder: Path | None = None
         self._bin = self._given_bin
         self._version = ""
@@ -243,6 +244,8 @@ class ThrowAwayCluster:
         Raises:
             ClusterError: with the end of the server's log. Everything is removed before that.
         """
+        if self._owner.is_parent:
+            raise ClusterError("the cluster belongs to the process that made it, this is its child")
         if self.is_running:
             return self
         try:
@@ -255,9 +258,12 @@ class ThrowAwayCluster:
         return self
 
     def stop(self, mode: StopMode = "fast", timeout: float = 10.0) -> None:
-        """Stop the server and keep its data. `timeout` seconds for `mode`, then harder means."""
+        """Stop the server and keep its data. `timeout` seconds for `mode`, then harder means.
+
+        In a forked child it does nothing: the server is its parent's.
+        """
         server = self._server
-        if server is None:
+        if server is None or self._owner.is_parent:
             return
         for sign, patience in (
             (signal.Signals[_STOP_SIGNALS[mode]], timeout),
@@ -280,7 +286,7 @@ class ThrowAwayCluster:
 
     def close(self) -> None:
         """Stop the server at once and remove every trace of it. May be called again."""
-        if self._folder is None or os.getpid() != self._maker:
+        if self._folder is None or self._owner.is_parent:
             return
         self.stop("immediate")
         shutil.rmtree(self._folder, ignore_errors=True)

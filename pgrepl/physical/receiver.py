@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeAlias, TypedDict, Unpack, overload
 from ..aio import AsyncConnection
 from ..connection import Connection
 from ..lsn import Lsn
+from ..ownership import Owner
 from ..transport.clock import monotonic
 from .compression import Compression
 from .directory import WalDirectory
@@ -138,6 +139,7 @@ class _Blocking:
 
     def run(self) -> ReceivedWal:
         receiver = self._receiver
+        owner = Owner()
         with ThreadPoolExecutor(1, "pgrepl receive_wal") as self._disk:
             try:
                 return self._drive(receiver.run(self._connection.server_version))
@@ -146,7 +148,11 @@ class _Blocking:
                     self._connection.disconnect()
                 raise
             finally:
-                self._disk.submit(receiver.release).result()
+                if not owner.is_parent:
+                    self._disk.submit(receiver.release).result()
+                else:
+                    # A child that was forked by a callback: the thread is not there.
+                    receiver.release()
 
     def _drive(self, receiving: Receiving[ReceivedWal]) -> ReceivedWal:
         try:
@@ -189,6 +195,7 @@ class _Async:
 
     async def run(self) -> ReceivedWal:
         receiver = self._receiver
+        owner = Owner()
         try:
             return await self._drive(receiver.run(self._connection.server_version))
         except BaseException:
@@ -196,10 +203,13 @@ class _Async:
                 await self._connection.disconnect()
             raise
         finally:
-            # Behind what the thread is doing; and that it does, even if nobody waits for it.
-            release = self._disk.submit(receiver.release)
-            self._disk.shutdown(wait=False)
-            await asyncio.shield(asyncio.wrap_future(release))
+            if not owner.is_parent:
+                # Behind what the thread is doing; and that it does, even if nobody waits for it.
+                release = self._disk.submit(receiver.release)
+                self._disk.shutdown(wait=False)
+                await asyncio.shield(asyncio.wrap_future(release))
+            else:
+                receiver.release()
 
     async def _drive(self, receiving: Receiving[ReceivedWal]) -> ReceivedWal:
         try:

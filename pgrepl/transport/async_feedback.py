@@ -10,6 +10,7 @@ import asyncio
 import math
 
 from ..codec.abc import WalBatch
+from ..ownership import Uncopied
 from ..session.session import Session
 from .asynchronous import AsyncTransport
 from .clock import now_microseconds
@@ -17,7 +18,7 @@ from .clock import now_microseconds
 __all__ = ["AsyncFeedback"]
 
 
-class AsyncFeedback:
+class AsyncFeedback(Uncopied):
     """A session, and the timer that sends what it owes the server.
 
     To be used in the event loop that it was made in; `acknowledge` anywhere.
@@ -26,6 +27,7 @@ class AsyncFeedback:
     def __init__(self, session: Session, transport: AsyncTransport) -> None:
         self._session = session
         self._transport = transport
+        self._owner = transport.owner
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._wakes_at = math.inf
@@ -35,7 +37,9 @@ class AsyncFeedback:
     def acknowledge(
         self, delivered: int, position: int, written: bool, flushed: bool, applied: bool
     ) -> None:
-        """Take an acknowledgement, from any thread."""
+        """Take an acknowledgement, from any thread. Raises `UsageError` in a forked child."""
+        if self._owner.is_parent:
+            raise self._owner.refusal()
         arguments = (delivered, position, written, flushed, applied)
         if asyncio._get_running_loop() is self._loop:
             self._acknowledge(*arguments)

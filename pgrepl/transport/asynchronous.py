@@ -8,6 +8,9 @@ taken is on its way to the caller.
 
 Reading pauses where nobody takes what is there, so that unread bytes stay below two chunks and the
 server feels it. One task receives at a time; sending and closing are safe from any other.
+
+In a forked child closing closes the descriptor, and leaves the event loop alone, whose selector and
+whose socket that wakes it are the parent's as well.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import Final, TypeVar, cast
 
 from ..codec.abc import MAX_FRAME_LENGTH, FrameReader, WalBatch
 from ..errors import ConnectionFailed, Error, ProtocolError, TLSError, UsageError
+from ..ownership import Owner, Uncopied
 from ..protocol.conversation import Compute, Exchange, Frame, PeerCertificate, Receive, Send
 from ..session.wal_stream import WalStream
 from .clock import Deadline, Pace
@@ -38,7 +42,7 @@ _MOST_READS: Final = 8
 _ORDERLY: Final = (Error, TimeoutError, asyncio.CancelledError, GeneratorExit)
 
 
-class AsyncTransport(asyncio.BufferedProtocol):
+class AsyncTransport(Uncopied, asyncio.BufferedProtocol):
     """Drives conversations and streams over a connected socket, in the running event loop.
 
     The protocol of the loop's transport, which `attach` makes.
@@ -52,6 +56,8 @@ class AsyncTransport(asyncio.BufferedProtocol):
         *,
         is_local: bool = False,
     ) -> None:
+        self.owner: Final = Owner()
+        """The process that made it; what a child may do, see there."""
         self.reader = reader
         self.is_local: Final = is_local
         """Whether the server is on this machine."""
@@ -209,7 +215,7 @@ class AsyncTransport(asyncio.BufferedProtocol):
     def close(self) -> None:
         """Close the connection at once; safe to call again, while a task waits, and anywhere."""
         self._closed = True
-        if self._transport is None:
+        if self._transport is None or self.owner.is_parent:
             self._socket.close()
         elif asyncio._get_running_loop() is self._loop:
             self._transport.abort()
@@ -222,7 +228,7 @@ class AsyncTransport(asyncio.BufferedProtocol):
 
     async def wait_closed(self) -> None:
         """Wait until the loop has closed the socket of a closed connection: no I/O, but a turn."""
-        if self._transport is not None:
+        if self._transport is not None and not self.owner.is_parent:
             await self._gone.wait()
 
     def after_interruption(self, error: BaseException) -> None:
@@ -250,7 +256,9 @@ class AsyncTransport(asyncio.BufferedProtocol):
         return self._loop.time()
 
     def expect_own_loop(self) -> None:
-        """Raise `UsageError` in any other event loop, thus in any other thread."""
+        """Raise `UsageError` in any other event loop, thus in any other thread or process."""
+        if self.owner.is_parent:
+            raise self.owner.refusal()
         if asyncio.get_running_loop() is not self._loop:
             raise UsageError(
                 "expected the event loop that this connection was made in, got another one; make "
@@ -258,7 +266,9 @@ class AsyncTransport(asyncio.BufferedProtocol):
             )
 
     def expect_no_reader(self) -> None:
-        """Raise `UsageError` while another task is receiving."""
+        """Raise `UsageError` while another task is receiving, and in a forked child."""
+        if self.owner.is_parent:
+            raise self.owner.refusal()
         if self._busy:
             raise UsageError(
                 "another task is using this connection; one may read at a time, others may send a "
@@ -346,6 +356,8 @@ class AsyncTransport(asyncio.BufferedProtocol):
 
     async def send(self, data: bytes, deadline: Deadline) -> None:
         """Send bytes; what does not go out in time stays queued, in order, and goes out first."""
+        if self.owner.is_parent:
+            raise self.owner.refusal()
         self._expect_open()
         self._write(data)
         await self._drain(deadline)
@@ -354,13 +366,15 @@ class AsyncTransport(asyncio.BufferedProtocol):
 
     def post(self, data: bytes) -> None:
         """Send bytes without waiting; not at all while the server takes no more."""
-        if not self._closed and not self._writing_paused:
+        if not self._closed and not self._writing_paused and not self.owner.is_parent:
             self._write(data)
 
     def send_last(self, data: bytes) -> None:
         """Send bytes before closing, if that takes no waiting and nothing is queued before them."""
         transport = self._transport
-        if transport is not None and not transport.get_write_buffer_size():
+        if transport is None or self.owner.is_parent:
+            return
+        if not transport.get_write_buffer_size():
             self._write(data)
 
     def _write_unseen(self, request: Send) -> None:

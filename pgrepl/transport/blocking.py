@@ -3,7 +3,8 @@
 The socket never blocks by itself: an operation is tried, and where it would block the driver waits
 outside of the lock until the socket is ready or the time is up. So a time limit, or a Ctrl-C in a
 wait, finds things in order: what has arrived is in the reader, what was not sent yet in `_unsent`.
-One thread reads at a time; sending and closing are safe from any other.
+One thread reads at a time; sending and closing are safe from any other. In a forked child closing
+closes the descriptor, and nothing else goes: see `ownership`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Final, TypeVar
 
 from ..codec.abc import MAX_FRAME_LENGTH, FrameReader, WalBatch
 from ..errors import ConnectionFailed, TLSError, UsageError
+from ..ownership import Owner, Uncopied
 from ..protocol.conversation import (
     Compute,
     Exchange,
@@ -47,7 +49,7 @@ class _Here(threading.local):
     waits = False
 
 
-class BlockingTransport:
+class BlockingTransport(Uncopied):
     """Drives conversations and streams over a connected socket."""
 
     def __init__(
@@ -57,6 +59,8 @@ class BlockingTransport:
         tls: TLSClient | None = None,
     ) -> None:
         connected.setblocking(False)
+        self.owner: Final = Owner()
+        """The process that made it; what a child may do, see there."""
         self.reader = reader
         self._socket = connected
         self._client = tls
@@ -97,6 +101,10 @@ class BlockingTransport:
     def close(self) -> None:
         """Close the connection at once; safe to call again, and while another thread reads."""
         self._closed = True
+        if self.owner.is_parent:
+            # No shutdown, which would be the parent's as well, and no lock: see `ownership`.
+            self._release()
+            return
         # Wakes a thread that waits, which then closes the descriptor when it is done with it.
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
@@ -111,7 +119,9 @@ class BlockingTransport:
         self._socket.close()
 
     def expect_no_reader(self) -> None:
-        """Raise `UsageError` while another thread is reading."""
+        """Raise `UsageError` while another thread is reading, and in a forked child."""
+        if self.owner.is_parent:
+            raise self.owner.refusal()
         if self._reading.locked():
             raise UsageError(
                 "another thread is using this connection; one may read at a time, others may send "
@@ -232,6 +242,8 @@ class BlockingTransport:
 
     def send(self, data: bytes, deadline: Deadline) -> None:
         """Send bytes; what does not go out in time stays queued, in order, and goes out first."""
+        if self.owner.is_parent:
+            raise self.owner.refusal()
         self._expect_open()
         self._here.waits = False
         try:
@@ -248,20 +260,25 @@ class BlockingTransport:
 
     def send_last(self, data: bytes) -> None:
         """Send bytes before closing, if that takes no waiting and nothing is queued before them."""
+        if self.owner.is_parent:
+            return
         with self._io_lock, contextlib.suppress(OSError):
             if not self._unsent and not self._closed:
                 self._socket.send(self._as_sent(data))
 
     def _reply(self, deadline: Deadline) -> Frame:
+        failure: ConnectionFailed | None = None
         try:
             self._flush(deadline)
-        except ConnectionFailed as failure:
-            # Before it closed the connection the server may have said why.
-            self._has_read = False
-            with contextlib.suppress(ConnectionFailed, TimeoutError):
-                return self._next_frame(Deadline(0.0))
-            raise failure from None
-        return self._next_frame(deadline)
+        except ConnectionFailed as error:
+            failure = error
+        if failure is None:
+            return self._next_frame(deadline)
+        # Before it closed the connection the server may have said why.
+        self._has_read = False
+        with contextlib.suppress(ConnectionFailed, TimeoutError):
+            return self._next_frame(Deadline(0.0))
+        raise failure from None
 
     def _next_frame(self, deadline: Deadline) -> Frame:
         while (frame := self.reader.next_frame()) is None:
@@ -275,19 +292,10 @@ class BlockingTransport:
             raise self._time_is_up(deadline)
         if self._pace is not None:
             self._pace.wait(deadline)
-        while True:
-            try:
-                with self._io_lock:
-                    received = self._receive()
-            except BlockingIOError:
-                self._wait(selectors.EVENT_READ, deadline)
-            except OSError as error:
-                raise self._failed("receiving", error) from error
-            else:
-                if received:
-                    self._has_read = True
-                    return
-                raise self._failed("receiving", None)
+        # Not in a handler: Ctrl-C would carry the handled error along.
+        while not self._take_in():
+            self._wait(selectors.EVENT_READ, deadline)
+        self._has_read = True
 
     def _receive(self) -> int:
         """Read once, however much there is, and have it decrypted."""
@@ -387,17 +395,20 @@ class BlockingTransport:
         )
 
     def _receive_byte(self, deadline: Deadline) -> bytes:
-        while True:
-            try:
-                answer = self._socket.recv(1)
-            except BlockingIOError:
-                self._wait(selectors.EVENT_READ, deadline)
-            except OSError as error:
-                raise self._failed("receiving", error) from error
-            else:
-                if answer:
-                    return answer
-                raise self._failed("receiving", None)
+        while (answer := self._byte_at_hand()) is None:
+            self._wait(selectors.EVENT_READ, deadline)
+        return answer
+
+    def _byte_at_hand(self) -> bytes | None:
+        try:
+            answer = self._socket.recv(1)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise self._failed("receiving", error) from error
+        if not answer:
+            raise self._failed("receiving", None)
+        return answer
 
     def _begin_tls(self, deadline: Deadline) -> None:
         client = self._client

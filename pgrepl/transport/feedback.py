@@ -15,6 +15,7 @@ from typing import Final
 
 from ..codec.abc import WalBatch
 from ..errors import Error
+from ..ownership import Uncopied
 from ..session.session import Session
 from .blocking import BlockingTransport
 from .clock import Deadline, now_microseconds
@@ -24,15 +25,17 @@ __all__ = ["Feedback"]
 _SEND_TIMEOUT: Final = 5.0
 
 
-class Feedback:
+class Feedback(Uncopied):
     """A session, its lock, and the thread that sends what it owes the server.
 
-    Every method is safe to call from any thread.
+    Every method is safe to call from any thread. In a forked child, where the thread is not, they
+    raise `UsageError`, before they take the lock: it may have been held.
     """
 
     def __init__(self, session: Session, transport: BlockingTransport, name: str) -> None:
         self._session = session
         self._transport = transport
+        self._owner = transport.owner
         # Taken by itself: into the `with` of a Condition, Ctrl-C can come behind its taking.
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -47,6 +50,8 @@ class Feedback:
         self, delivered: int, position: int, written: bool, flushed: bool, applied: bool
     ) -> None:
         """Take an acknowledgement. Waits for nobody."""
+        if self._owner.is_parent:
+            raise self._owner.refusal()
         with self._lock:
             self._session.delivered(delivered)
             self._session.acknowledge(position, time.monotonic(), written, flushed, applied)
@@ -54,6 +59,8 @@ class Feedback:
 
     def wait_begins(self, delivered: int, idle: bool) -> float | None:
         """Send what is due before the application waits; return for how long at most it should."""
+        if self._owner.is_parent:
+            raise self._owner.refusal()
         with self._lock:
             self._session.delivered(delivered)
             self._session.wait_begins(time.monotonic(), idle)
@@ -82,6 +89,8 @@ class Feedback:
 
         Raises `ConnectionFailed`. A server that does not take it in time finds it before the next.
         """
+        if self._owner.is_parent:
+            raise self._owner.refusal()
         with self._lock:
             data = self._session.data_to_send(time.monotonic(), now_microseconds(), final)
             if data is None:
@@ -99,6 +108,8 @@ class Feedback:
 
     def stop(self) -> None:
         """End the thread, and wait until it has ended."""
+        if self._owner.is_parent:
+            return  # it has no such thread
         with self._lock:
             self._stopped = True
             self._changed.notify()

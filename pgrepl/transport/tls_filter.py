@@ -18,6 +18,7 @@ from typing import Any, Final, cast
 
 from ..codec.abc import FrameReader
 from ..errors import ProtocolError, TLSError
+from ..ownership import Uncopied
 from .tls import TLSClient
 
 __all__ = ["TLSFilter"]
@@ -28,7 +29,7 @@ _ROOM: Final = 65536
 _MOST_OVERHEAD: Final = 128 << 10
 
 
-class TLSFilter:
+class TLSFilter(Uncopied):
     """Stands where the reader would: takes what is read, and passes on what it holds."""
 
     def __init__(self, client: TLSClient, reader: FrameReader) -> None:

@@ -23,6 +23,7 @@ from pgrepl.cli.server_account import Account
 from tests.support import servers
 from tests.support.certificates import CertificateSet
 from tests.support.clusters import PASSWORDS, Cluster, Database
+from tests.support.forking import in_child
 from tests.support.proxy import Proxy, Slicing, coalesce, one_byte, random_pieces
 from tests.support.versions import GIVEN, cluster_names
 
@@ -304,6 +305,18 @@ class TestLife:
                     assert connection.execute("TABLE t").fetchall() == [(1,)]
             assert server.port == port
             assert server.pid != pid
+
+    def test_a_forked_child_leaves_it_alone(self, installation: servers.Installation) -> None:
+        def ends_it() -> None:
+            for end in (server.stop, server.close):
+                end()
+            with pytest.raises(ClusterError, match="belongs to the process that made it"):
+                server.restart()
+
+        with ThrowAwayCluster(installation.bin_directory) as server:
+            in_child(ends_it)
+            assert server.is_running
+            assert all_pids(server)
 
     def test_stopped_server_can_start_again(self, installation: servers.Installation) -> None:
         with ThrowAwayCluster(installation.bin_directory) as server:

@@ -6,6 +6,7 @@ import time
 from types import ModuleType
 from typing import Any
 
+from pgrepl.ownership import Owner
 from pgrepl.session.positions import Positions
 from pgrepl.session.session import Session
 from pgrepl.transport.feedback import Feedback
@@ -44,6 +45,7 @@ class Wire:
     """What a transport is to `Feedback`: it takes bytes."""
 
     def __init__(self) -> None:
+        self.owner = Owner()
         self.sent: list[bytes] = []
 
     def send(self, data: bytes, deadline: Any) -> None:

@@ -10,6 +10,7 @@ import time
 from types import ModuleType
 from typing import Any
 
+from pgrepl.ownership import Owner
 from pgrepl.session.positions import Positions
 from pgrepl.session.session import Session
 from pgrepl.transport.feedback import Feedback
@@ -22,6 +23,7 @@ class SlowWire:
     """A transport some of whose callers are held up before their bytes are queued."""
 
     def __init__(self) -> None:
+        self.owner = Owner()
         self.sent: list[Status] = []
         self._calls = 0
 

@@ -1,0 +1,56 @@
+"""A child that a callback has forked, and that exits: it goes back through what its parent was
+doing, and leaves the parent's files, servers and threads alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pgrepl.physical import receiver
+from pgrepl.physical.receiving import ReceivedWal, Receiver
+from tests.support.backup_archives import MAIN, PLAIN, Server, contents, events, receive
+from tests.support.forking import unwinding
+from tests.support.wal_server import SEGMENT, Connection
+from tests.unit import test_receive_wal_flavours
+from tests.unit.test_receive_wal_flavours import FIFTH, START, run, server_of
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks on this system")
+
+
+async def _run_to_exit(connection: Any, made: Receiver) -> ReceivedWal:
+    try:
+        return await receiver._Async(connection, made).run()
+    except SystemExit:
+        os._exit(0)
+
+
+@pytest.mark.parametrize("flavour", ["blocking", "async"])
+def test_receive_wal(flavour: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = server_of(SEGMENT + 5)
+    connection = Connection(server)
+
+    def received(fork: Callable[[], None]) -> ReceivedWal:
+        def stop() -> bool:
+            if connection.sent > 1:
+                fork()
+            return connection.exhausted
+
+        return run(flavour, connection, tmp_path, stop=stop)
+
+    if flavour == "async":
+        # A loop that ends in the child would take what wakes it from its parent's.
+        monkeypatch.setattr(test_receive_wal_flavours, "_run", _run_to_exit)
+    assert unwinding(received).segments == 1
+    assert (tmp_path / FIFTH).read_bytes() == server.wal(1, START, START + SEGMENT)
+
+
+def test_a_base_backup(tmp_path: Path) -> None:
+    target = tmp_path / "backup"
+    server = Server(events((MAIN, PLAIN), manifest=b"{}", cut=1))
+    unwinding(lambda fork: receive(server, target, progress=lambda _: fork()))
+    assert contents(target) == {"base/1/1259": b"rows", "f": b"x", "backup_manifest": b"{}"}
+    assert not server.left_early
