@@ -30,6 +30,7 @@ from .errors import (
     SpoolError,
     SystemMismatch,
     TLSError,
+    UnknownTypeWarning,
     UsageError,
     WalStorageError,
 )
@@ -163,6 +164,7 @@ __all__ = [
     "Truncate",
     "Type",
     "UNCHANGED",
+    "UnknownTypeWarning",
     "Update",
     "UsageError",
     "WalBatch",

@@ -89,6 +89,14 @@ class UsageError(Error):
     """The caller asked for something that makes no sense here, or not in this state."""
 
 
+class UnknownTypeWarning(UserWarning):
+    """A rule of `types` has a name or OID that no type of the database has, as the stream begins.
+
+    Most likely the name is misspelt. It is no error: one set of rules may serve many databases, and
+    a type that is made later answers to it.
+    """
+
+
 class ConnectionFailed(Error):
     """No connection could be made, or the one there was is lost."""
 

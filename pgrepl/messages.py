@@ -50,9 +50,13 @@ __all__ = [
     "Type",
     "Unchanged",
     "Update",
+    "MOST_SHOWN",
     "printable",
     "to_datetime",
 ]
+
+MOST_SHOWN: Final = 24
+"""Columns that the repr of a relation, or of a row, tells of; there can be 1600."""
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -160,7 +164,9 @@ class Relation:
         return Selection(places, columns, positions)
 
     def __repr__(self) -> str:
-        columns = ", ".join(printable(c.name) + "*" * c.is_key for c in self.columns)
+        names = [printable(c.name) + "*" * c.is_key for c in self.columns[:MOST_SHOWN]]
+        left = len(self.columns) - len(names)
+        columns = ", ".join(names) + (f" and {left} more" if left else "")
         xid = "" if self.xid is None else f" xid={self.xid}"
         return (
             f"<Relation {printable(self.schema)}.{printable(self.name)} ({columns}) oid={self.oid} "

@@ -52,12 +52,17 @@ class Field(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CompositeType:
-    """A composite, made by CREATE TYPE or along with a table, and its fields in their order."""
+    """A composite, made by CREATE TYPE or along with a table, and its fields in their order.
+
+    `has_gaps`: a field was dropped that stood before one of these. A value that was made before
+    may have as many fields, and yet others.
+    """
 
     oid: int
     schema: str
     name: str
     fields: tuple[Field, ...]
+    has_gaps: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,15 @@ from ..errors import DecodeError, ProtocolError
 from ..lsn import Lsn, encode_lsn
 from ..messages import Relation
 
-__all__ = ["Fault", "column_of", "fault_error", "value_of"]
+__all__ = ["Fault", "RuleFailed", "column_of", "fault_error", "value_of"]
+
+
+class RuleFailed(Exception):
+    """A rule of `types` raised what is the cause of this, on its way to the row."""
+
+    def __init__(self, type_name: str) -> None:
+        super().__init__(type_name)
+        self.type_name = type_name
 
 
 class Fault(IntEnum):
@@ -47,6 +55,7 @@ class Fault(IntEnum):
     ENCODING = 42
     VALUE = 43
     STREAM_UNKNOWN = 44
+    RULE = 45
 
 
 # {tag}: of the message, readable; {expected}, {got}: numbers; {byte}: `got` as a readable byte.
@@ -92,6 +101,10 @@ _WORDS: Final = {
         "transaction {got}"
     ),
     Fault.VALUE: "expected a value that can be decoded in message {tag}, got another",
+    Fault.RULE: (
+        "expected a rule of `types` to make a value of what came in message {tag}, it raised an "
+        "exception; row.raw() gives the bytes"
+    ),
     Fault.ENCODING: "expected UTF-8 text in message {tag}, got a byte sequence that is not",
 }
 
@@ -133,8 +146,12 @@ def column_of(relation: Relation, position: int) -> str:
     return f'column "{name}" of {_name(relation.schema)}.{_name(relation.name)}'
 
 
-def value_of(relation: Relation, position: int, error: ValueError) -> str:
+def value_of(relation: Relation, position: int, error: ValueError | RuleFailed) -> str:
     """Return the words for a column whose value made its decoder fail, as `where` for an error."""
+    if isinstance(error, RuleFailed):
+        # What it says may be anything, the value included; it is the cause of the error.
+        kind = type(error.__cause__).__name__
+        return f"{column_of(relation, position)}, type {_name(error.type_name)}: {kind}"
     reason = str(error)
     shown = reason if len(reason) <= 200 and reason.isprintable() else type(error).__name__
     return f"{column_of(relation, position)}: {shown}"

@@ -48,7 +48,7 @@ WITH used AS (
     UNION SELECT rngsubtype FROM pg_catalog.pg_range WHERE rngsubtype >= 16384
 )
 SELECT t.oid, n.nspname, t.typname, t.typtype, e.oid, e.typdelim, t.typbasetype, r.rngsubtype,
-    {range_of_multirange}, f.attname, f.atttypid, l.enumlabel
+    {range_of_multirange}, f.attname, f.atttypid, f.attisdropped, l.enumlabel
 FROM pg_catalog.pg_type t
 JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
 LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
@@ -57,7 +57,7 @@ LEFT JOIN pg_catalog.pg_class c
 LEFT JOIN pg_catalog.pg_range r ON r.rngtypid = t.oid
 {multiranges}
 LEFT JOIN pg_catalog.pg_attribute f
-    ON f.attrelid = t.typrelid AND f.attnum > 0 AND NOT f.attisdropped
+    ON f.attrelid = t.typrelid AND f.attnum > 0
 LEFT JOIN pg_catalog.pg_enum l ON l.enumtypid = t.oid
 WHERE (t.oid >= 16384 OR n.nspname <> 'pg_catalog')
     AND (c.oid IS NULL OR c.relkind = 'c' OR t.oid = ANY (SELECT type FROM used)
@@ -80,6 +80,7 @@ class _Row(NamedTuple):
     range_oid: str | None
     field: str | None
     field_type_oid: str | None
+    field_is_dropped: str | None
     label: str | None
 
 
@@ -132,7 +133,7 @@ def _definition(oid: int, rows: Sequence[_Row]) -> TypeDefinition | None:
         case "b":
             return BaseType(oid, schema, name)
         case "c":
-            return CompositeType(oid, schema, name, _fields(name, rows))
+            return CompositeType(oid, schema, name, *_fields(name, rows))
         case "d":
             return DomainType(oid, schema, name, _oid(row.base_oid))
         case "e":
@@ -144,15 +145,24 @@ def _definition(oid: int, rows: Sequence[_Row]) -> TypeDefinition | None:
     return None
 
 
-def _fields(name: str, rows: Sequence[_Row]) -> tuple[Field, ...]:
+def _fields(name: str, rows: Sequence[_Row]) -> tuple[tuple[Field, ...], bool]:
+    """Return the fields of a composite, and whether one was dropped that stood before another."""
     if len(rows) > _MAX_FIELDS:
         raise ProtocolError(
             f"expected at most {_MAX_FIELDS} fields of the type {name[:64]!r} in the catalogue, "
             f"got {len(rows)}"
         )
     if len(rows) == 1 and rows[0].field is None:
-        return ()
-    return tuple(Field(_text(row.field), _oid(row.field_type_oid)) for row in rows)
+        return (), False
+    fields: list[Field] = []
+    has_gaps = dropped = False
+    for row in rows:
+        if _text(row.field_is_dropped) == "t":
+            dropped = True
+        else:
+            has_gaps |= dropped
+            fields.append(Field(_text(row.field), _oid(row.field_type_oid)))
+    return tuple(fields), has_gaps
 
 
 def _text(value: str | None) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ..codec.abc import Codec, Decoder
+from ..codec.overrides import unanswered
 from ..codec.spool import LEAST_LIMIT, Spool
-from ..errors import UsageError
+from ..errors import UnknownTypeWarning, UsageError
 from ..lsn import Lsn
 from ..protocol.backend import ServerState
 from ..protocol.catalogue import read_types
@@ -16,6 +18,7 @@ from ..protocol.conversation import Conversation
 from ..protocol.preflight import OnMissing, Preflight, preflight
 from ..protocol.replication import start_logical_command
 from ..token import ResumeToken
+from ..typedefs import TypeDefinition
 from .options import StreamOptions
 
 __all__ = ["Opened", "Opening", "Overrides", "RawOpening"]
@@ -98,7 +101,9 @@ class Opening:
             on_missing=self.on_missing_publication,
         )
         if self.typed:
-            decoder.define((yield from read_types(state)))
+            definitions = yield from read_types(state)
+            _warn_of_unanswered(self.types or {}, definitions)
+            decoder.define(definitions)
         command = start_logical_command(self.slot, checked.start, plugin_options)
         yield from start_streaming(command)
         spool = None if options.streaming == "off" else Spool(self.memory_limit)
@@ -136,6 +141,18 @@ class RawOpening:
         command = start_logical_command(self.slot, checked.start, self.options)
         yield from start_streaming(command)
         return checked
+
+
+def _warn_of_unanswered(types: Overrides, definitions: Iterable[TypeDefinition]) -> None:
+    """Tell of rules that no type answers to. One that is made later may, so it is no error."""
+    for key, similar in unanswered(types, definitions).items():
+        meant = f"; did you mean {' or '.join(map(repr, similar))}?" if similar else ""
+        warnings.warn(
+            f"expected a type for each rule of `types`, but nothing that a column of this database "
+            f"can be of is called {key!r:.200}{meant}",
+            UnknownTypeWarning,
+            stacklevel=2,
+        )
 
 
 def _checked_start(start: int | ResumeToken | None) -> Lsn | ResumeToken | None:

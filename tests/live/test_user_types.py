@@ -37,7 +37,7 @@ from pgrepl.typedefs import (
     TypeDefinition,
 )
 from pgrepl.values import Range
-from tests.live.streams import PATIENCE, create_slot, receive_transactions, start_pgoutput
+from tests.live.streams import PATIENCE, Connect, create_slot, receive_transactions, start_pgoutput
 from tests.support.clusters import Cluster, Database
 
 _SETUP: Final = """
@@ -56,7 +56,7 @@ CREATE TYPE nothing AS ();
 CREATE TYPE floats AS RANGE (subtype = float8);
 CREATE TYPE pairs AS RANGE (subtype = pair);
 CREATE TYPE words AS RANGE (subtype = text);
-CREATE TABLE item (id int4 PRIMARY KEY, gone int4, tags mood[]);
+CREATE TABLE item (id int4 PRIMARY KEY, tags mood[], gone int4);
 ALTER TABLE item DROP COLUMN gone;
 CREATE TABLE unused (id int4 PRIMARY KEY);
 CREATE TYPE shell;
@@ -392,6 +392,55 @@ def test_types_that_change(database: Database, codec: ModuleType) -> None:
         *("pair", "str"),
         *("pair", "tuple"),
     ]
+
+
+def test_composites_whose_fields_were_replaced(database: Database, codec: ModuleType) -> None:
+    """No field has another's name: what the catalogue cannot promise any more is not named."""
+    database.execute("""
+        CREATE TYPE pair AS (number int4, word text);
+        CREATE TYPE kept AS (number int4, word text);
+        CREATE TABLE t (id int PRIMARY KEY, p pair, many pair[], k kept);
+        CREATE PUBLICATION p FOR ALL TABLES;
+    """)
+    slots = {form: create_slot(database, form) for form in FORMS}
+    row = "(7, 'q')::pair, ARRAY[(7, 'q')::pair], (7, 'q')"
+    database.execute(f"INSERT INTO t VALUES (1, {row})")
+    database.execute("""
+        ALTER TYPE pair DROP ATTRIBUTE word;
+        ALTER TYPE pair ADD ATTRIBUTE other text;
+        ALTER TYPE kept ADD ATTRIBUTE other text;
+        ALTER TYPE kept DROP ATTRIBUTE other;
+    """)
+    database.execute(f"INSERT INTO t VALUES (2, {row})")
+    seen: dict[str, list[Any]] = {}
+    for form, slot in slots.items():
+        decoder = codec.Decoder()
+        with pgrepl.connect(database.dsn()) as connection:
+            decoder.define(definitions(connection))
+            start_pgoutput(connection, slot, **({"binary": "true"} if form == "binary" else {}))
+            messages = [decoder.feed(data) for data in receive_transactions(connection, 2)]
+        seen[form] = [m.new.astuple() for m in messages if isinstance(m, pgrepl.Insert)]
+    assert seen == {
+        "text": [(n, "(7,q)", ["(7,q)"], (7, "q")) for n in (1, 2)],
+        "binary": [(n, (7, "q"), [(7, "q")], (7, "q")) for n in (1, 2)],
+    }
+    for values in (*seen["text"], *seen["binary"]):
+        assert not hasattr(values[1], "_fields")
+        assert values[3]._fields == ("number", "word")
+
+
+def test_a_rule_that_no_type_answers_to(database: Database, connect: Connect) -> None:
+    """Is warned of as a stream begins."""
+    database.execute("CREATE TYPE mood AS ENUM ('sad'); CREATE PUBLICATION p FOR ALL TABLES")
+    slot = create_slot(database)
+    rules: dict[int | str, Any] = {"mood": str, "public.mood": str, "mod": str}
+    with (
+        connect(database.dsn()) as connection,
+        pytest.warns(pgrepl.UnknownTypeWarning, match="'mod'; did you mean 'mood'") as caught,
+        connection.stream(slot, publications=["p"], types=rules),
+    ):
+        pass
+    assert len(caught) == 1
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from tests.support import builders
 from tests.support.dialogue import Dialogue, refused
 
 COLUMNS = ("oid", "nspname", "typname", "typtype", "oid", "typdelim", "typbasetype", "rngsubtype")
-COLUMNS += ("rngtypid", "attname", "atttypid", "enumlabel")
+COLUMNS += ("rngtypid", "attname", "atttypid", "attisdropped", "enumlabel")
 
 Row = tuple[str | None, ...]
 
@@ -44,9 +44,12 @@ def row(
     subtype: str | None = None,
     ranges: str | None = None,
     field: tuple[str | None, str | None] = (None, None),
+    dropped: str | None = None,
     label: str | None = None,
 ) -> Row:
-    return (oid, "s", name, kind, *element, base, subtype, ranges, *field, label)
+    if field[0] is not None:
+        dropped = dropped or "f"
+    return (oid, "s", name, kind, *element, base, subtype, ranges, *field, dropped, label)
 
 
 def answer(*rows: Row, columns: tuple[str, ...] = COLUMNS) -> list[bytes]:
@@ -93,6 +96,30 @@ def test_each_kind_of_type() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("fields", "names", "has_gaps"),
+    [
+        ("ab", "ab", False),
+        ("aB", "a", False),
+        ("aBC", "a", False),
+        ("AB", "", False),
+        ("aBc", "ac", True),
+        ("Abc", "bc", True),
+        ("aBcD", "ac", True),
+    ],
+)
+def test_a_composite_of_which_a_field_was_dropped(fields: str, names: str, has_gaps: bool) -> None:
+    """In upper case: one that was dropped, of which the catalogue keeps the place alone."""
+    rows = [
+        row("1", "c", field=("....", "0"), dropped="t")
+        if field.isupper()
+        else row("1", "c", field=(field, "23"))
+        for field in fields
+    ]
+    [found] = asked().receive(*answer(*rows)).result
+    assert found == CompositeType(1, "s", "x", tuple(Field(n, 23) for n in names), has_gaps)
+
+
 def test_a_database_without_such_types() -> None:
     assert asked().receive(*answer()).result == ()
 
@@ -100,9 +127,9 @@ def test_a_database_without_such_types() -> None:
 @pytest.mark.parametrize(
     ("messages", "words"),
     [
-        (answer(columns=COLUMNS[:-1]), "expected one result of 12 columns"),
+        (answer(columns=COLUMNS[:-1]), "expected one result of 13 columns"),
         ([builders.command_complete("SET"), builders.ready_for_query()], "got 1 results of [0]"),
-        ([*answer()[:-1], *answer()], "got 2 results of [12, 12] columns"),
+        ([*answer()[:-1], *answer()], "got 2 results of [13, 13] columns"),
         ([builders.ready_for_query()], "got 0 results of [] columns"),
         (answer(row(None, "b")), "expected text in the catalogue's answer, got NULL"),
         (answer(row("1", "b", name=None)), "got NULL"),

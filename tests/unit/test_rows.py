@@ -245,6 +245,116 @@ class TestDecoding:
         assert decoder.feed(encode(Insert(mood, codec.Row(mood, ("sad",))))).new["mood"] == "SAD"
 
 
+class Odd:
+    """A value of a user's class that cannot be shown."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        raise RuntimeError(self.text)
+
+
+class TestRules:
+    """What a rule of `types` raises is the row's, and is told with where it was raised."""
+
+    FAILED = (
+        "expected a rule of `types` to make a value of what came in message 'I', it raised an "
+        "exception; row.raw() gives the bytes, in column "
+    )
+
+    @pytest.mark.parametrize(
+        "raised", [RuntimeError("no"), ValueError("no"), UnicodeDecodeError("x", b"", 0, 1, "no")]
+    )
+    @pytest.mark.parametrize("value", ["a", b"a"], ids=["text", "binary"])
+    def test_one_that_raises(self, codec: Any, raised: Exception, value: Any) -> None:
+        def rule(value: Any) -> Any:
+            raise raised
+
+        change = Insert(ITEM, codec.Row(ITEM, ("17", value, "2.50")))
+        row = decoded(codec, change, types={"text": rule}).new
+        for read in (lambda: row["note"], row.astuple, row.asdict, lambda: row[1], lambda: row[1]):
+            with pytest.raises(DecodeError) as caught:
+                read()
+            error = caught.value
+            assert str(error) == (
+                f'{self.FAILED}"note" of public.item, type text: {type(raised).__name__} '
+                "(offset 20, LSN 1/2)"
+            )
+            assert (error.tag, error.offset, error.lsn) == (b"I", 20, Lsn("1/2"))
+            assert error.__cause__ is raised
+            assert error.__context__ is None
+        assert (row.raw("note"), row["id"], row["area"]) == (b"a", 17, Decimal("2.50"))
+        assert repr(row) == "<Row id=17 note=<cannot be decoded: b'a'> area=Decimal('2.50')>"
+
+    def test_one_of_a_part_names_the_part(self, codec: Any) -> None:
+        relation = Relation(1, "s", "t", "d", (Column("tags", 1009, -1, False),))
+
+        def rule(value: Any) -> Any:
+            raise KeyError(value)
+
+        change = Insert(relation, codec.Row(relation, ("{a,b}",)))
+        row = decoded(codec, change, types={"text": rule}).new
+        with pytest.raises(DecodeError, match='"tags" of s.t, type text: KeyError') as caught:
+            row[0]
+        assert repr(caught.value.__cause__) == "KeyError('a')"
+
+    def test_what_is_no_error_is_let_through(self, codec: Any) -> None:
+        def rule(value: Any) -> Any:
+            raise KeyboardInterrupt
+
+        change = Insert(ITEM, codec.Row(ITEM, VALUES))
+        row = decoded(codec, change, types={"int4": rule}).new
+        for read in (lambda: row[0], row.astuple, lambda: repr(row)):
+            with pytest.raises(KeyboardInterrupt):
+                read()
+
+    def test_a_value_that_cannot_be_shown(self, codec: Any) -> None:
+        change = Insert(ITEM, codec.Row(ITEM, ("17", "a", "2.50")))
+        row = decoded(codec, change, types={"text": Odd}).new
+        assert row["note"].text == "a"
+        assert repr(row) == "<Row id=17 note=<cannot be shown: RuntimeError> area=Decimal('2.50')>"
+        assert repr(row) in repr(Insert(ITEM, row))
+
+
+class TestRepr:
+    def test_is_short_however_long_the_values(self, codec: Any) -> None:
+        many = ["y" * 50] * 10**4
+        row = codec.Row(ITEM, ("x" * 10**6, b"\0" * 10**6, many))
+        assert repr(row) == (
+            f"<Row id='{'x' * 100}'... of 1000000 note={bytes(100)!r}... of 1000000 "
+            f"area={str(many)[:200]}...>"
+        )
+        bad = decoded(codec, Insert(ITEM, codec.Row(ITEM, (b"1" * 1000, None, None)))).new
+        assert repr(bad) == (
+            f"<Row id=<cannot be decoded: {b'1' * 100}... of 1000> note=None area=None>"
+        )
+
+    def test_is_short_however_many_the_columns(self, codec: Any) -> None:
+        columns = tuple(Column(f"c{i}", 23, -1, False) for i in range(1600))
+        relation = Relation(1, "s", "wide", "d", columns)
+        recorder = Recorder()
+        row = decoded(
+            codec,
+            Insert(relation, codec.Row(relation, ["1"] * 1600)),
+            types={"int4": recorder},
+        ).new
+        assert repr(row).startswith("<Row c0=1 c1=1 ")
+        assert repr(row).endswith(" c22=1 c23=1 and 1576 more columns>")
+        assert len(recorder.calls) == 24
+        assert repr(relation) == (
+            f"<Relation s.wide ({', '.join(f'c{i}' for i in range(24))} and 1576 more) oid=1 "
+            "replica_identity=d>"
+        )
+
+    def test_cannot_steer_a_terminal(self, codec: Any) -> None:
+        class Steering:
+            def __repr__(self) -> str:
+                return "\x1b[2J"
+
+        assert "\x1b" not in repr(codec.Row(ITEM, (Steering(), None, None)))
+
+
 class TestIdentity:
     """By what a changed row can be found, and what an update leaves out."""
 

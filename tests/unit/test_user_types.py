@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from pgrepl.codec.overrides import unanswered
 from pgrepl.typedefs import (
     ArrayType,
     BaseType,
@@ -507,3 +508,13 @@ def test_names_in_messages_are_printable(make_types: Callable[..., Any]) -> None
 def test_an_array_keeps_its_bounds(types: Any) -> None:
     decoded = types.lookup(PAIRS).text(b'[0:1]={"(7,q)",NULL}')
     assert (type(decoded), decoded.lower_bounds) == (Array, (0,))
+
+
+def test_rules_that_no_type_answers_to() -> None:
+    known = ["jsonb", "_int4", "pg_catalog.int8", 20, "mood", "public.mood", MOOD, "_mood"]
+    assert unanswered(known, DEFINITIONS) == {}
+    found = unanswered([*known, "jsonbb", "publik.mood", NOBODY, "?", "other.jsonb"], DEFINITIONS)
+    assert list(found) == ["jsonbb", "publik.mood", NOBODY, "?", "other.jsonb"]
+    assert found["jsonbb"][0] == "jsonb"
+    assert found["publik.mood"][0] == "public.mood"
+    assert found[NOBODY] == found["?"] == []

@@ -31,10 +31,11 @@ from ...lsn import Lsn
 from ...messages import UNCHANGED
 from .._pure.rows import Row as PureRow
 from .._pure.rows import completed, shown, unsent
-from ..faults import Fault, column_of, fault_error, value_of
+from ..faults import Fault, RuleFailed, column_of, fault_error, value_of
 
 
 cdef int ENCODING = Fault.ENCODING
+cdef int RULE = Fault.RULE
 cdef int VALUE = Fault.VALUE
 
 cdef object unchanged = UNCHANGED
@@ -197,12 +198,16 @@ cdef class Row:
         # The error for a value that cannot be made.
         cdef const uint8_t *sent = <const uint8_t *>PyBytes_AS_STRING(self.sent)
         cdef bint encoding = isinstance(error, UnicodeDecodeError)
+        cdef bint ruled = isinstance(error, RuleFailed)
         relation = self.layout.relation
-        return fault_error(
-            ENCODING if encoding else VALUE, self.tag, self.start + (column.value.bytes - sent),
+        fault = fault_error(
+            ENCODING if encoding else RULE if ruled else VALUE,
+            self.tag, self.start + (column.value.bytes - sent),
             where=column_of(relation, place) if encoding else value_of(relation, place, error),
             lsn=self.position if self.has_position else None,
         )
+        fault.__cause__ = error.__cause__ if ruled else None
+        return fault
 
     cdef object at(self, Py_ssize_t position):
         # The value of a column that the row has.
@@ -222,7 +227,7 @@ cdef class Row:
         failure = None
         try:
             value = self.decode(place, &column)
-        except ValueError as error:
+        except (ValueError, RuleFailed) as error:
             failure = self.fault(place, &column, error)
         if failure is not None:
             raise failure
@@ -258,7 +263,7 @@ cdef class Row:
                 Py_INCREF(value)
                 PyTuple_SET_ITEM(values, filled, value)
                 filled += 1
-        except ValueError as error:
+        except (ValueError, RuleFailed) as error:
             failure = self.fault(place, &column, error)
         # Not in the handler: the first error, which holds the data, would go along as its context.
         if failure is not None:

@@ -11,8 +11,8 @@ from typing import Any, Final, NamedTuple, final
 
 from ...errors import DecodeError
 from ...lsn import Lsn
-from ...messages import UNCHANGED, Column, Relation, Selection, printable
-from ..faults import Fault, column_of, fault_error, value_of
+from ...messages import MOST_SHOWN, UNCHANGED, Column, Relation, Selection, printable
+from ..faults import Fault, RuleFailed, column_of, fault_error, value_of
 from .cursor import BINARY, NULL, TEXT
 from .cursor import UNCHANGED as NOT_SENT
 from .values import ValueType
@@ -20,6 +20,7 @@ from .values import ValueType
 __all__ = ["Layout", "Row", "Sent", "completed", "row_of", "shown", "unsent"]
 
 _UNREAD: Final = object()
+_LONGEST_SHOWN: Final = 100
 
 unsent: Final = "expected a row that was decoded from a message, this one was made from values"
 
@@ -115,6 +116,7 @@ class Row:
         assert sent is not None
         layout, data, columns = sent
         place, kind, start, stop = columns[position]
+        failed = None
         try:
             if kind == TEXT:
                 return layout.types[place].text(data[start:stop])
@@ -124,9 +126,13 @@ class Row:
             where, fault = column_of(layout.relation, place), Fault.ENCODING
         except ValueError as error:
             where, fault = value_of(layout.relation, place, error), Fault.VALUE
+        except RuleFailed as error:
+            where, fault = value_of(layout.relation, place, error), Fault.RULE
+            failed = error.__cause__
         else:
             return None if kind == NULL else UNCHANGED
-        raise fault_error(fault, data[0], start, where=where, lsn=self._position)
+        # Not in the handler: the first error, which holds the data, would go along as its context.
+        raise fault_error(fault, data[0], start, where=where, lsn=self._position) from failed
 
     def _position_of(self, key: Any) -> int:
         if isinstance(key, str):
@@ -257,12 +263,31 @@ def completed(row: Row, relation: Relation, other: Row | None) -> Row:
 
 
 def shown(row: Row) -> str:
-    """Return the repr of a row of either twin, also where a value cannot be decoded."""
-    values = []
-    for position, name in enumerate(row.keys()):
-        try:
-            value = repr(row[position])
-        except DecodeError:
-            value = f"<cannot be decoded: {row.raw(position)!r}>"
-        values.append(f" {printable(name)}={value}")
-    return f"<Row{''.join(values)}>"
+    """Return the repr of a row of either twin: short, and whatever its values do.
+
+    Of a long value there is the beginning, and of many columns the first ones.
+    """
+    names = row.keys()
+    values = [
+        f" {printable(name)}={_shown_value(row, position)}"
+        for position, name in enumerate(names[:MOST_SHOWN])
+    ]
+    left = len(names) - len(values)
+    return f"<Row{''.join(values)}{f' and {left} more columns' if left else ''}>"
+
+
+def _shown_value(row: Row, position: int) -> str:
+    try:
+        return _brief(row[position])
+    except DecodeError:
+        return f"<cannot be decoded: {_brief(row.raw(position))}>"
+    except Exception as error:  # of a class that `types` makes values of
+        return f"<cannot be shown: {type(error).__name__}>"
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, str | bytes) and len(value) > _LONGEST_SHOWN:
+        return f"{value[:_LONGEST_SHOWN]!r}... of {len(value)}"
+    text = printable(repr(value))
+    # Of what is made of others all parts may be long.
+    return text if len(text) <= 2 * _LONGEST_SHOWN else f"{text[: 2 * _LONGEST_SHOWN]}..."

@@ -24,6 +24,7 @@ from ...typedefs import (
     TypeDefinition,
 )
 from ...values import Array
+from ..faults import RuleFailed
 from . import scalars
 from .builtin import (
     ARRAYS,
@@ -249,13 +250,19 @@ class Types:
         if isinstance(override, int):
             return self._own(override).renamed(oid, name)
 
+        def ruled(value: str | bytes) -> Any:
+            try:
+                return override(value)
+            except Exception as error:
+                raise RuleFailed(name) from error
+
         def text(data: bytes) -> Any:
-            return override(data.decode())
+            return ruled(data.decode())
 
         def after_version(data: bytes) -> Any:
-            return override(scalars.versioned(name, data))
+            return ruled(scalars.versioned(name, data))
 
-        return ValueType(oid, name, text, after_version if oid in VERSIONED else override)
+        return ValueType(oid, name, text, after_version if oid in VERSIONED else ruled)
 
     def _own(self, oid: int) -> ValueType:
         """Make a type of PostgreSQL's own, whatever the overrides say of itself."""
@@ -281,6 +288,9 @@ class Types:
         match definition:
             case EnumType():
                 return self._own(TEXT_OID).renamed(oid, name)
+            case CompositeType(has_gaps=True):
+                # Which fields a value has only a binary one tells, and by their types alone.
+                return _container(oid, name, _TEXT, RecordForm(self.lookup, name).binary)
             case CompositeType(fields=fields):
                 parts = [self.lookup(field) for _, field in fields]
                 composite = CompositeForm(name, fields, parts, self.lookup)
