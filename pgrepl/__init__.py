@@ -23,6 +23,7 @@ from .errors import (
     PublicationNotFound,
     ServerError,
     ServerShutdown,
+    SlotExists,
     SlotGap,
     SlotInUse,
     SlotInvalidated,
@@ -72,6 +73,7 @@ from .protocol.backup_stream import (
 from .protocol.base_backup import BackupOptions
 from .protocol.query import Result
 from .protocol.replication import SystemIdentity
+from .protocol.slot_listing import ReplicationSlot
 from .protocol.slots import PhysicalSlot, Slot
 from .protocol.timelines import (
     EndOfTimeline,
@@ -134,6 +136,7 @@ __all__ = [
     "Range",
     "RawStream",
     "Relation",
+    "ReplicationSlot",
     "Result",
     "ResumeToken",
     "RollbackPrepared",
@@ -141,6 +144,7 @@ __all__ = [
     "ServerError",
     "ServerShutdown",
     "Slot",
+    "SlotExists",
     "SlotGap",
     "SlotInUse",
     "SlotInvalidated",

@@ -12,12 +12,13 @@ from typing import TypeVar, Unpack
 
 from .backup import AsyncBackup
 from .base_connection import BaseConnection
-from .protocol import base_backup, replication, slots, timelines
+from .protocol import base_backup, replication, slot_listing, slots, timelines
 from .protocol.backup_stream import BackupEvent, BackupStream
 from .protocol.base_backup import BackupOptions
 from .protocol.conversation import Conversation
 from .protocol.query import Result, simple_query
 from .protocol.replication import SystemIdentity
+from .protocol.slot_listing import ReplicationSlot
 from .protocol.slots import PhysicalSlot, Slot, SnapshotAction
 from .protocol.timelines import TimelineHistory
 
@@ -72,6 +73,7 @@ class AsyncCommands(BaseConnection):
         snapshot: SnapshotAction = "nothing",
         two_phase: bool = False,
         failover: bool = False,
+        if_not_exists: bool = False,
         timeout: float | None = None,
     ) -> Slot:
         """Create a logical replication slot; see `Connection.create_logical_slot`."""
@@ -84,6 +86,7 @@ class AsyncCommands(BaseConnection):
                 snapshot=snapshot,
                 two_phase=two_phase,
                 failover=failover,
+                if_not_exists=if_not_exists,
             ),
             timeout,
         )
@@ -94,15 +97,27 @@ class AsyncCommands(BaseConnection):
         *,
         temporary: bool = False,
         reserve_wal: bool = False,
+        if_not_exists: bool = False,
         timeout: float | None = None,
     ) -> Slot:
         """Create a physical replication slot; see `Connection.create_physical_slot`."""
         return await self._command(
             slots.create_physical_slot(
-                self._state, name, temporary=temporary, reserve_wal=reserve_wal
+                self._state,
+                name,
+                temporary=temporary,
+                reserve_wal=reserve_wal,
+                if_not_exists=if_not_exists,
             ),
             timeout,
         )
+
+    async def slots(
+        self, name: str | None = None, *, timeout: float | None = None
+    ) -> list[ReplicationSlot]:
+        """Return all replication slots of the server, or the one of a name; see
+        `Connection.slots`."""
+        return await self._command(slot_listing.list_slots(self._state, name), timeout)
 
     async def read_slot(self, name: str, timeout: float | None = None) -> PhysicalSlot | None:
         """Return where the WAL that a physical slot keeps begins; see `Connection.read_slot`."""

@@ -13,12 +13,13 @@ from typing import TypeVar, Unpack
 
 from .backup import Backup
 from .base_connection import BaseConnection
-from .protocol import base_backup, replication, slots, timelines
+from .protocol import base_backup, replication, slot_listing, slots, timelines
 from .protocol.backup_stream import BackupEvent, BackupStream
 from .protocol.base_backup import BackupOptions
 from .protocol.conversation import Conversation
 from .protocol.query import Result, simple_query
 from .protocol.replication import SystemIdentity
+from .protocol.slot_listing import ReplicationSlot
 from .protocol.slots import PhysicalSlot, Slot, SnapshotAction
 from .protocol.timelines import TimelineHistory
 
@@ -74,6 +75,7 @@ class Commands(BaseConnection):
         snapshot: SnapshotAction = "nothing",
         two_phase: bool = False,
         failover: bool = False,
+        if_not_exists: bool = False,
         timeout: float | None = None,
     ) -> Slot:
         """Create a logical replication slot.
@@ -81,6 +83,11 @@ class Commands(BaseConnection):
         The server waits for the transactions that are running now. An exported snapshot lives until
         the next command; ``snapshot="use"`` needs a transaction. Raises `UsageError` where the
         server is too old for an option: `two_phase` needs 15, `failover` 17.
+
+        A slot that exists is `SlotExists`. With `if_not_exists` one of the same plugin and database
+        is taken as it is, whatever its other options; the `Slot` then has what its consumer has
+        confirmed as `consistent_point`, no snapshot, and is not `created`. Any other one is
+        `SlotExists` all the same, and one that somebody is just creating `SlotInUse`.
         """
         return self._command(
             slots.create_logical_slot(
@@ -91,6 +98,7 @@ class Commands(BaseConnection):
                 snapshot=snapshot,
                 two_phase=two_phase,
                 failover=failover,
+                if_not_exists=if_not_exists,
             ),
             timeout,
         )
@@ -101,19 +109,37 @@ class Commands(BaseConnection):
         *,
         temporary: bool = False,
         reserve_wal: bool = False,
+        if_not_exists: bool = False,
         timeout: float | None = None,
     ) -> Slot:
         """Create a physical replication slot.
 
         With `reserve_wal` it keeps the WAL from now on, and not only from its first use. There is
-        no failover for physical slots.
+        no failover for physical slots. A slot that exists is `SlotExists`; with `if_not_exists` a
+        physical one is taken as it is, and a logical one `SlotExists` all the same. Before
+        PostgreSQL 15 a physical connection cannot tell them apart, and takes either.
         """
         return self._command(
             slots.create_physical_slot(
-                self._state, name, temporary=temporary, reserve_wal=reserve_wal
+                self._state,
+                name,
+                temporary=temporary,
+                reserve_wal=reserve_wal,
+                if_not_exists=if_not_exists,
             ),
             timeout,
         )
+
+    def slots(
+        self, name: str | None = None, *, timeout: float | None = None
+    ) -> list[ReplicationSlot]:
+        """Return all replication slots of the server in the order of their names, or the one of a
+        name, if there is one.
+
+        By SQL, with one question: raises `UsageError` on a physical connection. What the server's
+        version does not tell is None.
+        """
+        return self._command(slot_listing.list_slots(self._state, name), timeout)
 
     def read_slot(self, name: str, timeout: float | None = None) -> PhysicalSlot | None:
         """Return where the WAL that a physical slot keeps begins; None: there is no such slot.

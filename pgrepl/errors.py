@@ -28,6 +28,7 @@ __all__ = [
     "PublicationNotFound",
     "ServerError",
     "ServerShutdown",
+    "SlotExists",
     "SlotGap",
     "SlotInUse",
     "SlotInvalidated",
@@ -244,6 +245,10 @@ class SlotNotFound(ServerError):
     """The replication slot does not exist."""
 
 
+class SlotExists(ServerError):
+    """The replication slot to be created exists already, perhaps as another one than is wanted."""
+
+
 class SlotInUse(ServerError):
     """Another connection uses the slot; `pid` is its server process, or None where not told."""
 
@@ -327,9 +332,11 @@ def server_error(fields: Mapping[str, str]) -> ServerError:
         return AuthenticationRejected(fields)
     if sqlstate in ("57P01", "57P02") or (sqlstate, routine) == _NO_NEW_COMMANDS:
         return ServerShutdown(fields)
-    # 42704 and 55006 are used for many objects; the routine that raised them is never translated.
+    # These are used for many objects; the routine that raised them is never translated.
     if sqlstate == "42704" and routine.startswith("ReplicationSlot"):
         return SlotNotFound(fields)
+    if sqlstate == "42710" and routine.startswith("ReplicationSlot"):
+        return SlotExists(fields)
     if sqlstate == "55006" and routine.startswith("ReplicationSlot"):
         return SlotInUse(fields)
     if sqlstate == "42704" and routine in _PUBLICATION_ROUTINES:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import click
 
-from ..errors import Error, ServerError, SlotNotFound, UsageError
+from ..errors import Error, SlotNotFound, UsageError
 from ..lsn import Lsn
 from ..physical import ReceivedSegment, receive_wal
 from ..physical.compression import Compression
@@ -19,7 +19,7 @@ from .failure import CommandFailed
 from .interruption import Interrupted, Interruption
 from .options import conninfo_argument, lsn_option, no_loop_option, status_interval_option
 from .printing import print_text, printable
-from .sql import DUPLICATE_OBJECT, session
+from .sql import session
 
 __all__ = ["receivewal_command"]
 
@@ -142,19 +142,19 @@ def _check(
 
 
 def _change_slot(conninfo: str, slot: str, create: bool, if_not_exists: bool) -> int:
-    done = "created" if create else "dropped"
+    created = True
     with session(conninfo, "physical") as connection:
-        try:
-            if create:
-                connection.create_physical_slot(slot, reserve_wal=True)
-            else:
-                connection.drop_slot(slot)
-        except ServerError as error:
-            if not (if_not_exists and error.sqlstate == DUPLICATE_OBJECT):
-                raise
-            print_text(f"the slot {printable(slot)} was there already")
-            return 0
-    print_text(f"{done} the physical slot {printable(slot)}")
+        if create:
+            made = connection.create_physical_slot(
+                slot, reserve_wal=True, if_not_exists=if_not_exists
+            )
+            created = made.created
+        else:
+            connection.drop_slot(slot)
+    if created:
+        print_text(f"{'created' if create else 'dropped'} the physical slot {printable(slot)}")
+    else:
+        print_text(f"the slot {printable(slot)} was there already")
     return 0
 
 

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 import click
 
 from ..connection import Connection
-from ..errors import ServerError, SlotNotFound
+from ..errors import SlotNotFound
 from ..lsn import Lsn
+from ..protocol.slot_listing import WAL_POSITION, ReplicationSlot
+from ..protocol.slots import Slot
 from .failure import CommandFailed
 from .interruption import Interrupted, Interruption
 from .options import (
@@ -23,9 +25,8 @@ from .options import (
     yes_option,
 )
 from .printing import bytes_text, print_json, print_rich, print_text, printable
-from .slot_listing import WAL_POSITION, ListedSlot, listed_slots, slot_json, slot_table
+from .slot_listing import slot_json, slot_table
 from .sql import (
-    DUPLICATE_OBJECT,
     Replication,
     ask_one,
     cancelled_by_signals,
@@ -69,7 +70,7 @@ def list_command(conninfo: str, replication: Replication, as_json: bool) -> int:
     """
     require_sql(replication, "slots are listed")
     with session(conninfo) as connection:
-        slots = listed_slots(connection)
+        slots = connection.slots()
     if as_json:
         print_json([slot_json(slot) for slot in slots])
     elif slots:
@@ -118,48 +119,42 @@ def create_command(
     _check_kind(physical, plugin, two_phase, failover, reserve_wal, temporary)
     if not physical and replication == "physical":
         raise click.UsageError("a logical slot needs a database: leave out --replication physical")
-    wanted = None if physical else plugin or "pgoutput"
-    position: Lsn | None = None
     with session(conninfo, replication) as connection:
-        try:
-            if wanted is None:
-                connection.create_physical_slot(slot, reserve_wal=reserve_wal)
-            else:
-                with _ended_by_signals(connection):
-                    made = connection.create_logical_slot(
-                        slot, wanted, two_phase=two_phase, failover=failover
-                    )
-                position = made.consistent_point
-            created = True
-        except ServerError as error:
-            if not (if_not_exists and error.sqlstate == DUPLICATE_OBJECT):
-                raise
-            if replication == "database":
-                _require_same(connection, slot, wanted)
-            created = False
-    _tell_created(slot, wanted, created, position, as_json)
+        if physical:
+            made = connection.create_physical_slot(
+                slot, reserve_wal=reserve_wal, if_not_exists=if_not_exists
+            )
+        else:
+            with _ended_by_signals(connection):
+                made = connection.create_logical_slot(
+                    slot,
+                    plugin or "pgoutput",
+                    two_phase=two_phase,
+                    failover=failover,
+                    if_not_exists=if_not_exists,
+                )
+    _tell_created(made, as_json)
     return 0
 
 
-def _tell_created(
-    slot: str, plugin: str | None, created: bool, position: Lsn | None, as_json: bool
-) -> None:
-    kind = "physical" if plugin is None else "logical"
+def _tell_created(slot: Slot, as_json: bool) -> None:
+    kind = "physical" if slot.plugin is None else "logical"
+    position = slot.consistent_point if slot.created and slot.plugin is not None else None
     if as_json:
         print_json(
             {
-                "slot": slot,
+                "slot": slot.name,
                 "slot_type": kind,
-                "plugin": plugin,
-                "created": created,
+                "plugin": slot.plugin,
+                "created": slot.created,
                 "consistent_point": None if position is None else str(position),
             }
         )
-    elif created:
+    elif slot.created:
         where = "" if position is None else f"; it has what is committed after {position}"
-        print_text(f"created the {kind} slot {printable(slot)}{where}")
+        print_text(f"created the {kind} slot {printable(slot.name)}{where}")
     else:
-        print_text(f"the {kind} slot {printable(slot)} was there already")
+        print_text(f"the {kind} slot {printable(slot.name)} was there already")
 
 
 @contextlib.contextmanager
@@ -197,26 +192,6 @@ def _check_kind(
         )
 
 
-def _require_same(connection: Connection, name: str, plugin: str | None) -> None:
-    """Refuse a slot that exists and is another one than is wanted."""
-    slots = listed_slots(connection, name)
-    if not slots:
-        raise CommandFailed(f"the slot {name!r} was dropped just now: run this once more")
-    found = slots[0]
-    database = None if plugin is None else connection.identify_system().dbname
-    if (found.plugin, found.database) != (plugin, database):
-        raise CommandFailed(
-            f"expected the slot {name!r} to be {_described(plugin, database)}, it is "
-            f"{_described(found.plugin, found.database)}; drop it, or take another name"
-        )
-
-
-def _described(plugin: str | None, database: str | None) -> str:
-    if plugin is None:
-        return "physical"
-    return f"logical, of the plugin {plugin!r} and the database {database!r}"
-
-
 @slots_commands.command("drop", short_help="Drop a slot and what it keeps.")
 @conninfo_argument
 @slot_option
@@ -245,7 +220,7 @@ def drop_command(
       pgrepl slots drop "host=db dbname=shop" --slot changes --if-exists --wait --yes
     """
     with session(conninfo, replication) as connection:
-        found = listed_slots(connection, slot) if replication == "database" else None
+        found = connection.slots(slot) if replication == "database" else None
         dropped = found != []
         if dropped:
             require_confirmation(_loss(slot, found[0] if found else None), yes)
@@ -265,7 +240,7 @@ def drop_command(
     return 0
 
 
-def _loss(name: str, slot: ListedSlot | None) -> str:
+def _loss(name: str, slot: ReplicationSlot | None) -> str:
     text = f"The slot {printable(name)} is to be dropped"
     if slot is None:
         return f"{text}, and what it keeps with it."
@@ -383,7 +358,7 @@ def advance_command(
 
 def _stretch(connection: Connection, name: str, target: Lsn | None) -> tuple[Lsn, Lsn]:
     """Return where a slot is and where it is to go."""
-    slots = listed_slots(connection, name)
+    slots = connection.slots(name)
     if not slots:
         raise CommandFailed(f"the slot {name!r} does not exist;  pgrepl slots list  shows them")
     slot = slots[0]

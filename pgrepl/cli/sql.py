@@ -11,20 +11,18 @@ Source: PostgreSQL documentation, "Lexical Structure", "Schemas: The System Cata
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Iterator, Mapping
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from collections.abc import Iterator
+from typing import Final, Literal, TypeAlias
 
 from ..connection import Connection, connect
 from ..conninfo import resolve
 from ..errors import Error, ProtocolError, UsageError
-from ..lsn import Lsn
+from ..protocol.sql import Record, as_json, records
 from .failure import CommandFailed
 from .interruption import Interrupted
 from .printing import printable
 
 __all__ = [
-    "DUPLICATE_OBJECT",
     "Record",
     "Replication",
     "ask",
@@ -39,13 +37,8 @@ __all__ = [
 
 Replication: TypeAlias = Literal["database", "physical"]
 
-DUPLICATE_OBJECT: Final = "42710"
-"""The SQLSTATE of a slot that is there already, among other things."""
-
 _CANCELLING: Final = 5.0
 """Seconds that the server gets to take note of a command's cancellation."""
-
-_Value = TypeVar("_Value")
 
 _OURS: Final = (
     "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false),"
@@ -92,56 +85,9 @@ def opened(conninfo: str, replication: Replication = "database") -> Connection:
     return connect(conninfo, replication=replication)
 
 
-class Record:
-    """A row of an answer, whose values are read as what they must be, or `ProtocolError`."""
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = values
-
-    def find(self, name: str, kind: type[_Value]) -> _Value | None:
-        """Return a value that may be NULL."""
-        value = self._values.get(name)
-        if value is None:
-            return None
-        if type(value) is not kind:  # a bool is no int here
-            raise ProtocolError(
-                f"expected {name} as {kind.__name__} in the server's answer, "
-                f"got {type(value).__name__}"
-            )
-        return value
-
-    def get(self, name: str, kind: type[_Value]) -> _Value:
-        """Return a value that is not NULL."""
-        value = self.find(name, kind)
-        if value is None:
-            raise ProtocolError(f"expected {name} in the server's answer, got NULL")
-        return value
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        """Return an array of texts; NULL is an empty one."""
-        values: list[Any] = self.find(name, list) or []
-        if not all(isinstance(value, str) for value in values):
-            raise ProtocolError(f"expected an array of texts {name} in the server's answer")
-        return tuple(values)
-
-    def lsn(self, name: str) -> Lsn | None:
-        """Return a position that may be NULL."""
-        text = self.find(name, str)
-        try:
-            return None if text is None else Lsn(text)
-        except ValueError:
-            raise ProtocolError(
-                f"expected an LSN as {name} in the server's answer, got {text!r:.40}"
-            ) from None
-
-
 def ask(connection: Connection, query: str) -> list[Record]:
-    """Run one SELECT of named columns and return its rows.
-
-    The server writes them as JSON, so that numbers, truth values, arrays and NULL come as such.
-    """
-    sql = f"SELECT pg_catalog.row_to_json(answer) FROM ({query}) AS answer"
-    return [_record(row) for result in connection.query(sql) for row in result.rows]
+    """Run one SELECT of named columns and return its rows."""
+    return records(connection.query(as_json(query)))
 
 
 def ask_one(connection: Connection, query: str) -> Record:
@@ -150,16 +96,6 @@ def ask_one(connection: Connection, query: str) -> Record:
     if len(records) != 1:
         raise ProtocolError(f"expected one row in the server's answer, got {len(records)}")
     return records[0]
-
-
-def _record(row: tuple[str | None, ...]) -> Record:
-    try:
-        values = json.loads(row[0] or "") if len(row) == 1 else None
-    except (ValueError, RecursionError):
-        values = None
-    if not isinstance(values, dict):
-        raise ProtocolError(f"expected one JSON object for each row, got {row!r:.80}")
-    return Record(values)
 
 
 def identifier(name: str) -> str:

@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from ..base_stream import StreamEvent
 from ..connection import Connection
-from ..errors import Error, ServerError, SlotNotFound
+from ..errors import Error, SlotExists, SlotNotFound
 from ..lsn import Lsn
 from ..session.options import Streaming
 from ..session.options import StreamOptions as PluginOptions
@@ -28,7 +28,7 @@ from .output import Output
 from .printing import printable
 from .retelling import Retelling
 from .source import DecodedSource, RawSource, Source
-from .sql import DUPLICATE_OBJECT, ask, cancelled_by_signals, literal, opened
+from .sql import ask, cancelled_by_signals, literal, opened
 
 __all__ = ["StreamOptions", "drop_slot", "stream"]
 
@@ -267,23 +267,22 @@ def _create_slot(connection: Connection, options: StreamOptions) -> None:
     _require_publications(connection, options.publications)
     try:
         with cancelled_by_signals(connection):
-            connection.create_logical_slot(
+            made = connection.create_logical_slot(
                 options.slot,
                 options.plugin,
                 temporary=options.temporary,
                 two_phase=options.two_phase,
                 failover=options.failover,
+                if_not_exists=options.if_not_exists,
             )
-    except ServerError as error:
-        if error.sqlstate != DUPLICATE_OBJECT:
+    except SlotExists as error:
+        if options.if_not_exists:
             raise
-        if not options.if_not_exists:
-            raise CommandFailed(
-                f"{error}; leave out --create-slot to stream from it, or add --if-not-exists"
-            ) from None
-    else:
-        if options.verbose:
-            _say(f"created the slot {options.slot}")
+        raise CommandFailed(
+            f"{error}; leave out --create-slot to stream from it, or add --if-not-exists"
+        ) from None
+    if made.created and options.verbose:
+        _say(f"created the slot {options.slot}")
 
 
 def _require_publications(connection: Connection, names: Iterable[str]) -> None:

@@ -34,10 +34,11 @@ from ..lsn import Lsn
 from ..token import ResumeToken
 from .backend import ServerState
 from .conversation import Conversation
-from .grammar import identifier, literal, publication_list
+from .grammar import identifier, publication_list
 from .query import Result, simple_query
 from .replication import SystemIdentity, identify_system
 from .slot_state import COLUMNS, SlotState, flag, misread, number, present, report, slot_state
+from .sql import literal
 from .start_position import check_history, start_position
 
 __all__ = ["OnMissing", "Preflight", "SlotState", "preflight"]
@@ -138,21 +139,15 @@ def preflight(
 # What is asked
 
 
-def _sql_literal(value: str) -> str:
-    """Quote a value for SQL, where a setting says what a backslash means unless it is doubled."""
-    quoted = literal(value)
-    return "E" + quoted.replace("\\", "\\\\") if "\\" in value else quoted
-
-
 def _question(version: int, slot: str, publications: Sequence[str]) -> str:
     """Return the SQL; every name in it is qualified, whatever the session's search_path."""
     columns = ", ".join(name if version >= since else "NULL" for name, since in COLUMNS)
-    names = ", ".join(_sql_literal(name) for name in publications)
+    names = ", ".join(literal(name) for name in publications)
     # As text, since a cast to name would cut off what is too long, and find another.
     return (
         f"SELECT {columns}, active_pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()"
         " FROM pg_catalog.pg_replication_slots"
-        f" WHERE slot_name::pg_catalog.text OPERATOR(pg_catalog.=) {_sql_literal(slot)}"
+        f" WHERE slot_name::pg_catalog.text OPERATOR(pg_catalog.=) {literal(slot)}"
         "::pg_catalog.text;"
         " SELECT pubname FROM pg_catalog.pg_publication"
         " WHERE pubname::pg_catalog.text OPERATOR(pg_catalog.=)"

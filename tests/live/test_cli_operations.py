@@ -207,7 +207,7 @@ def test_if_not_exists_wants_the_same_kind(database: Database) -> None:
     name = create_slot(database)
     words = ("slots", "create", "--slot", name, "--if-not-exists")
     said = complaint(*words, database.dsn(), "--physical")
-    assert f"expected the slot '{name}' to be physical, it is logical" in said
+    assert f"the replication slot '{name}' to be a physical slot, it is a logical slot" in said
     said = complaint(*words, database.cluster.dsn())
     assert f"the database '{database.name}'" in said
 

@@ -3,6 +3,7 @@ server must be told exactly what was meant, which its log shows."""
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Callable
 from typing import Any
@@ -66,6 +67,95 @@ def test_reading_slots(database: Database, connect: Connect) -> None:
             connection.read_slot(logical)
         assert caught.value.sqlstate == "0A000"
         assert connection.identify_system().timeline == 1
+
+
+# Taken where they exist
+
+
+def test_a_slot_that_exists(database: Database, connect: Connect) -> None:
+    name, physical = database.slot(), database.slot("physical")
+    with connect(database.dsn()) as connection:
+        made = connection.create_logical_slot(name, if_not_exists=True)
+        kept = connection.create_physical_slot(physical, reserve_wal=True, if_not_exists=True)
+        assert made.created
+        assert kept.created
+        with pytest.raises(pgrepl.SlotExists, match=f'42710: .*"{name}" already exists'):
+            connection.create_logical_slot(name)
+        with pytest.raises(pgrepl.SlotExists):
+            connection.create_physical_slot(physical)
+        taken = connection.create_logical_slot(name, if_not_exists=True)
+        assert taken == pgrepl.Slot(name, made.consistent_point, None, "pgoutput", created=False)
+        again = connection.create_physical_slot(physical, if_not_exists=True)
+        assert again == pgrepl.Slot(physical, pgrepl.Lsn(0), None, None, created=False)
+        for wrong in (physical, create_slot(database, "plugin", plugin="test_decoding")):
+            with pytest.raises(pgrepl.SlotExists, match="to be a logical slot of the plugin 'pgou"):
+                connection.create_logical_slot(wrong, if_not_exists=True)
+        with pytest.raises(pgrepl.SlotExists, match="to be a physical slot, it is a logical"):
+            connection.create_physical_slot(name, if_not_exists=True)
+        # Nothing of that cost the session anything.
+        assert connection.query("SELECT 1")[0].rows == [("1",)]
+
+
+def test_a_slot_that_exists_on_a_physical_connection(database: Database, connect: Connect) -> None:
+    name = database.slot()
+    logical = create_slot(database, "logical")
+    with connect(database.dsn(), replication="physical") as connection:
+        assert connection.create_physical_slot(name, reserve_wal=True, if_not_exists=True).created
+        assert not connection.create_physical_slot(name, if_not_exists=True).created
+        if database.cluster.major >= 15:
+            with pytest.raises(pgrepl.SlotExists, match="it is a logical slot"):
+                connection.create_physical_slot(logical, if_not_exists=True)
+        with pytest.raises(pgrepl.UsageError, match="slots are listed by SQL"):
+            connection.slots()
+        assert connection.identify_system().timeline == 1
+
+
+def test_temporary_slots_outlive_looking_for_another(database: Database, connect: Connect) -> None:
+    """A command that failed would have cost the session all that it has of them."""
+    name, temporary = create_slot(database, "there"), database.slot("temporary")
+    with connect(database.dsn()) as connection, connect(database.dsn()) as other:
+        made = connection.create_logical_slot(temporary, temporary=True, if_not_exists=True)
+        connection.create_logical_slot(name, if_not_exists=True)
+        taken = connection.create_logical_slot(temporary, temporary=True, if_not_exists=True)
+        assert (taken.created, taken.consistent_point) == (False, made.consistent_point)
+        with pytest.raises(pgrepl.SlotExists, match=f"of PID {connection.pid}"):
+            other.create_logical_slot(temporary, temporary=True, if_not_exists=True)
+
+
+# Listed
+
+
+def test_listing_slots(database: Database, connect: Connect) -> None:
+    name, physical = create_slot(database), database.slot("physical")
+    with connect(database.dsn()) as connection:
+        # Whatever can be put before PostgreSQL's own names.
+        connection.query(
+            "CREATE FUNCTION host(inet) RETURNS text LANGUAGE sql AS 'SELECT $$x$$';"
+            " CREATE VIEW pg_replication_slots AS SELECT 1 AS one;"
+            " SET search_path = public, pg_catalog; SET DateStyle = German;"
+            " SET TimeZone = 'Asia/Tokyo'"
+        )
+        connection.create_physical_slot(physical)
+        found = {slot.name: slot for slot in connection.slots()}
+        logical = found[name]
+        assert list(found) == sorted(found)
+        assert [slot.name for slot in connection.slots(name)] == [name]
+        assert connection.slots("no such; slot") == []
+        assert (logical.slot_type, logical.plugin) == ("logical", "pgoutput")
+        assert (logical.database, logical.temporary) == (connection.identify_system().dbname, False)
+        assert isinstance(logical.confirmed_flush_lsn, pgrepl.Lsn)
+        assert logical.restart_lsn is not None
+        assert logical.confirmed_flush_lsn >= logical.restart_lsn
+        assert isinstance(logical.wal_held_bytes, int)
+        assert (logical.active_pid, logical.invalidation) == (None, None)
+        if database.cluster.major >= 17:
+            assert logical.inactive_since is not None
+            age = datetime.datetime.now(datetime.UTC) - logical.inactive_since
+            assert abs(age) < datetime.timedelta(hours=1)
+            assert logical.failover is False
+        unused = found[physical]
+        assert (unused.slot_type, unused.database, unused.plugin) == ("physical", None, None)
+        assert (unused.restart_lsn, unused.lag_bytes) == (None, None)
 
 
 # Altering

@@ -1,28 +1,23 @@
-"""``pgrepl slots``: how slots are asked for on each version and shown, and what is refused."""
+"""``pgrepl slots``: how slots are shown, and what is refused."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
+import datetime
 from typing import Any
 
 import pytest
 
 import pgrepl
 from pgrepl.cli import main
-from pgrepl.cli.slot_listing import (
-    ListedSlot,
-    listed_slots,
-    slot_json,
-    slot_remarks,
-    slot_table,
-)
+from pgrepl.cli.slot_listing import slot_json, slot_remarks, slot_table
 
-NOTHING: dict[str, Any] = dict.fromkeys(each.name for each in dataclasses.fields(ListedSlot))
-SLOT = ListedSlot(
+FIELDS = dataclasses.fields(pgrepl.ReplicationSlot)
+NOTHING: dict[str, Any] = dict.fromkeys(each.name for each in FIELDS)
+SLOT = pgrepl.ReplicationSlot(
     **{
         **NOTHING,
-        "slot": "changes",
+        "name": "changes",
         "slot_type": "logical",
         "plugin": "pgoutput",
         "database": "shop",
@@ -35,70 +30,16 @@ SLOT = ListedSlot(
 )
 
 
-class FakeServer:
-    """A server of some version with one slot, of which it tells all that it is asked for."""
-
-    def __init__(self, version: int, **values: object) -> None:
-        self.server_version = version
-        self.asked = ""
-        self._values = {"slot": "s", "slot_type": "logical", "temporary": False, **values}
-
-    def query(self, sql: str) -> list[pgrepl.Result]:
-        self.asked = sql
-        return [pgrepl.Result(("row_to_json",), [(json.dumps(self._values),)], "SELECT")]
+def test_json() -> None:
+    """Keys as docs/cli.md has them; positions and times are text."""
+    since = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
+    told = slot_json(dataclasses.replace(SLOT, inactive_since=since))
+    assert list(told) == ["slot", *(each.name for each in FIELDS[1:])]
+    assert (told["slot"], told["restart_lsn"]) == ("changes", "1/A")
+    assert told["inactive_since"] == "2026-01-02T00:00:00.000000Z"
 
 
-@pytest.mark.parametrize(
-    ("version", "columns"),
-    [
-        (100000, ()),
-        (120000, ()),
-        (130000, ("wal_status", "safe_wal_size")),
-        (140000, ("two_phase",)),
-        (150000, ()),
-        (160000, ("conflicting",)),
-        (170000, ("failover", "synced", "invalidation_reason", "inactive_since")),
-        (180000, ()),
-    ],
-)
-def test_only_columns_that_a_version_has_are_asked_for(
-    version: int, columns: tuple[str, ...]
-) -> None:
-    """Each is asked for since the version that brought it."""
-    server: Any = FakeServer(version)
-    listed_slots(server)
-    before: Any = FakeServer(version - 10000)
-    listed_slots(before)
-    for column in columns:
-        assert f"s.{column}" in server.asked
-        assert f"s.{column}" not in before.asked
-        assert f"NULL AS {column}" in before.asked
-
-
-def test_a_name_is_quoted() -> None:
-    server: Any = FakeServer(180000)
-    listed_slots(server, "x' OR \\ '")
-    assert r"WHERE s.slot_name::text = E'x'' OR \\ ''' ORDER BY" in server.asked
-
-
-def test_answers() -> None:
-    server: Any = FakeServer(
-        180000, restart_lsn="1/A", lag_ms=1500, inactive_ms=250, inactive_since="2026-..."
-    )
-    [slot] = listed_slots(server)
-    assert (slot.lag_seconds, slot.inactive_seconds) == (1.5, 0.25)
-    assert slot_json(slot)["restart_lsn"] == "1/A"
-    assert list(slot_json(slot)) == [each.name for each in dataclasses.fields(ListedSlot)]
-
-
-@pytest.mark.parametrize("values", [{"slot": 1}, {"temporary": "f"}, {"restart_lsn": "x"}])
-def test_hostile_answers(values: dict[str, Any]) -> None:
-    server: Any = FakeServer(180000, **values)
-    with pytest.raises(pgrepl.ProtocolError):
-        listed_slots(server)
-
-
-def shown(*slots: ListedSlot) -> list[list[str]]:
+def shown(*slots: pgrepl.ReplicationSlot) -> list[list[str]]:
     """The cells of the table, line by line."""
     pytest.importorskip("rich")
     table: Any = slot_table(slots)
@@ -118,7 +59,8 @@ def test_table() -> None:
         two_phase=True,
         failover=True,
     )
-    bare = ListedSlot(**{**NOTHING, "slot": "p\n", "slot_type": "physical", "temporary": True})
+    values = {"name": "p\n", "slot_type": "physical", "temporary": True}
+    bare = pgrepl.ReplicationSlot(**{**NOTHING, **values})
     assert shown(SLOT, used, bare) == [
         ["changes", "pgoutput", "shop", "nobody", "100 bytes", "2.0 kB", "-", ""],
         [
@@ -135,22 +77,10 @@ def test_table() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("values", "reason"),
-    [
-        ({}, None),
-        ({"wal_status": "lost"}, "wal_removed"),
-        (
-            {"wal_status": "lost", "conflicting": True},
-            "wal_removed, or a conflict with recovery",
-        ),
-        ({"wal_status": "lost", "invalidation_reason": "idle_timeout"}, "idle_timeout"),
-    ],
-)
-def test_invalidation(values: dict[str, Any], reason: str | None) -> None:
-    slot = dataclasses.replace(SLOT, **values)
-    assert slot.invalidation == reason
-    assert slot_remarks(slot) == ([] if reason is None else [f"invalidated: {reason}"])
+def test_an_invalidated_slot() -> None:
+    lost = dataclasses.replace(SLOT, wal_status="lost")
+    assert slot_remarks(SLOT) == []
+    assert slot_remarks(lost) == ["invalidated: wal_removed"]
 
 
 def test_how_long_nobody_uses_it() -> None:

@@ -9,7 +9,7 @@ from typing import Final
 from ...connection import Connection
 from ...conninfo import resolve
 from ...errors import Error, ServerError
-from ..slot_listing import ListedSlot, listed_slots
+from ...protocol.slot_listing import ReplicationSlot
 from ..sql import ask_one, identifier
 from .finding import Finding, Level
 
@@ -28,13 +28,13 @@ class Server:
     role: str
     in_recovery: bool
     wal_senders: int
-    slots: tuple[ListedSlot, ...]
+    slots: tuple[ReplicationSlot, ...]
     slot_name: str | None
 
     @property
     def slot_is_there(self) -> bool:
         """Whether the slot that was asked for exists."""
-        return any(slot.slot == self.slot_name for slot in self.slots)
+        return any(slot.name == self.slot_name for slot in self.slots)
 
     @classmethod
     def read(cls, connection: Connection, slot_name: str | None) -> Server:
@@ -52,7 +52,7 @@ class Server:
             role=row.get("role", str),
             in_recovery=row.get("in_recovery", bool),
             wal_senders=row.get("wal_senders", int),
-            slots=tuple(listed_slots(connection)),
+            slots=tuple(connection.slots()),
             slot_name=slot_name,
         )
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from ...connection import Connection
+from ...protocol.slot_listing import ReplicationSlot
 from ..printing import bytes_text, duration_text
-from ..slot_listing import ListedSlot
 from ..sql import ask_one, literal
 from .finding import Finding, Level
 from .server import Server
@@ -31,7 +31,7 @@ def check_slots(connection: Connection, server: Server) -> Iterator[Finding]:
     some, much = sizes.get("some", int), sizes.get("much", int)
     sound = True
     for slot in server.slots:
-        for finding in _any_slot(slot, slot.slot == server.slot_name, some, much):
+        for finding in _any_slot(slot, slot.name == server.slot_name, some, much):
             sound = False
             yield finding
     if sound and server.slots:
@@ -40,7 +40,7 @@ def check_slots(connection: Connection, server: Server) -> Iterator[Finding]:
 
 def _consumer_slot(server: Server, name: str) -> Iterator[Finding]:
     subject = {"slot": name}
-    found = [slot for slot in server.slots if slot.slot == name]
+    found = [slot for slot in server.slots if slot.name == name]
     if not found:
         yield Finding(
             "slot_missing",
@@ -82,7 +82,7 @@ def _consumer_slot(server: Server, name: str) -> Iterator[Finding]:
         )
 
 
-def _wrong_kind(slot: ListedSlot, database: str) -> str:
+def _wrong_kind(slot: ReplicationSlot, database: str) -> str:
     if slot.slot_type != "logical":
         return f"is {slot.slot_type}"
     if slot.plugin != _PLUGIN:
@@ -92,7 +92,7 @@ def _wrong_kind(slot: ListedSlot, database: str) -> str:
     return ""
 
 
-def _any_slot(slot: ListedSlot, is_consumers: bool, some: int, much: int) -> Iterator[Finding]:
+def _any_slot(slot: ReplicationSlot, is_consumers: bool, some: int, much: int) -> Iterator[Finding]:
     """`some`, `much`: bytes of WAL from which on an unused slot is worth a word, or two."""
     if slot.invalidation is not None:
         yield _invalidated(slot, is_consumers)
@@ -106,49 +106,49 @@ def _any_slot(slot: ListedSlot, is_consumers: bool, some: int, much: int) -> Ite
         yield Finding(
             "slot_inactive",
             Level.WARNING if held >= much else Level.HINT,
-            f"nobody has used the slot {slot.slot!r}{since}, and it holds {bytes_text(held)} of "
+            f"nobody has used the slot {slot.name!r}{since}, and it holds {bytes_text(held)} of "
             "WAL",
             "The server keeps all WAL from its position on, until somebody reads it or drops it: "
             "drop it only if no consumer comes back for it.",
-            (_drop(slot.slot),),
-            subject={"slot": slot.slot},
+            (_drop(slot.name),),
+            subject={"slot": slot.name},
         )
 
 
-def _duration(slot: ListedSlot) -> str:
+def _duration(slot: ReplicationSlot) -> str:
     return duration_text(slot.inactive_seconds or 0.0)
 
 
-def _invalidated(slot: ListedSlot, is_consumers: bool) -> Finding:
-    sql = [_drop(slot.slot)]
+def _invalidated(slot: ReplicationSlot, is_consumers: bool) -> Finding:
+    sql = [_drop(slot.name)]
     then = ""
     if is_consumers and slot.plugin == _PLUGIN:
-        sql.append(_create(slot.slot))
+        sql.append(_create(slot.name))
         then = "copy the tables again: what the old slot had is gone"
     return Finding(
         "slot_invalidated",
         Level.PROBLEM if is_consumers else Level.WARNING,
-        f"the slot {slot.slot!r} is invalidated: {slot.invalidation}",
+        f"the slot {slot.name!r} is invalidated: {slot.invalidation}",
         "What it kept is gone, and it can never be read again.",
         tuple(sql),
         then,
-        {"slot": slot.slot},
+        {"slot": slot.name},
     )
 
 
-def _about_to_be_lost(slot: ListedSlot) -> Finding:
+def _about_to_be_lost(slot: ReplicationSlot) -> Finding:
     held = slot.wal_held_bytes or 0
     enough = max(2 * held >> 20, 1 << 10)
     return Finding(
         "slot_wal_unreserved",
         Level.WARNING,
-        f"the slot {slot.slot!r} holds {bytes_text(held)} of WAL, more than max_slot_wal_keep_size",
+        f"the slot {slot.name!r} holds {bytes_text(held)} of WAL, more than max_slot_wal_keep_size",
         "The next checkpoint removes that WAL and invalidates the slot.",
         (
             f"ALTER SYSTEM SET max_slot_wal_keep_size = '{enough}MB';",
             "SELECT pg_reload_conf();",
         ),
-        subject={"slot": slot.slot},
+        subject={"slot": slot.name},
     )
 
 
