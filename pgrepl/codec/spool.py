@@ -5,9 +5,12 @@ before it counts; whatever cuts off a change of this state, a full disk or Ctrl-
 unusable for good, so that nothing is missing or comes twice. All transactions share one limit, the
 one that is being read included. When it is passed, the one that holds most memory goes to a
 temporary file of its own, which has no name where the system allows that, and what comes later
-follows piece by piece. Memory, file and descriptor go with the transaction.
+follows piece by piece. What no file can take counts too: what the transactions' relations mean and
+which subtransactions are void. Where that passes its share, the stream ends. Memory, file and
+descriptor go with the transaction.
 
-Records are the twins' business; here are the pieces that they are written to. A piece begins with
+Records are the twins' business; here are the pieces that they are written to, and what the OIDs in
+them mean. A piece begins with
 the number of its bytes in use, these four included, and is in a file as it is in memory. A record
 is never divided, so there are pieces of one record that are larger than others.
 
@@ -42,30 +45,55 @@ from typing import IO, Any, Final, Protocol, final
 from weakref import WeakSet
 
 from ..errors import Error, SpoolError, UsageError
-from ..messages import Origin
+from ..messages import Origin, Relation
 
-__all__ = ["HEADER", "LEAST_LIMIT", "RECORD", "Spool", "Stored", "damaged", "mixed"]
+__all__ = [
+    "HEADER",
+    "LEAST_LIMIT",
+    "RECORD",
+    "Spool",
+    "Stored",
+    "cut_off",
+    "damaged",
+    "entered",
+    "mixed",
+]
 
 HEADER: Final = struct.Struct("=I")
 """Before the records of a piece: how many of its bytes are used."""
 
 RECORD: Final = struct.Struct("=IIQ")
-"""Before a payload: its size, what its relations mean (an index), its LSN, 0 for none."""
+"""Before a payload: the record's size behind this, what its relation means (an index), its LSN, 0
+for none. A Truncate has the number of its relations in place of the index, and theirs behind it."""
 
 LEAST_LIMIT: Final = 1 << 20
 _FIRST_PIECE: Final = 4 << 10
 # Not all of the last page: what the allocator and Python put beside it would begin another one.
 _LARGEST_PIECE: Final = (256 << 10) - 64
-# The part of the limit that pieces do not get. It is for what there is besides them: what a batch
-# brings and its decoded changes, descriptions, the list of what was aborted, rounding.
+# The part of the limit that is for what is not counted: what a batch brings and its decoded
+# changes, rounding.
 _BESIDES: Final = 8
 # Bytes of the limit for each transaction: what is known of one takes up to half as many, with
 # nothing put aside yet. No server has as many under way as the default limit has room for.
 _EACH: Final = 2048
+# Bytes that a description takes, seen on 64-bit systems: besides its names, and for each column.
+_DESCRIPTION: Final = 1536
+_COLUMN: Final = 256
+_XID: Final = 4
 
 mixed: Final = (
     "expected to read a stream either message by message or by transactions: a block of a streamed "
     "transaction has begun in one way and cannot be read on in the other"
+)
+
+entered: Final = (
+    "expected one reader at a time: the next message is being decoded already, in another thread "
+    "or by what has called this one"
+)
+
+cut_off: Final = (
+    "expected to finish with decoding a message, but that was cut off in the middle: start the "
+    "stream again, which brings what was not acknowledged once more"
 )
 
 _INTERRUPTED: Final = (
@@ -81,6 +109,17 @@ def damaged() -> SpoolError:
         "another program or the disk has damaged it; start the stream again, which brings what was "
         "not acknowledged once more"
     )
+
+
+class Layout(Protocol):
+    """What a twin knows of a relation."""
+
+    @property
+    def relation(self) -> Relation: ...
+
+    @property
+    def edition(self) -> int:
+        """How often types had changed their meaning when it was described."""
 
 
 class Writer(Protocol):
@@ -101,9 +140,12 @@ class Spool:
     __slots__ = (
         "_directory",
         "_fault",
+        "_kept",
         "_known",
+        "_layouts",
         "_limit",
         "_most",
+        "_most_kept",
         "_piece_size",
         "_taken",
         "memory",
@@ -116,11 +158,14 @@ class Spool:
             )
         self._limit = memory_limit - memory_limit // _BESIDES
         self._most = max(memory_limit, 1 << 20) // _EACH
+        self._most_kept = max(self._limit, 1 << 20) // 4 * 3
         self._piece_size = min(_LARGEST_PIECE, memory_limit // 16)
         self._directory = directory
         self._known: dict[int, Stored] = {}
         self._taken: WeakSet[Stored] = WeakSet()  # that are being read
         self._fault: str | None = None  # after which no record is certain
+        self._kept = 0  # bytes of what no file can take
+        self._layouts: dict[int, int] = {}  # by identity: how many transactions use one
         self.memory = 0
         """Bytes of all pieces in memory now, those that are being read included."""
 
@@ -160,15 +205,17 @@ class Spool:
                     f"expected at most {self._most} streamed transactions under way at a time in "
                     "the memory_limit of this stream, got more; raise it, if there are so many"
                 )
-            self._known[xid] = Stored(self)
+            stored = Stored(self)
+            stored.keep(_EACH // 2)
+            self._known[xid] = stored
         return self._known.get(xid)
 
     def abort(self, xid: int, subxid: int) -> None:
         """Declare a subtransaction void, or all of the transaction if `subxid` is its xid."""
         if subxid == xid:
             self._drop(xid)
-        elif xid in self._known:
-            self._known[xid].aborted.add(subxid)
+        elif xid in self._known and self._known[xid].aborted.add(subxid):
+            self._known[xid].keep(_XID)
 
     def __contains__(self, xid: int) -> bool:
         return xid in self._known
@@ -194,8 +241,17 @@ class Spool:
         if stored is not None:
             stored.close()
 
+    def _keep(self, size: int) -> None:
+        if self._kept + size > self._most_kept:
+            raise SpoolError(
+                "expected what streamed transactions say of tables, and which of their savepoints "
+                f"were rolled back, to take at most {self._most_kept} bytes of the "
+                "memory_limit of this stream, got more; raise it, if there is so much"
+            )
+        self._kept += size
+
     def _make_room(self, size: int) -> None:
-        while self.memory + size > self._limit:
+        while self.memory + self._kept + size > self._limit:
             largest = max(self._known.values(), key=lambda stored: stored.memory, default=None)
             if largest is None or not largest.memory:
                 return  # for a record that is larger than the limit
@@ -211,10 +267,12 @@ class Aborted:
     def __init__(self) -> None:
         self._xids = array("I")  # in order
 
-    def add(self, xid: int) -> None:
-        """Take note of one. They come nearly in order, so that this moves little."""
-        if xid not in self:
-            self._xids.insert(bisect_left(self._xids, xid), xid)
+    def add(self, xid: int) -> bool:
+        """Take note of one; False: it was known. They come nearly in order: this moves little."""
+        if xid in self:
+            return False
+        self._xids.insert(bisect_left(self._xids, xid), xid)
+        return True
 
     def __contains__(self, xid: int) -> bool:
         at = bisect_left(self._xids, xid)
@@ -232,6 +290,8 @@ class Stored:
         "_closed",
         "_file",
         "_handed_out",
+        "_indexes",
+        "_kept",
         "_pieces",
         "_spool",
         "_unread",
@@ -245,13 +305,15 @@ class Stored:
     def __init__(self, spool: Spool) -> None:
         self.writer: Writer | None = None
         self.bound: list[Any] = []
-        """What relations mean, as a twin keeps it; records refer to it by index."""
+        """What relations mean, a twin's layouts; records refer to it by index."""
         self.aborted: Final = Aborted()
         """Subtransactions whose records are void."""
         self.origin: Origin | None = None
         self.memory = 0
         """Bytes of its pieces in memory now, the one that is being read included."""
         self._spool = spool
+        self._indexes: dict[tuple[Relation, int], int] = {}  # in `bound`, of what it says
+        self._kept = 0  # bytes of what no file can take, layouts left out
         self._pieces: deque[bytearray] = deque()
         self._handed_out = 0  # bytes of the piece that is being read
         self._file: IO[bytes] | None = None
@@ -266,6 +328,35 @@ class Stored:
         if self._closed:
             raise UsageError("the stream was stopped in the middle of this transaction")
         return self._spool.moving()
+
+    def bind(self, layout: Layout) -> int:
+        """Return the index in `bound` of what a relation means.
+
+        One that was described again as it was before is not kept twice, or a transaction whose
+        savepoints are rolled back again and again would fill the memory with descriptions. Raises
+        `SpoolError` where they take more than their share of the limit.
+        """
+        said = layout.relation, layout.edition
+        found = self._indexes.get(said)
+        if found is None:
+            users = self._spool._layouts
+            if id(layout) not in users:
+                self._spool._keep(_size_of(layout.relation))
+            users[id(layout)] = users.get(id(layout), 0) + 1
+            found = self._indexes[said] = len(self.bound)
+            self.bound.append(layout)
+        return found
+
+    def come_from(self, origin: Origin) -> None:
+        """Take note of where the transaction comes from."""
+        before = 0 if self.origin is None else sys.getsizeof(self.origin.name)
+        self.keep(sys.getsizeof(origin.name) - before)
+        self.origin = origin
+
+    def keep(self, size: int) -> None:
+        """Count what is kept of the transaction and cannot go to a file."""
+        self._spool._keep(size)
+        self._kept += size
 
     def room(self, size: int) -> bytearray:
         """Return an empty piece with room for a record; the one before is full."""
@@ -343,6 +434,7 @@ class Stored:
         self._pieces.clear()
         self._count(-self.memory)
         self._handed_out = 0
+        self._let_go()
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -350,9 +442,26 @@ class Stored:
     def __del__(self) -> None:
         self.close()
 
+    def _let_go(self) -> None:
+        users = self._spool._layouts
+        for layout in self.bound:
+            users[id(layout)] -= 1
+            if not users[id(layout)]:
+                del users[id(layout)]
+                self._spool._kept -= _size_of(layout.relation)
+        self.bound = []  # who still reads keeps the list
+        self._indexes = {}
+        self._spool._kept -= self._kept
+        self._kept = 0
+
     def _count(self, size: int) -> None:
         self.memory += size
         self._spool.memory += size
+
+
+def _size_of(relation: Relation) -> int:
+    names = (relation.schema, relation.name, *(column.name for column in relation.columns))
+    return _DESCRIPTION + _COLUMN * len(relation.columns) + sum(map(sys.getsizeof, names))
 
 
 def _write(file: Any, data: memoryview) -> None:

@@ -47,6 +47,7 @@ from pgrepl.messages import (
     Type,
     Update,
 )
+from tests.parity.twins import exact
 from tests.support.feeding import read
 from tests.support.pgoutput_encoder import encode
 from tests.support.pgoutput_server import Server
@@ -170,13 +171,12 @@ def outcome(decoder: Any, payload: bytes) -> Outcome:
         message = decoder.feed(payload, lsn=LSN)
     except DecodeError as error:
         return Outcome(None, *faults_of(error))
-    # Equality does not tell an Lsn from an int, or True from 1; the text does.
     shown = repr(message)
     try:
         read(message)
     except DecodeError as error:
         return Outcome(shown, *faults_of(error))
-    return Outcome(message, shown, None)
+    return Outcome(message, repr(exact(message)), None)
 
 
 def faults_of(error: DecodeError) -> tuple[str, tuple[Any, ...]]:

@@ -4,7 +4,8 @@ transactions or the same error."""
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -21,6 +22,7 @@ from pgrepl.messages import (
     LogicalMessage,
     Message,
     Origin,
+    Relation,
     StreamAbort,
     StreamCommit,
     StreamStart,
@@ -28,7 +30,7 @@ from pgrepl.messages import (
     Truncate,
     Type,
 )
-from tests.parity.twins import twins
+from tests.parity.twins import exact, twins
 from tests.support.feeding import read
 from tests.support.pgoutput_encoder import encode
 from tests.support.pgoutput_server import Server
@@ -70,18 +72,20 @@ def native() -> Iterator[ModuleType]:
         yield twins()[0]
 
 
-def outcomes(codec: ModuleType, payloads: Sequence[bytes], limit: int, cut: int) -> list[Any]:
+def outcomes(
+    codec: ModuleType, payloads: Sequence[bytes], limit: int, cut: int, typed: bool = False
+) -> list[Any]:
     """What comes of these payloads, in batches of `cut`: transactions, then an error perhaps."""
     spool = Spool(limit)
-    decoder = codec.Decoder(3, "on", typed=False, ordered=True)
+    decoder = codec.Decoder(3, "on", typed=typed, ordered=True)
     found: list[Any] = []
     batches = (
         batch_of(codec, payloads[at : at + cut], at + 1) for at in range(0, len(payloads), cut)
     )
     try:
         for made, changes in read_transactions(decoder, spool, batches):
-            values = [repr(read(change)) for change in changes]
-            found.append((repr(made), made.origin, made.end_lsn, values, decoder.delivered))
+            values = [exact(read(change)) for change in changes]
+            found.append((repr(made), exact(made.origin), made.end_lsn, values, decoder.delivered))
     except ProtocolError as error:
         position = getattr(error, "lsn", None)
         found.append((type(error), str(error), error.tag, error.offset, position))
@@ -104,6 +108,24 @@ CUTS = st.sampled_from([1, 2, 7, 1000])
 def test_what_a_server_sends(native: ModuleType, seed: int, limit: int, cut: int) -> None:
     payloads = [encode(message) for message in Server(seed).messages(50)]
     found = agreed(native, payloads, limit, cut)
+    assert not any(isinstance(each[0], type) for each in found)
+
+
+def with_types(messages: Iterable[LogicalMessage], chance: random.Random) -> Iterator[bytes]:
+    """Describe a type before each relation, often as it was before, and let a column have it."""
+    for message in messages:
+        if isinstance(message, Relation):
+            yield encode(Type(99, "s", chance.choice(("mood", "mood", "temper")), message.xid))
+            first, *others = message.columns
+            message = replace(message, columns=(replace(first, type_oid=99), *others))
+        yield encode(message)
+
+
+@given(seed=st.integers(0, 2**64 - 1), limit=LIMITS, cut=CUTS)
+def test_what_a_server_says_of_types(native: ModuleType, seed: int, limit: int, cut: int) -> None:
+    payloads = [*with_types(Server(seed).messages(50), random.Random(seed))]
+    found = outcomes(native, payloads, limit, cut, typed=True)
+    assert found == outcomes(_pure, payloads, limit, cut, typed=True)
     assert not any(isinstance(each[0], type) for each in found)
 
 

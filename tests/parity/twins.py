@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 from collections.abc import Callable
@@ -34,6 +35,20 @@ def twins() -> tuple[ModuleType, ModuleType]:
         if os.environ.get("PGREPL_REQUIRE_EXT") == "1":
             raise
         pytest.skip(f"this install has no compiled codec ({error})", allow_module_level=True)
+
+
+def exact(value: Any) -> Any:
+    """What a value is in every field, those that comparing leaves out too, and of which types."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [each.name for each in dataclasses.fields(value)]
+        return type(value).__name__, {name: exact(getattr(value, name)) for name in names}
+    if type(value).__name__ == "Row":
+        return "Row", exact(value.columns), exact(value.astuple())
+    if isinstance(value, tuple | list):
+        return type(value).__name__, [exact(each) for each in value]
+    if isinstance(value, dict):
+        return {key: exact(each) for key, each in value.items()}
+    return type(value).__name__, repr(value)
 
 
 def outcome(step: Callable[[], Any]) -> Any:

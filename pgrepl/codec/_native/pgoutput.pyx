@@ -167,7 +167,11 @@ cdef class Decoder:
             check_widths(message, layout)
             binding = writer.bind(layout)
         elif message.tag == c"T":
-            binding = writer.bind_all(self.truncated(message))
+            indexes = writer.bind_all(self.truncated(message))
+            writer.append(
+                message.start, size, self.lsn, message.body.truncate.relation_count, indexes
+            )
+            return None
         elif message.tag == c"M":
             if not message.body.logical.transactional:
                 return self.make(message)  # which a rollback does not take along
@@ -175,7 +179,7 @@ cdef class Decoder:
         else:
             made = self.make(message)
             if message.tag == c"O":
-                writer.stored.origin = made
+                writer.stored.come_from(made)
             return None
         writer.append(message.start, size, self.lsn, binding)
         return None
@@ -326,6 +330,8 @@ cdef class Decoder:
         )
         self.recent = Layout(relation, self.types)
         if message.marked:
+            if self.writer is not None:
+                self.recent = self.writer.known(self.recent)
             self.relations.describe_streamed(
                 self.stream.block_xid, body.oid, self.recent, message.xid
             )

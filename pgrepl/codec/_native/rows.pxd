@@ -4,7 +4,8 @@ from .pgoutput cimport pgr_column, pgr_cursor, pgr_message, pgr_tuple
 
 
 cdef class Layout:
-    cdef object relation
+    cdef readonly object relation
+    cdef readonly unsigned long edition     # of the types, see _pure/values.py
     cdef uint32_t oid
     cdef uint16_t width         # columns on the wire
     cdef uint16_t key_width     # those of them that a key-only row has

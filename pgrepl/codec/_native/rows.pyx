@@ -66,6 +66,7 @@ cdef class Layout:
         self.blank = dict.fromkeys(self.names)
         self.key_blank = dict.fromkeys(self.key_names)
         if types is not None:
+            self.edition = types.pure.edition
             self.types = [types.get(column.type_oid) for column in self.whole.columns]
 
     cdef Layout with_key(self, tuple places):

@@ -7,15 +7,16 @@ from .rows cimport Layout
 
 cdef class Writer:
     cdef readonly object stored
-    cdef list bound             # what relations mean: a Layout, or a tuple of them for a Truncate
-    cdef dict indexes           # in it of what is meant now, by OID, or a tuple of them
+    cdef dict indexes           # by OID: the Layout of what it means now, and its index
     cdef Layout recent          # the last one used, and its index: rows of one table come in runs
     cdef uint32_t recent_index
     cdef bytearray piece        # that is being filled, or None
+    cdef Layout known(self, Layout layout)
     cdef uint32_t bind(self, Layout layout) except? 0
-    cdef uint32_t bind_all(self, tuple layouts) except? 0
+    cdef bytes bind_all(self, tuple layouts)
     cdef int append(
-        self, const uint8_t *payload, size_t size, uint64_t lsn, uint32_t binding
+        self, const uint8_t *payload, size_t size, uint64_t lsn, uint32_t binding,
+        bytes indexes=*
     ) except -1
 
 

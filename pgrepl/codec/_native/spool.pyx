@@ -8,13 +8,17 @@ every size is checked before it is used.
 
 cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.list cimport PyList_GET_ITEM
+from cpython.tuple cimport PyTuple_GET_ITEM
 from libc.string cimport memcpy
 
 from .changes cimport make_change, make_message, make_truncate
 from .pgoutput cimport PGR_OK, pgr_error, pgr_message, pgr_pgoutput_read
 
+from ...errors import UsageError
 from .._pure.cursor import Flaw
-from ..spool import HEADER, RECORD, damaged
+from ..spool import HEADER, RECORD, damaged, entered
 
 
 cdef struct Record:
@@ -24,8 +28,18 @@ cdef struct Record:
     uint64_t lsn
 
 
+cdef struct Found:
+    # A record that was read: its message, and what that refers to.
+    pgr_message message
+    uint32_t binding
+    const uint8_t *indexes      # of a Truncate
+    uint64_t lsn
+    uint32_t end                # where the next record begins
+
+
 cdef enum:
     HEADER_SIZE = 4
+    INDEX_SIZE = 4
 
 if HEADER.size != HEADER_SIZE or RECORD.size != sizeof(Record):
     raise ImportError("expected the records of a spool to be as pgrepl/codec/spool.py has them")
@@ -42,65 +56,62 @@ cdef inline uint32_t used_of(bytearray piece) noexcept:
     return min(used, <uint32_t>PyByteArray_GET_SIZE(piece))
 
 
+cdef inline size_t room_of(bytearray piece) noexcept:
+    return <size_t>PyByteArray_GET_SIZE(piece) - used_of(piece)
+
+
 @cython.final
 cdef class Writer:
     """Puts a transaction's records into its pieces."""
 
     def __cinit__(self, stored):
         self.stored = stored
-        self.bound = stored.bound
         self.indexes = {}
+
+    cdef Layout known(self, Layout layout):
+        """Return the layout that is kept already, where one says the same as this one."""
+        return self.stored.bound[self.stored.bind(layout)]
 
     cdef uint32_t bind(self, Layout layout) except? 0:
         """Return the index of what the relation of a change means now."""
-        cdef Layout known
         if layout is self.recent:
             return self.recent_index
         found = self.indexes.get(layout.oid)
-        if found is not None:
-            # One that was described again as it was before is not kept twice, or a transaction
-            # whose savepoints are rolled back again and again would fill the memory with them.
-            known = self.bound[found]
-            if known.relation != layout.relation or known.types != layout.types:
-                found = None
-        if found is None:
-            found = len(self.bound)
-            self.bound.append(layout)
-            self.indexes[layout.oid] = found
+        if found is None or found[0] is not layout:
+            found = self.indexes[layout.oid] = layout, self.stored.bind(layout)
         self.recent = layout
-        self.recent_index = found
+        self.recent_index = found[1]
         return self.recent_index
 
-    cdef uint32_t bind_all(self, tuple layouts) except? 0:
-        """Return the index of what the relations of a Truncate mean now."""
-        cdef Layout layout
-        indexes = []
-        for layout in layouts:
-            indexes.append(self.bind(layout))
-        key = tuple(indexes)
-        found = self.indexes.get(key)
-        if found is None:
-            found = self.indexes[key] = len(self.bound)
-            self.bound.append(layouts)
-        return found
+    cdef bytes bind_all(self, tuple layouts):
+        """Return the indexes of what the relations of a Truncate mean now, as a record has them."""
+        cdef bytes indexes = PyBytes_FromStringAndSize(NULL, len(layouts) * INDEX_SIZE)
+        cdef Py_ssize_t i
+        cdef uint32_t index
+        for i in range(len(layouts)):
+            index = self.bind(<Layout>PyTuple_GET_ITEM(layouts, i))
+            memcpy(PyBytes_AS_STRING(indexes) + i * INDEX_SIZE, &index, INDEX_SIZE)
+        return indexes
 
     cdef int append(
-        self, const uint8_t *payload, size_t size, uint64_t lsn, uint32_t binding
+        self, const uint8_t *payload, size_t size, uint64_t lsn, uint32_t binding,
+        bytes indexes=b""
     ) except -1:
-        """Put a checked payload aside."""
-        cdef size_t needed = sizeof(Record) + size
-        cdef Record record = Record(<uint32_t>size, binding, lsn)
-        cdef uint32_t used = 0
+        """Put a checked payload aside, with what belongs behind it."""
+        cdef size_t behind = <size_t>PyBytes_GET_SIZE(indexes)
+        cdef size_t needed = sizeof(Record) + size + behind
+        cdef Record record = Record(<uint32_t>(size + behind), binding, lsn)
+        cdef uint32_t used
         cdef uint8_t *at
-        if self.piece is not None:
-            used = used_of(self.piece)
-        if self.piece is None or <size_t>PyByteArray_GET_SIZE(self.piece) - used < needed:
+        # Whatever Python does while it makes room, what is written to is as it is found then.
+        while self.piece is None or room_of(self.piece) < needed:
             with self.stored.moving():
                 self.piece = self.stored.room(needed)
-            used = HEADER_SIZE
+        used = used_of(self.piece)
         at = bytes_of(self.piece) + used
         memcpy(at, &record, sizeof(Record))
         memcpy(at + sizeof(Record), payload, size)
+        memcpy(at + sizeof(Record) + size, PyBytes_AS_STRING(indexes), behind)
         used += <uint32_t>needed
         memcpy(bytes_of(self.piece), &used, sizeof(used))
         return 0
@@ -132,6 +143,7 @@ cdef class Replay:
     cdef uint32_t part          # the (sub)transaction looked at last, and whether it counts
     cdef bint counts
     cdef bint ended
+    cdef bint reading           # somebody is: Python runs meanwhile, and could come here again
 
     @property
     def origin(self):
@@ -142,31 +154,29 @@ cdef class Replay:
         return self
 
     def __next__(self):
-        cdef pgr_message message
-        cdef Record record
-        if not self.find(&message, &record):
-            raise StopIteration
-        cdef bytearray _kept = self.piece  # whatever runs meanwhile
-        binding = self.bound[record.binding] if record.binding < len(self.bound) else None
+        cdef Found found
+        cdef bytearray piece
+        self.enter()
         try:
-            if message.tag == c"M":
-                change = make_message(&message)
-            elif message.tag == c"T":
-                change = make_truncate(&message, binding, record.lsn, record.lsn != 0)
-            elif binding is None:
-                raise damaged()
-            else:
-                change = make_change(&message, binding, record.lsn, record.lsn != 0)
-        except (Flaw, TypeError):
-            raise damaged() from None
-        self.at += <uint32_t>sizeof(Record) + record.size
-        return change
+            piece = self.find(&found)
+            if piece is None:
+                raise StopIteration
+            change = self.make(&found)
+            self.at = found.end
+            return change
+        finally:
+            self.reading = False
 
     def peek(self):
         """Return the tag of the next change, None behind the last one."""
-        cdef pgr_message message
-        cdef Record record
-        return chr(message.tag) if self.find(&message, &record) else None
+        cdef Found found
+        cdef bytearray piece
+        self.enter()
+        try:
+            piece = self.find(&found)
+            return None if piece is None else chr(found.message.tag)
+        finally:
+            self.reading = False
 
     def release(self):
         """Pass over what was not read, and give back what it takes."""
@@ -174,31 +184,59 @@ cdef class Replay:
         self.piece = None
         self.stored.close()
 
-    cdef bint find(self, pgr_message *message, Record *record) except -1:
-        """Read the next record that counts; False: there is none."""
-        cdef const uint8_t *payload
-        cdef pgr_error error
+    cdef int enter(self) except -1:
+        if self.reading:
+            raise UsageError(entered)
+        self.reading = True
+        return 0
+
+    cdef object make(self, Found *found):
+        """Make the change of a record."""
+        cdef const pgr_message *message = &found.message
+        try:
+            if message.tag == c"M":
+                return make_message(message)
+            elif message.tag == c"T":
+                return make_truncate(
+                    message, self.truncated(found), found.lsn, found.lsn != 0
+                )
+            return make_change(message, self.layout(found.binding), found.lsn, found.lsn != 0)
+        except Flaw:
+            raise damaged() from None
+
+    cdef Layout layout(self, uint32_t index):
+        if index >= <size_t>len(self.bound):
+            raise damaged()
+        return <Layout?>PyList_GET_ITEM(self.bound, index)
+
+    cdef tuple truncated(self, Found *found):
+        """Return the layouts of the relations of a Truncate."""
+        cdef uint32_t i, index
+        layouts = []
+        for i in range(found.binding):
+            memcpy(&index, found.indexes + i * <size_t>INDEX_SIZE, INDEX_SIZE)
+            layouts.append(self.layout(index))
+        return tuple(layouts)
+
+    cdef bytearray find(self, Found *found):
+        """Read the next record that counts, and return the piece that it is in, or None.
+
+        Whatever becomes of this object meanwhile, what was found lies in that piece.
+        """
+        cdef bytearray piece
         while not self.ended:
-            if self.piece is None or self.at == self.used:
+            piece = self.piece
+            if piece is None or self.at == self.used:
                 self.turn()
                 continue
-            if self.used - self.at < sizeof(Record):
-                raise damaged()
-            memcpy(record, bytes_of(self.piece) + self.at, sizeof(Record))
-            if self.used - self.at - sizeof(Record) < record.size:
-                raise damaged()
-            payload = bytes_of(self.piece) + self.at + sizeof(Record)
-            if pgr_pgoutput_read(
-                &self.stream, payload, record.size, message, &error
-            ) != PGR_OK or message.tag not in (c"I", c"U", c"D", c"T", c"M"):
-                raise damaged()
-            if message.xid != self.part:
-                self.part = message.xid
-                self.counts = message.xid not in self.void
+            read_record(piece, self.at, self.used, &self.stream, found)
+            if found.message.xid != self.part:
+                self.counts = found.message.xid not in self.void
+                self.part = found.message.xid
             if self.counts:
-                return True
-            self.at += <uint32_t>sizeof(Record) + record.size
-        return False
+                return piece
+            self.at = found.end
+        return None
 
     cdef int turn(self) except -1:
         """Go on to the next piece, or to the end."""
@@ -210,6 +248,36 @@ cdef class Replay:
         self.at = HEADER_SIZE
         self.used = used_of(self.piece)
         return 0
+
+
+cdef int read_record(
+    bytearray piece, uint32_t at, uint32_t used, pgr_stream *stream, Found *found
+) except -1:
+    """Read the record at a place of a piece, whose bytes may be anything."""
+    cdef const uint8_t *payload = bytes_of(piece) + at + sizeof(Record)
+    cdef Record record
+    cdef size_t behind = 0
+    cdef pgr_error error
+    if used - at < sizeof(Record):
+        raise damaged()
+    memcpy(&record, payload - sizeof(Record), sizeof(Record))
+    if used - at - sizeof(Record) < record.size:
+        raise damaged()
+    if record.size > 0 and payload[0] == c"T":
+        behind = <size_t>record.binding * INDEX_SIZE
+        if behind > record.size:
+            raise damaged()
+    if pgr_pgoutput_read(
+        stream, payload, record.size - behind, &found.message, &error
+    ) != PGR_OK or found.message.tag not in (c"I", c"U", c"D", c"T", c"M"):
+        raise damaged()
+    if found.message.tag == c"T" and found.message.body.truncate.relation_count != record.binding:
+        raise damaged()
+    found.binding = record.binding
+    found.lsn = record.lsn
+    found.indexes = payload + record.size - behind
+    found.end = at + <uint32_t>sizeof(Record) + record.size
+    return 0
 
 
 cdef object replay_of(stored, const pgr_stream *stream, uint32_t xid):

@@ -463,8 +463,10 @@ cdef class Types:
 
     def describe(self, oid, schema, name):
         """Take in what a Type message says: a user's type, or for a domain what it is over."""
+        before = self.pure.edition
         self.pure.describe(oid, schema, name)
-        self.known = {}     # an array may now know its elements
+        if self.pure.edition != before:
+            self.known = {}     # an array may now know its elements
 
     def define(self, definitions):
         """Take in what the catalogue says of types: see `pgrepl.typedefs`."""

@@ -147,7 +147,7 @@ class Decoder:
         if isinstance(message, Insert | Update | Delete | Truncate | Message):
             self._writer.append(data, self._lsn, self._layouts(block, message))
         elif isinstance(message, Origin):
-            self._writer.stored.origin = message
+            self._writer.stored.come_from(message)
         return None
 
     def _layouts(self, block: int, change: Change) -> list[Layout]:
@@ -256,10 +256,13 @@ class Decoder:
         relation = Relation(
             oid, schema_name, relation_name, chr(identity), tuple(columns), cursor.xid
         )
-        layout = Layout(relation, [self._types.lookup(c.type_oid) for c in columns])
+        types = self._types
+        layout = Layout(relation, [types.lookup(c.type_oid) for c in columns], types.edition)
         if self._block is None or cursor.xid is None:
             self._relations.describe(oid, layout)
         else:
+            if self._writer is not None:
+                layout = self._writer.known(layout)
             self._relations.describe_streamed(self._block, oid, layout, cursor.xid)
         return relation
 

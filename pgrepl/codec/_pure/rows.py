@@ -30,6 +30,7 @@ class Layout(NamedTuple):
 
     relation: Relation
     types: list[ValueType]  # of its columns
+    edition: int  # see `Types`
 
 
 class Sent(NamedTuple):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from typing import Final, final
 
+from ...errors import UsageError
 from ...messages import Origin
-from ..spool import HEADER, RECORD, Stored, damaged
+from ..spool import HEADER, RECORD, Stored, damaged, entered
 from .changes import READERS, Change
 from .cursor import Cursor, Flaw
 from .rows import Layout
@@ -15,18 +18,20 @@ from .rows import Layout
 __all__ = ["Replay", "Writer"]
 
 _MARK: Final = struct.Struct(">BI")  # how a payload begins: its tag, and the xid of its part
+_TRUNCATE, _MESSAGE = b"TM"
+_INDEX_SIZE: Final = 4
 
 
 @final
 class Writer:
     """Puts a transaction's records into its pieces. Needs `Stored.moving`."""
 
-    __slots__ = ("_bound", "_piece", "stored")
+    __slots__ = ("_piece", "_recent", "stored")
 
     def __init__(self, stored: Stored) -> None:
         self.stored = stored
         self._piece: bytearray | None = None
-        self._bound: dict[tuple[int, ...], int] = {}
+        self._recent: dict[int, tuple[Layout, int]] = {}  # by OID: what it means now, its index
 
     @classmethod
     def of(cls, stored: Stored) -> Writer:
@@ -36,7 +41,11 @@ class Writer:
 
     def append(self, payload: bytes, lsn: int | None, layouts: Sequence[Layout]) -> None:
         """Put a checked payload aside, with what its OIDs mean now, in their order."""
-        binding = self._bind(layouts)
+        indexes = [self._bind(layout) for layout in layouts]
+        binding = indexes[0] if indexes else 0
+        if payload[0] == _TRUNCATE:
+            binding = len(indexes)
+            payload += array("I", indexes).tobytes()
         size = RECORD.size + len(payload)
         piece, used = self._piece, 0
         if piece is not None:
@@ -48,16 +57,17 @@ class Writer:
         piece[used + RECORD.size : used + size] = payload
         HEADER.pack_into(piece, 0, used + size)
 
-    def _bind(self, layouts: Sequence[Layout]) -> int:
-        # One that was described again as it was before is not kept twice, or a transaction whose
-        # savepoints are rolled back again and again would fill the memory with descriptions.
-        oids = tuple([layout.relation.oid for layout in layouts])
-        bound = self.stored.bound
-        found = self._bound.get(oids)
-        if found is None or bound[found] != layouts:
-            found = self._bound[oids] = len(bound)
-            bound.append(layouts)
-        return found
+    def known(self, layout: Layout) -> Layout:
+        """Return the layout that is kept already, where one says the same as this one."""
+        known: Layout = self.stored.bound[self.stored.bind(layout)]
+        return known
+
+    def _bind(self, layout: Layout) -> int:
+        oid = layout.relation.oid
+        recent = self._recent.get(oid)
+        if recent is None or recent[0] is not layout:
+            recent = self._recent[oid] = layout, self.stored.bind(layout)
+        return recent[1]
 
     def release(self) -> None:
         """Let the piece go; ask for another one before the next record."""
@@ -68,14 +78,16 @@ class Writer:
 class Replay:
     """The changes of a transaction that was put aside; see `pgrepl.codec.abc.Replay`."""
 
-    __slots__ = ("_at", "_ended", "_piece", "_stored", "_void")
+    __slots__ = ("_at", "_bound", "_ended", "_piece", "_reading", "_stored", "_void")
 
     def __init__(self, stored: Stored) -> None:
         self._stored = stored
+        self._bound: list[Layout] = stored.bound
         self._void = stored.aborted
         self._piece: bytearray | None = None
         self._at = 0
         self._ended = False
+        self._reading = False
 
     @property
     def origin(self) -> Origin | None:
@@ -86,31 +98,43 @@ class Replay:
         return self
 
     def __next__(self) -> Change:
-        found = self._find()
-        if found is None:
-            raise StopIteration
-        payload, lsn, layouts, end = found
-        of = {layout.relation.oid: layout for layout in layouts}
-        cursor = Cursor(payload)
-        tag, cursor.xid = _MARK.unpack_from(payload)
-        cursor.at = _MARK.size
-        try:
-            change = READERS[tag](cursor, lambda cursor, oid, offset: of[oid], lsn or None)
-        except (Flaw, KeyError):
-            raise damaged() from None
-        self._at = end
-        return change
+        with self._alone():
+            found = self._find()
+            if found is None:
+                raise StopIteration
+            payload, lsn, layouts, end = found
+            of = {layout.relation.oid: layout for layout in layouts}
+            cursor = Cursor(payload)
+            tag, cursor.xid = _MARK.unpack_from(payload)
+            cursor.at = _MARK.size
+            try:
+                change = READERS[tag](cursor, lambda cursor, oid, offset: of[oid], lsn or None)
+            except (Flaw, KeyError):
+                raise damaged() from None
+            self._at = end
+            return change
 
     def peek(self) -> str | None:
         """Return the tag of the next change, None behind the last one."""
-        found = self._find()
-        return None if found is None else chr(found[0][0])
+        with self._alone():
+            found = self._find()
+            return None if found is None else chr(found[0][0])
 
     def release(self) -> None:
         """Pass over what was not read, and give back what it takes."""
         self._ended = True
         self._piece = None
         self._stored.close()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        if self._reading:
+            raise UsageError(entered)
+        self._reading = True
+        try:
+            yield
+        finally:
+            self._reading = False
 
     def _find(self) -> tuple[bytes, int, Sequence[Layout], int] | None:
         """Return payload, LSN, layouts and end of the next record that counts; None: no more."""
@@ -124,13 +148,20 @@ class Replay:
                 raise damaged()
             size, binding, lsn = RECORD.unpack_from(piece, self._at)
             end = start + size
-            bound = self._stored.bound
-            if end > used or size < _MARK.size or binding >= len(bound):
+            if end > used or size < _MARK.size:
                 raise damaged()
-            if _MARK.unpack_from(piece, start)[1] in self._void:
+            tag, part = _MARK.unpack_from(piece, start)
+            if part in self._void:
                 self._at = end
                 continue
-            return bytes(piece[start:end]), lsn, bound[binding], end
+            stop = end - _INDEX_SIZE * binding if tag == _TRUNCATE else end
+            if stop < start + _MARK.size:
+                raise damaged()
+            indexes = array("I", bytes(piece[stop:end])) if tag == _TRUNCATE else (binding,)
+            if tag != _MESSAGE and any(index >= len(self._bound) for index in indexes):
+                raise damaged()
+            layouts = () if tag == _MESSAGE else [self._bound[index] for index in indexes]
+            return bytes(piece[start:stop]), lsn, layouts, end
         return None
 
     def _turn(self) -> None:

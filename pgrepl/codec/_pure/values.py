@@ -128,7 +128,8 @@ class Types:
     before the name alone. A function gets the `str` of a text value and the `bytes` of a binary one
     (of jsonb and jsonpath without the version byte, hence ``{"jsonb": json.loads}`` does for both).
     A type's override counts inside of other types too. Without `typed` all values are the server's
-    text, or the bytes of a binary column.
+    text, or the bytes of a binary column. `edition` counts how often types have changed their
+    meaning: what was looked up in the same edition means the same.
 
     Raises `TypeError` and `ValueError` for overrides that are none.
     """
@@ -143,6 +144,7 @@ class Types:
         self._definitions: dict[int, TypeDefinition] = {}
         self._user_oids: dict[tuple[str, str], int] = {}
         self._making: set[int] = set()
+        self.edition = 0
         for key, override in self._overrides.items():
             _check_override(key, override)
 
@@ -174,10 +176,13 @@ class Types:
         """
         if self._described.get(oid) == (schema, name):
             return
+        before = self._described.get(oid)
+        if before is not None and self._user_oids.get(before) == oid:
+            del self._user_oids[before]  # of names there is no end
         self._described[oid] = schema, name
         if schema != "pg_catalog":
             self._user_oids[schema, name] = oid
-        self._known.clear()  # an array may now know its elements
+        self._change()
 
     def define(self, definitions: Iterable[TypeDefinition]) -> None:
         """Take in what the catalogue says of types, in any order; a later definition replaces an
@@ -193,7 +198,11 @@ class Types:
                 )
             self._definitions[definition.oid] = definition
             self._user_oids[definition.schema, definition.name] = definition.oid
-        self._known.clear()
+        self._change()
+
+    def _change(self) -> None:
+        self._known.clear()  # an array may now know its elements
+        self.edition += 1
 
     def _knows(self, oid: int) -> bool:
         return any(
