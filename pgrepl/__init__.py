@@ -8,10 +8,10 @@ from .aio_raw_stream import AsyncRawStream
 from .aio_stream import AsyncStream, AsyncTransaction
 from .backup import AsyncBackup, Backup
 from .base_reception import Stats
-from .base_stream import Batch, Change, StreamEvent
 from .codec import Decoder, PrimaryKeepalive, Row, WalBatch, XLogData
 from .codec import implementation as __impl__
 from .connection import Connection, connect
+from .delivery import Batch, Change, StreamEvent
 from .errors import (
     AuthenticationError,
     AuthenticationRejected,

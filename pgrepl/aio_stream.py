@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
 
 from .aio_reception import AsyncReception
-from .base_stream import BaseStream, Batch, Change, ReadTransaction, StreamEvent
+from .base_stream import BaseStream
+from .delivery import Batch, Change, ReadTransaction, StreamEvent
 from .errors import UsageError
 from .messages import LogicalMessage
 from .session.opening import Opened
@@ -25,16 +26,76 @@ __all__ = ["AsyncStream", "AsyncTransaction"]
 
 
 class AsyncTransaction(ReadTransaction):
-    """A transaction: iterate over its changes, once; what was not read yet comes next."""
+    """A transaction: iterate over its changes, once, before the next one is asked for.
+
+    What was not read yet comes next. Once it owns its changes they can be iterated over at any
+    time, by any task or thread, and repeatedly, by ``async for`` as well as by ``for``: behind
+    `read`, or where `AsyncStream.transactions` was asked for whole ones.
+    """
 
     __slots__ = ()
 
     def __aiter__(self) -> AsyncIterator[Change]:
+        """Iterate over the changes that were not read yet, or over those that it owns.
+
+        Raises what iterating over the stream raises, and `UsageError` where there is nothing left
+        to iterate over: all was read, or passed over, or `skip` said that it is not needed.
+        """
+        if self._owned is not None:
+            return _OwnedIterator(iter(self._owned))
+        self._require_unread()
         return _ChangeIterator(self._stream, self)
+
+    def __iter__(self) -> Iterator[Change]:
+        """Iterate over the changes that it owns. Raises `UsageError` unless it does."""
+        if self._owned is None:
+            self._require_unread()
+            raise UsageError(
+                f"expected `async for` over the changes of {self!r}, which are still to come: "
+                "`for` is for a transaction that owns them, behind `await transaction.read()` or "
+                "from transactions(whole=True)"
+            )
+        return iter(self._owned)
+
+    async def read(self) -> list[Change]:
+        """Return the rest of its changes, which it owns from then on.
+
+        Waits until all have come, and raises what iterating over it raises. When it is cancelled,
+        nothing is lost: what it had read is read again.
+        """
+        if self._owned is None:
+            changes: list[Change] = []
+            stream = self._stream
+            self._require_unread()
+            try:
+                while not self._has_ended:
+                    changes.extend(stream._changes_at_hand(self))
+                    if not self._has_ended:
+                        await stream._fetch_more()
+                self._require_complete()
+            except BaseException:
+                stream._put_back(self, changes)
+                raise
+            self._owned = changes
+        return list(self._owned)
+
+
+class _OwnedIterator(AsyncIterator[Change]):
+    """Changes that are there, for ``async for``."""
+
+    __slots__ = ("_changes",)
+
+    def __init__(self, changes: Iterator[Change]) -> None:
+        self._changes = changes
+
+    async def __anext__(self) -> Change:
+        for change in self._changes:
+            return change
+        raise StopAsyncIteration
 
 
 class _ChangeIterator(AsyncIterator[Change]):
-    """The changes of a transaction."""
+    """The changes of a transaction, as they come."""
 
     __slots__ = ("_at_hand", "_stream", "_transaction")
 
@@ -47,12 +108,13 @@ class _ChangeIterator(AsyncIterator[Change]):
         for change in self._at_hand:
             return change
         transaction, stream = self._transaction, self._stream
-        while not transaction.is_whole:
+        while not transaction._has_ended:
             self._at_hand = stream._changes_at_hand(transaction)
             for change in self._at_hand:
                 return change
-            if not transaction.is_whole:
+            if not transaction._has_ended:
                 await stream._fetch_more()
+        transaction._require_complete()
         raise StopAsyncIteration
 
 
@@ -67,14 +129,22 @@ class _TransactionIterator(AsyncIterator[AsyncTransaction]):
     async def __anext__(self) -> AsyncTransaction:
         stream = self._stream
         before = stream._transactions.open
-        if before is not None and not before.is_whole:
-            stream._transactions.skip()
-            async for _ in before:
-                pass
+        if before is not None and not before._has_ended:
+            await self._pass_to_end(before)
         while (transaction := stream._next_transaction()) is None:
             if not await stream._fetched(None):
                 raise StopAsyncIteration
         return transaction
+
+    async def _pass_to_end(self, transaction: AsyncTransaction) -> None:
+        """Pass over the rest of a transaction."""
+        stream = self._stream
+        try:
+            while not stream._pass_over(transaction):
+                await stream._fetch_more()
+        except BaseException:
+            stream._cut_off(transaction)
+            raise
 
 
 class _MessageIterator(AsyncIterator[LogicalMessage]):

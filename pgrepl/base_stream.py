@@ -8,103 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Generic, TypeVar
 
 from .base_reception import BaseReception
 from .codec.abc import Changes
+from .delivery import Acknowledgeable, Batch, Change, ReadTransaction, StreamEvent
 from .errors import ConnectionFailed, UsageError
 from .lsn import Lsn
-from .messages import (
-    Commit,
-    CommitPrepared,
-    Delete,
-    Insert,
-    LogicalMessage,
-    Message,
-    Prepare,
-    RollbackPrepared,
-    StreamCommit,
-    StreamPrepare,
-    Truncate,
-    Update,
-)
-from .ownership import Uncopied
+from .messages import Message, RollbackPrepared
 from .session.opening import Opened
 from .session.session import Session
-from .session.transactions import BaseTransaction, Transactions
+from .session.transactions import Over, Transactions
 from .token import ResumeToken
 
-__all__ = ["Acknowledgeable", "BaseStream", "Batch", "Change", "ReadTransaction", "StreamEvent"]
-
-Change: TypeAlias = Insert | Update | Delete | Truncate | Message
-"""What a transaction consists of."""
-
-
-class Batch:
-    """Changes of one or more transactions, in order.
-
-    `end_lsn`: of the last transaction that ends in it or ended before. Acknowledging the batch
-    acknowledges everything up to there, and the transaction that goes on behind it as soon as that
-    turns out to have no further changes.
-    """
-
-    __slots__ = ("_acknowledged", "changes", "end_lsn")
-
-    def __init__(self, changes: list[Change], end_lsn: Lsn) -> None:
-        self.changes = changes
-        self.end_lsn = end_lsn
-        self._acknowledged: tuple[bool, bool, bool] | None = None
-
-    def __repr__(self) -> str:
-        return f"<Batch of {len(self.changes)} changes, end_lsn={self.end_lsn}>"
-
-    def __iter__(self) -> Iterator[Change]:
-        return iter(self.changes)
-
-    def __len__(self) -> int:
-        return len(self.changes)
-
-
-Acknowledgeable: TypeAlias = (
-    BaseTransaction
-    | Batch
-    | Commit
-    | StreamCommit
-    | Prepare
-    | StreamPrepare
-    | CommitPrepared
-    | RollbackPrepared
-    | Message
-    | ResumeToken
-    | int
-)
-"""What `ack` takes: something that ends at a position, or the position itself."""
-
-
-class StreamEvent(NamedTuple):
-    """One message of the server's, decoded, in order with all others: what `receive` gives.
-
-    `message`: what pgoutput says; None for a keepalive, and `reply_requested` is the keepalive's.
-    `lsn`: the position in the header, which is no position to go on from. `position`: what may be
-    acknowledged once this event and all before it are dealt with, 0 for nothing.
-    """
-
-    message: LogicalMessage | None
-    lsn: int
-    position: int
-    reply_requested: bool = False
-
-
-class ReadTransaction(Uncopied, BaseTransaction):
-    """A transaction that is read from a stream."""
-
-    __slots__ = ("_acknowledged", "_stream")
-
-    def __init__(self, stream: Any, *arguments: Any, **keywords: Any) -> None:
-        super().__init__(*arguments, **keywords)
-        self._stream = stream
-        # Which positions an acknowledgement moves, where it came before the end.
-        self._acknowledged: tuple[bool, bool, bool] | None = None
+__all__ = ["BaseStream"]
 
 
 T = TypeVar("T", bound=ReadTransaction)
@@ -165,25 +82,85 @@ class BaseStream(BaseReception, Generic[T]):
             return self._transactions.next()
 
     def _changes_at_hand(self, transaction: T) -> Iterator[Change]:
-        """Give what has come of a transaction; then it is whole, or another batch is needed."""
+        """Give what has come of a transaction; then it has ended, or another batch is needed."""
+        self._require_open(transaction)
+        transactions = self._transactions
+        try:
+            run = transactions.run()
+            if self._handled:
+                self._pass_handled(run)
+            yield from run
+        except GeneratorExit:
+            raise  # nothing is lost
+        except BaseException:
+            self._fail()
+            raise
+        # Meanwhile it may have been passed over, by whoever asked for the next one.
+        self._require_open(transaction)
+        with self._handing_out():
+            has_ended = transactions.run_ends()
+        if has_ended:
+            transaction._over = Over.READ
+            self._end(transaction)
+
+    def _require_open(self, transaction: T) -> None:
+        """Raise `UsageError` unless the changes that come next are this transaction's."""
+        transaction._require_unread()
         if self._transactions.open is not transaction:
             raise UsageError(
-                "expected to read the transaction that was given last; the others are over"
+                f"expected to read on in {transaction!r}, but the stream has failed in the middle "
+                "of it: start it again, which brings what was not acknowledged once more"
             )
+
+    def _put_back(self, transaction: T, changes: list[Change]) -> None:
+        """Have changes read again that were taken for a list that was not finished."""
+        if self._transactions.open is transaction and not transaction._has_ended:
+            self._transactions.put_back(changes)
+
+    def _pass_handled(self, run: Iterator[Change]) -> None:
+        """Pass over those changes that were dealt with before the stream began."""
+        while self._handled and next(run, None) is not None:
+            self._handled -= 1
+
+    def _pass_over(self, transaction: T) -> bool:
+        """Pass over what has come of a transaction; True: it has ended."""
+        if transaction._has_ended or self._transactions.open is not transaction:
+            return True
+        if transaction._over is None:
+            # First of all, so that none who reads it elsewhere takes what is left for all of it.
+            transaction._over = Over.PASSING
         with self._handing_out():
-            changes = self._transactions.at_hand()
-            while self._handled and next(changes, None) is not None:
-                self._handled -= 1
-            yield from changes
-        if transaction.is_whole:
-            self._handled = 0
-            if transaction._acknowledged is not None and transaction.end_lsn is not None:
-                self._tell(transaction.end_lsn, *transaction._acknowledged)
+            if self._handled:
+                self._pass_handled(self._transactions.run())
+            any_passed, has_ended = self._transactions.pass_over()
+        if transaction._over is Over.PASSING:
+            if any_passed:
+                transaction._over = Over.PASSED
+            elif has_ended:
+                transaction._over = Over.READ
+        if has_ended:
+            self._end(transaction)
+        return has_ended
+
+    def _cut_off(self, transaction: T) -> None:
+        """Take note that nobody waits any more for the end of what is passed over."""
+        if transaction._over is Over.PASSING:
+            transaction._over = None  # it has cost nothing
+
+    def _end(self, transaction: T) -> None:
+        """Acknowledge a transaction that has ended, if it was acknowledged before."""
+        self._handled = 0
+        if transaction._acknowledged is not None and transaction.end_lsn is not None:
+            self._tell(transaction.end_lsn, *transaction._acknowledged)
 
     def _take(self, changes: list[Change], room: int) -> bool:
         """Add what is at hand to a batch, up to a limit; False: nothing is."""
         transaction = self._transactions.open
-        if transaction is None or transaction.is_whole:
+        if transaction is not None and transaction._over is not None:
+            if not self._pass_over(transaction):
+                return False
+            transaction = None
+        if transaction is None or transaction._has_ended:
             transaction = self._next_transaction()
             if transaction is None:
                 return False
@@ -193,7 +170,7 @@ class BaseStream(BaseReception, Generic[T]):
             self._last_batch = None
             return True
         self._end_batch()
-        return transaction.is_whole
+        return transaction._has_ended
 
     def _end_batch(self) -> None:
         """Acknowledge the transaction whose changes were all given in batches, once it ends.
@@ -203,7 +180,7 @@ class BaseStream(BaseReception, Generic[T]):
         batch, transaction = self._last_batch, self._transactions.open
         if batch is None or batch._acknowledged is None or transaction is None:
             return
-        if transaction.is_whole and transaction.end_lsn is not None:
+        if transaction._has_ended and transaction.end_lsn is not None:
             self._tell(transaction.end_lsn, *batch._acknowledged)
 
     def _batch(self, changes: list[Change]) -> Batch:
@@ -216,14 +193,18 @@ class BaseStream(BaseReception, Generic[T]):
 
     def _begin_to_read(self, by_transaction: bool) -> None:
         """Go on from the boundary of a transaction, in this way or the other."""
-        self._by_transaction = by_transaction
         transaction = self._transactions.open
-        if transaction is not None and not transaction.is_whole:
+        if (
+            transaction is not None
+            and not transaction._has_ended
+            and (transaction._over is None or not by_transaction)
+        ):
             raise UsageError(
                 f"expected the last transaction to be read to its end, {transaction!r} was left in "
-                "the middle: read on in it, or stop the stream and start it again, which brings "
-                "what was not acknowledged once more"
+                "the middle: read on in it, skip() it, or stop the stream and start it again, "
+                "which brings what was not acknowledged once more"
             )
+        self._by_transaction = by_transaction
 
     def _begin_batches(self, max_rows: int) -> None:
         if max_rows < 1:
@@ -282,8 +263,10 @@ class BaseStream(BaseReception, Generic[T]):
         """Acknowledge everything up to a transaction, commit, batch or position. From any thread.
 
         Cumulative, and never waits: the server is told as soon as the application waits for more,
-        or within a tenth of a second. A transaction that was not read to its end is acknowledged
-        when it is. A position beyond what was delivered counts as the end of what was.
+        or within a tenth of a second. A position beyond what was delivered counts as the end of
+        what was. A transaction that was not read to its end is acknowledged when it is, or when the
+        rest is passed over. Raises `UsageError` for one that was passed over before, unless it was
+        skipped by `skip`, and when the stream has ended.
 
         Flushed is what lets the server forget. For synchronous replication the three positions that
         the server waits for can be moved apart: ``ack(txn, applied=False)`` when it is durable,
@@ -291,10 +274,15 @@ class BaseStream(BaseReception, Generic[T]):
         """
         self._require_on()
         moved = (written, flushed, applied)
-        if isinstance(upto, ReadTransaction | Batch):
+        if isinstance(upto, ReadTransaction):
+            upto._acknowledge(moved)
+            if upto._has_ended:
+                assert upto.end_lsn is not None
+                self._tell(upto.end_lsn, *moved)
+            return
+        if isinstance(upto, Batch):
             upto._acknowledged = moved
-        if not isinstance(upto, ReadTransaction) or upto.is_whole:
-            self._tell(_end_of(upto), *moved)
+        self._tell(_end_of(upto), *moved)
         if isinstance(upto, Batch):
             self._end_batch()
 
@@ -335,6 +323,6 @@ def _end_of(upto: Any) -> int:
     if end_lsn is None or not getattr(upto, "is_whole", True):
         raise UsageError(
             "expected a transaction that was read to its end, a batch, a message that ends a "
-            f"transaction or an Lsn, got {upto!r:.100}"
+            f"transaction or an Lsn, got {upto!r:.200}"
         )
     return int(end_lsn)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from .base_stream import BaseStream, Batch, Change, ReadTransaction, StreamEvent
+from .base_stream import BaseStream
+from .delivery import Batch, Change, ReadTransaction, StreamEvent
 from .errors import UsageError
 from .messages import LogicalMessage
 from .reception import Reception
@@ -21,15 +22,40 @@ __all__ = ["Stream", "Transaction"]
 
 
 class Transaction(ReadTransaction):
-    """A transaction: iterate over its changes, once; what was not read yet comes next."""
+    """A transaction: iterate over its changes, once, before the next one is asked for.
+
+    What was not read yet comes next. Once it owns its changes they can be iterated over at any
+    time, by any thread, and repeatedly: behind `read`, or where `Stream.transactions` was asked for
+    whole ones.
+    """
 
     __slots__ = ()
 
     def __iter__(self) -> Iterator[Change]:
-        while not self.is_whole:
-            yield from self._stream._changes_at_hand(self)
-            if not self.is_whole:
-                self._stream._fetch_more()
+        """Iterate over the changes that were not read yet, or over those that it owns.
+
+        Raises what iterating over the stream raises, and `UsageError` where there is nothing left
+        to iterate over: all was read, or passed over, or `skip` said that it is not needed.
+        """
+        if self._owned is not None:
+            return iter(self._owned)
+        self._require_unread()
+        return self._stream._changes_of(self)  # type: ignore[no-any-return]
+
+    def read(self) -> list[Change]:
+        """Return the rest of its changes, which it owns from then on.
+
+        Waits until all have come, and raises what iterating over it raises.
+        """
+        if self._owned is None:
+            changes: list[Change] = []
+            try:
+                changes.extend(self)
+            except BaseException:
+                self._stream._put_back(self, changes)
+                raise
+            self._owned = changes
+        return list(self._owned)
 
 
 class Stream(Reception, BaseStream[Transaction]):
@@ -61,17 +87,18 @@ class Stream(Reception, BaseStream[Transaction]):
     def transactions(self) -> Iterator[Transaction]:
         """Iterate over transactions in the order of their commits.
 
-        Changes that were not read when the next transaction is asked for are passed over. Raises
-        what iterating over the stream raises.
+        Changes that were not read when the next transaction is asked for are passed over; who
+        tries to read them later, or to acknowledge them, gets a `UsageError`. Raises what iterating
+        over the stream raises.
         """
         self._begin_to_read(by_transaction=True)
+        transaction = self._transactions.open
         while True:
+            if transaction is not None and not transaction._has_ended:
+                self._pass_to_end(transaction)
             transaction = self._next_transaction()
             if transaction is not None:
                 yield transaction
-                self._transactions.skip()
-                for _ in transaction:
-                    pass
             elif not self._fetched(None):
                 return
 
@@ -114,6 +141,23 @@ class Stream(Reception, BaseStream[Transaction]):
             except TimeoutError:
                 break
         return changes
+
+    def _changes_of(self, transaction: Transaction) -> Iterator[Change]:
+        """Give the changes of a transaction that were not read yet, as they come."""
+        while not transaction._has_ended:
+            yield from self._changes_at_hand(transaction)
+            if not transaction._has_ended:
+                self._fetch_more()
+        transaction._require_complete()
+
+    def _pass_to_end(self, transaction: Transaction) -> None:
+        """Pass over the rest of a transaction."""
+        try:
+            while not self._pass_over(transaction):
+                self._fetch_more()
+        except BaseException:
+            self._cut_off(transaction)
+            raise
 
     def _fetch_more(self) -> None:
         """Go on with the open transaction."""

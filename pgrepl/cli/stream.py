@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from ..base_stream import StreamEvent
 from ..connection import Connection
+from ..delivery import StreamEvent
 from ..errors import Error, SlotExists, SlotNotFound
 from ..lsn import Lsn
 from ..session.options import Streaming

@@ -1,10 +1,11 @@
 """Decoded messages put together into transactions, in commit order, batch by batch.
 
-The driver feeds the decoded batches and asks for the next transaction, then for its changes as far
-as they are at hand; None, or the end of an iterator, says that another batch is needed. So nothing
-of a transaction is collected here, however large it is, and no code runs for each change. What the
-server streams before its transaction ends waits in the spool that the batches are decoded with; the
-transaction begins when its end has come, and is then at hand as a whole.
+The driver feeds the decoded batches and asks for the next transaction, then for its changes, run by
+run: a run is what has come of it. None, or a run whose end was not the transaction's, says that
+another batch is needed. So nothing of a transaction is collected here, however large it is, and no
+code runs for each change. What the server streams before its transaction ends waits in the spool
+that the batches are decoded with; the transaction begins when its end has come, and is then at hand
+as a whole.
 
 What is held against the rules: a transaction ends with the commit that its beginning announced, and
 commits come in order.
@@ -12,7 +13,10 @@ commits come in order.
 
 from __future__ import annotations
 
+import enum
+from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 from ..codec.abc import Changes, Replay
@@ -33,13 +37,27 @@ from ..messages import (
     to_datetime,
 )
 
-__all__ = ["BaseTransaction", "Kind", "Transactions"]
+__all__ = ["BaseTransaction", "Kind", "Over", "Transactions"]
 
 # Where each message that ends a transaction has the position of its record; of a rollback there is
 # only the end.
 _LSN_AT: Final = {b"C": 2, b"P": 2, b"K": 2, b"c": 6, b"p": 2, b"r": 10}
 
 Kind: TypeAlias = Literal["commit", "prepare", "commit prepared", "rollback prepared", "message"]
+
+
+class Over(enum.Enum):
+    """Why the changes of a transaction can no longer be read from the stream."""
+
+    READ = "read"
+    PASSING = "passing"  # over it; whether that costs a change is not known yet
+    PASSED = "passed"
+    SKIPPED = "skipped"  # passed over as well, but that was meant
+
+
+# Looked up once: this is asked for every transaction.
+_PASSING: Final = Over.PASSING
+_PASSED: Final = Over.PASSED
 
 
 class BaseTransaction:
@@ -58,6 +76,7 @@ class BaseTransaction:
 
     __slots__ = (
         "_at_hand",
+        "_over",
         "_replay",
         "commit_lsn",
         "commit_time",
@@ -84,8 +103,9 @@ class BaseTransaction:
         self.end_lsn = end_lsn
         self.gid: Final = gid
         self.origin: Origin | None = None
-        self._at_hand: Iterator[Any] | None = None  # changes that came before its end
+        self._at_hand: Iterator[Any] | None = None  # changes that are not in the batch
         self._replay: Replay | None = None  # the same, of one that was streamed
+        self._over: Over | None = None
 
     @property
     def commit_datetime(self) -> Any:
@@ -93,15 +113,24 @@ class BaseTransaction:
         return None if self.commit_time is None else to_datetime(self.commit_time)
 
     @property
-    def is_whole(self) -> bool:
-        """Whether all of it has been read, so that it can be acknowledged."""
+    def _has_ended(self) -> bool:
+        """Whether nothing of it is left to come, however it was read."""
         return self.end_lsn is not None and self._at_hand is None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it has been read, or skipped on purpose: it can be acknowledged."""
+        over = self._over
+        return self._has_ended and over is not _PASSED and over is not _PASSING
 
     def __repr__(self) -> str:
         lsn = "" if self.commit_lsn is None else f" commit_lsn={self.commit_lsn}"
         gid = "" if self.gid is None else f" gid={self.gid!r}"
-        whole = "" if self.is_whole else ", not read to its end"
-        return f"<Transaction {self.kind} xid={self.xid}{lsn}{gid}{whole}>"
+        if self._over is None or self._over is Over.READ:
+            over = "" if self._has_ended else ", not read to its end"
+        else:
+            over = ", skipped" if self._over is Over.SKIPPED else ", passed over"
+        return f"<Transaction {self.kind} xid={self.xid}{lsn}{gid}{over}>"
 
 
 T = TypeVar("T", bound=BaseTransaction)
@@ -125,7 +154,7 @@ class Transactions(Generic[T]):
     def at_end(self) -> bool:
         """Whether the open transaction has come to its end, though that was not read yet."""
         transaction, changes = self._open, self._changes
-        if transaction is None or changes is None or transaction.is_whole:
+        if transaction is None or changes is None or transaction._has_ended:
             return False
         if transaction.end_lsn is None:
             return changes.peek() in ("C", "P")
@@ -136,15 +165,10 @@ class Transactions(Generic[T]):
         """Go on with another batch; the one before must be used up."""
         self._changes = changes
 
-    def skip(self) -> None:
-        """Pass over those changes of the open transaction that need not be read one by one."""
-        if self._open is not None and self._open._replay is not None:
-            self._open._replay.release()
-
     def next(self) -> T | None:
         """Begin the next transaction; None: another batch is needed.
 
-        The one before must be whole. Raises `DecodeError`.
+        The one before must have ended. Raises `DecodeError`.
         """
         for message in self._changes or ():
             made = self._begun(message)
@@ -155,7 +179,7 @@ class Transactions(Generic[T]):
         return None
 
     def _take_origin(self, transaction: T) -> None:
-        # It comes right behind the beginning. In another batch: `at_hand` finds it.
+        # It comes right behind the beginning. In another batch: `run` finds it.
         changes = self._changes
         if transaction.end_lsn is None and changes is not None and changes.peek() == "O":
             origin = next(changes)
@@ -214,26 +238,64 @@ class Transactions(Generic[T]):
             return made
         return None
 
-    def at_hand(self) -> Iterator[Any]:
-        """Iterate over the changes of the open transaction, as far as they have come.
+    def run(self) -> Iterator[Any]:
+        """Return an iterator over the changes of the open transaction that have come.
 
-        Afterwards the transaction is whole, or another batch is needed. Raises `DecodeError`.
+        When there are no more in it, ask `run_ends`. Both raise `DecodeError`, and iterating does.
+        """
+        transaction, changes = self._open, self._changes
+        if transaction is None or changes is None:
+            return iter(())
+        if transaction._at_hand is not None:
+            return transaction._at_hand
+        if transaction.end_lsn is not None:
+            return iter(())
+        self._take_origin(transaction)
+        return changes.of_transaction()
+
+    def run_ends(self) -> bool:
+        """Take note that a run was read to its end; say whether the transaction was as well.
+
+        If not, another run comes, or another batch is needed. Raises `DecodeError`.
+        """
+        transaction, changes = self._open, self._changes
+        if transaction is None or changes is None:
+            return True
+        if transaction._at_hand is not None:
+            transaction._at_hand = transaction._replay = None
+            if transaction.end_lsn is None:
+                return False
+            changes.settle()
+        elif transaction.end_lsn is None:
+            if changes.origin is not None:
+                transaction.origin = changes.origin
+            if changes.end is None:
+                return False
+            self._complete(transaction, changes.end)
+        return True
+
+    def put_back(self, changes: list[Any]) -> None:
+        """Have the next run of the open transaction begin with changes of one that was cut off."""
+        transaction = self._open
+        if transaction is not None and changes:
+            transaction._at_hand = chain(changes, transaction._at_hand or ())
+
+    def pass_over(self) -> tuple[bool, bool]:
+        """Pass over what has come of the open transaction.
+
+        Returns whether a change was passed over, and whether the transaction has ended with that.
         """
         transaction = self._open
-        if transaction is None:
-            return
-        if transaction._at_hand is not None:
-            yield from transaction._at_hand
-            transaction._at_hand = transaction._replay = None
-            if self._changes is not None:
-                self._changes.settle()
-        elif transaction.end_lsn is None and self._changes is not None:
-            self._take_origin(transaction)
-            changes = self._changes
-            yield from changes.of_transaction()
-            transaction.origin = changes.origin or transaction.origin
-            if changes.end is not None:
-                self._complete(transaction, changes.end)
+        replay = None if transaction is None else transaction._replay
+        if replay is not None:
+            # Without making its changes one by one.
+            any_passed = replay.peek() is not None
+            replay.release()
+            return any_passed, self.run_ends()
+        run = self.run()
+        any_passed = next(run, None) is not None
+        deque(run, maxlen=0)
+        return any_passed, self.run_ends()
 
     def _complete(self, transaction: T, end: LogicalMessage) -> None:
         if isinstance(end, Commit):

@@ -18,6 +18,7 @@ from pgrepl.protocol.conversation import Exchange, Receive, Send
 from pgrepl.session.session import Session
 from pgrepl.session.transactions import BaseTransaction, Transactions
 from pgrepl.session.wal_stream import WalStream
+from tests.support.spooling import read_on
 
 __all__ = ["Client", "Clock", "Delivery"]
 
@@ -116,7 +117,7 @@ class Client:
         return self._changes.peek() in ("C", "P")
 
     def _read_on(self, delivery: Delivery, limit: int) -> None:
-        delivery.keys += map(_key, islice(self._transactions.at_hand(), limit))
+        delivery.keys += map(_key, islice(read_on(self._transactions), limit))
         moved = delivery.acknowledged
         if moved is not None and delivery.is_whole:
             assert delivery.transaction.end_lsn is not None

@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -64,6 +64,7 @@ __all__ = [
     "described",
     "insert",
     "peak_memory",
+    "read_on",
     "read_transactions",
     "transactions",
 ]
@@ -121,6 +122,12 @@ def batch_of(codec: Any, messages: Sequence[LogicalMessage | bytes], first: int 
     return codec.WalBatch() if batch is None else batch
 
 
+def read_on(assembled: Transactions[Any]) -> Iterator[Any]:
+    """Read what is at hand of the open transaction, as a driver does."""
+    yield from assembled.run()
+    assembled.run_ends()
+
+
 def read_transactions(
     decoder: Any, spool: Spool, batches: Iterable[Any]
 ) -> Iterable[tuple[BaseTransaction, list[Any]]]:
@@ -135,7 +142,7 @@ def read_transactions(
                 changes = []
                 if (transaction := assembled.next()) is None:
                     break
-            changes += assembled.at_hand()
+            changes += read_on(assembled)
             if not transaction.is_whole:
                 break
             yield transaction, changes

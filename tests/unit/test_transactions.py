@@ -28,7 +28,7 @@ from pgrepl.messages import (
 )
 from pgrepl.session.transactions import BaseTransaction, Transactions
 from tests.support.pgoutput_encoder import encode
-from tests.support.spooling import ITEM, TIME, XID, batch_of, described, insert
+from tests.support.spooling import ITEM, TIME, XID, batch_of, described, insert, read_on
 
 STREAMED: tuple[LogicalMessage, ...] = (
     StreamStart(XID, True),
@@ -59,7 +59,7 @@ class Reader:
         return transaction
 
     def numbers(self) -> list[str]:
-        return [change.new["id"] for change in self.transactions.at_hand()]
+        return [change.new["id"] for change in read_on(self.transactions)]
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ class TestWhole:
         )
         found = []
         while (made := reader.transactions.next()) is not None:
-            found.append((*outline(made), list(reader.transactions.at_hand()), made.is_whole))
+            found.append((*outline(made), list(read_on(reader.transactions)), made.is_whole))
         assert found == [
             ("message", None, None, None, 5, None, [message], True),
             ("prepare", 2, 10, TIME, None, "a", [], True),
@@ -112,7 +112,7 @@ class TestWhole:
     def test_an_end_that_is_not_its_own(self, reader: Reader) -> None:
         reader.next(Begin(Lsn(10), TIME, 1), Commit(Lsn(11), Lsn(20), TIME))
         with pytest.raises(DecodeError, match="was to end at 0/A to do so, got its end at 0/B"):
-            list(reader.transactions.at_hand())
+            list(read_on(reader.transactions))
 
 
 ENDS = (
@@ -129,7 +129,7 @@ class TestStreamed:
         assert reader.decoder.is_between
         made = reader.next(end)
         assert outline(made) == expected
-        some = reader.transactions.at_hand()
+        some = read_on(reader.transactions)
         assert [change.new["id"] for change in islice(some, 2)] == ["0", "1"]
         del some
         # Whoever acknowledged 40 now could lose the third row.
@@ -147,7 +147,7 @@ class TestStreamed:
         reader.feed(*STREAMED)
         assert reader.transactions.next() is None
         made = reader.next(ENDS[0][0], Begin(Lsn(50), TIME, 1))
-        assert len(list(islice(reader.transactions.at_hand(), 3))) == 3
+        assert len(list(islice(read_on(reader.transactions), 3))) == 3
         assert reader.transactions.at_end
         assert not made.is_whole
         assert reader.numbers() == []
@@ -159,8 +159,8 @@ class TestStreamed:
         reader.feed(*STREAMED)
         assert reader.transactions.next() is None
         made = reader.next(ENDS[0][0])
-        assert len(list(islice(reader.transactions.at_hand(), 1))) == 1
-        reader.transactions.skip()
+        assert len(list(islice(read_on(reader.transactions), 1))) == 1
+        assert reader.transactions.pass_over() == (True, True)
         assert reader.spool.memory == 0
         assert reader.numbers() == []
         assert made.is_whole
@@ -174,14 +174,13 @@ class TestStreamed:
         assert reader.numbers() == []
         assert made.is_whole
 
-    def test_what_is_sent_whole_in_between_is_not_passed_over(self, reader: Reader) -> None:
+    def test_only_what_is_sent_whole_in_between_is_passed_over(self, reader: Reader) -> None:
         made = reader.next(
             *(*STREAMED, Begin(Lsn(10), TIME, 1), ITEM, insert(ITEM, 7)),
             *(Commit(Lsn(10), Lsn(20), TIME), ENDS[0][0]),
         )
-        reader.transactions.skip()
-        assert (made.xid, reader.numbers()) == (1, ["7"])
-        assert reader.decoder.delivered == 20
+        assert reader.transactions.pass_over() == (True, True)
+        assert (made.xid, reader.decoder.delivered) == (1, 20)
         assert (reader.next().xid, reader.numbers()) == (XID, ["0", "1", "2"])
 
     def test_comes_in_the_order_of_its_end(self, reader: Reader) -> None:
@@ -228,12 +227,12 @@ class TestOrder:
     def begin(self, reader: Reader, end: Any) -> None:
         """Read one transaction that ends at 50, and feed another one."""
         reader.next(Begin(Lsn(40), TIME, 1), Commit(Lsn(40), Lsn(50), TIME))
-        list(reader.transactions.at_hand())
+        list(read_on(reader.transactions))
         reader.feed(*begun(end), end)
 
     def read(self, reader: Reader) -> None:
         reader.transactions.next()
-        list(reader.transactions.at_hand())
+        list(read_on(reader.transactions))
 
     @pytest.mark.parametrize("end", LATE)
     def test_nothing_is_committed_before_the_one_before(self, reader: Reader, end: Any) -> None:

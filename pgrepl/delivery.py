@@ -1,0 +1,150 @@
+"""What a stream delivers: transactions, batches of changes, and single events.
+
+Law: what was delivered is never silently less than it was. Changes that can no longer be read from
+the stream are missed aloud, by whoever reads them and by whoever acknowledges them unread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from .errors import UsageError
+from .lsn import Lsn
+from .messages import (
+    Commit,
+    CommitPrepared,
+    Delete,
+    Insert,
+    LogicalMessage,
+    Message,
+    Prepare,
+    RollbackPrepared,
+    StreamCommit,
+    StreamPrepare,
+    Truncate,
+    Update,
+)
+from .ownership import Uncopied
+from .session.transactions import BaseTransaction, Over
+from .token import ResumeToken
+
+__all__ = ["Acknowledgeable", "Batch", "Change", "ReadTransaction", "StreamEvent"]
+
+Change: TypeAlias = Insert | Update | Delete | Truncate | Message
+"""What a transaction consists of."""
+
+_KEEP: Final = (
+    "read() it while it is the last one, which gives a list and lets it keep its changes, or use "
+    "transactions(whole=True), whose transactions keep theirs"
+)
+_TOO_LATE: Final = {
+    Over.READ: (
+        "expected to read the changes of a transaction once, all of them have been read: to have "
+        f"them again, {_KEEP}"
+    ),
+    Over.PASSING: (
+        "expected to read the changes of a transaction before the next one is asked for, which "
+        f"passes over them: to have them later, or elsewhere, {_KEEP}"
+    ),
+    Over.SKIPPED: "expected to read the changes of a transaction, or to skip() it; it was skipped",
+}
+_TOO_LATE[Over.PASSED] = _TOO_LATE[Over.PASSING]
+
+
+class ReadTransaction(Uncopied, BaseTransaction):
+    """A transaction that is read from a stream."""
+
+    __slots__ = ("_acknowledged", "_owned", "_stream")
+
+    def __init__(self, stream: Any, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._stream = stream
+        # Which positions an acknowledgement moves, where it came before the end.
+        self._acknowledged: tuple[bool, bool, bool] | None = None
+        self._owned: Iterable[Change] | None = None
+
+    def skip(self) -> None:
+        """Say that its changes, or the rest of them, are not needed. Never waits.
+
+        It can then be acknowledged although they were passed over, and no longer be read. What they
+        took is given back.
+        """
+        if self._over is not Over.READ or self._owned is not None:
+            self._over = Over.SKIPPED
+        self._owned = None
+
+    def _require_unread(self) -> None:
+        if self._over is not None:
+            raise UsageError(f"{_TOO_LATE[self._over]}, {self!r}")
+
+    def _require_complete(self) -> None:
+        """Raise `UsageError` where its end came while somebody else passed over a part of it."""
+        if self._over is not Over.READ:
+            self._require_unread()
+
+    def _acknowledge(self, moved: tuple[bool, bool, bool]) -> None:
+        """Take note of an acknowledgement, which counts from the transaction's end on."""
+        over = self._over
+        if (over is Over.PASSED or over is Over.PASSING) and self._acknowledged is None:
+            raise UsageError(
+                "expected a transaction to be read before it is acknowledged, the next one was "
+                f"asked for and its changes were passed over, {self!r}: {_KEEP}; or skip() it, to "
+                "say that they are not needed"
+            )
+        self._acknowledged = moved
+
+
+class Batch:
+    """Changes of one or more transactions, in order.
+
+    `end_lsn`: of the last transaction that ends in it or ended before. Acknowledging the batch
+    acknowledges everything up to there, and the transaction that goes on behind it as soon as that
+    turns out to have no further changes.
+    """
+
+    __slots__ = ("_acknowledged", "changes", "end_lsn")
+
+    def __init__(self, changes: list[Change], end_lsn: Lsn) -> None:
+        self.changes = changes
+        self.end_lsn = end_lsn
+        self._acknowledged: tuple[bool, bool, bool] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Batch of {len(self.changes)} changes, end_lsn={self.end_lsn}>"
+
+    def __iter__(self) -> Iterator[Change]:
+        return iter(self.changes)
+
+    def __len__(self) -> int:
+        return len(self.changes)
+
+
+Acknowledgeable: TypeAlias = (
+    BaseTransaction
+    | Batch
+    | Commit
+    | StreamCommit
+    | Prepare
+    | StreamPrepare
+    | CommitPrepared
+    | RollbackPrepared
+    | Message
+    | ResumeToken
+    | int
+)
+"""What `ack` takes: something that ends at a position, or the position itself."""
+
+
+class StreamEvent(NamedTuple):
+    """One message of the server's, decoded, in order with all others: what `receive` gives.
+
+    `message`: what pgoutput says; None for a keepalive, and `reply_requested` is the keepalive's.
+    `lsn`: the position in the header, which is no position to go on from. `position`: what may be
+    acknowledged once this event and all before it are dealt with, 0 for nothing.
+    """
+
+    message: LogicalMessage | None
+    lsn: int
+    position: int
+    reply_requested: bool = False
