@@ -47,7 +47,7 @@ def begin_decoded(peer: Peer, timeout: str = "60000") -> str:
             peer.send(rows(15, SLOT) + rows(1, ("p",)) + rows(1, (timeout,)) + READY)
         else:
             assert "pg_catalog.pg_type" in query, query
-            peer.send(rows(12) + READY)
+            peer.send(rows(13) + READY)
 
 
 def decoded(*steps: bytes | Callable[[Peer], object], timeout: str = "60000") -> Script:
