@@ -7,7 +7,6 @@ from .aio import AsyncConnection
 from .aio_raw_stream import AsyncRawStream
 from .aio_stream import AsyncStream, AsyncTransaction
 from .backup import AsyncBackup, Backup
-from .base_reception import Stats
 from .codec import Decoder, PrimaryKeepalive, Row, WalBatch, XLogData
 from .codec import implementation as __impl__
 from .connection import Connection, connect
@@ -82,6 +81,7 @@ from .protocol.timelines import (
     parse_timeline_history,
 )
 from .raw_stream import RawStream
+from .stats import Stats
 from .stream import Stream, Transaction
 from .token import ResumeToken
 from .values import Array, Interval, Range

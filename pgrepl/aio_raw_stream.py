@@ -48,7 +48,7 @@ class AsyncRawStream(AsyncReception, BaseRawStream):
     def __init__(self, connection: AsyncConnection, session: Session, checked: Preflight) -> None:
         super().__init__(session, checked)
         self._connection = connection
-        self._feedback = AsyncFeedback(session, connection._transport)
+        self._feedback = AsyncFeedback(session, connection._transport, self._health())
 
     def __aiter__(self) -> AsyncIterator[XLogData]:
         """Iterate over the payloads' messages, without keepalives; see `RawStream`."""

@@ -62,8 +62,10 @@ class AsyncReception(BaseReception):
                 self._feedback.send(final=True)
                 self._feedback.stop()
                 await self._connection.stop_streaming(timeout)
+            self._tell_end("it was stopped")
         except (TimeoutError, ConnectionFailed, UsageError):
             # A UsageError says that somebody is reading.
+            self._tell_end("it was stopped, and the connection closed")
             await self._connection.disconnect()
         except BaseException:
             self._close()

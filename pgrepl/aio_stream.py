@@ -206,7 +206,7 @@ class AsyncStream(AsyncReception, BaseStream[AsyncTransaction]):
     def __init__(self, connection: AsyncConnection, session: Session, opened: Opened) -> None:
         super().__init__(session, opened, AsyncTransaction)
         self._connection = connection
-        self._feedback = AsyncFeedback(session, connection._transport)
+        self._feedback = AsyncFeedback(session, connection._transport, self._health())
 
     # Reading
 

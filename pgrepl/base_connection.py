@@ -7,6 +7,7 @@ made it: a forked child gets a `UsageError`, and closes its descriptor alone.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -27,9 +28,12 @@ from .session.opening import Opened, Opening, RawOpening
 from .session.session import Session
 from .session.wal_stream import StreamState, WalStream
 from .token import ResumeToken
+from .transport.attempts import Attempt
 from .transport.clock import now_microseconds
 
 __all__ = ["BaseConnection", "Transport"]
+
+_log: Final = logging.getLogger("pgrepl.stream")
 
 # Before that, a standby that was not asked IDENTIFY_SYSTEM refuses to stream raw WAL.
 _KNOWS_ITS_TIMELINE: Final = 150000
@@ -60,6 +64,7 @@ class BaseConnection(Uncopied, ABC):
     """A replication connection: what is known of it, and what is left of its conversations."""
 
     _transport: Transport
+    _way: Attempt
 
     def __init__(self, state: ServerState, codec: Codec) -> None:
         self._state = state
@@ -165,6 +170,7 @@ class BaseConnection(Uncopied, ABC):
         """Return the session of the stream that was opened."""
         positions = self._streaming().positions
         positions.automatic = not isinstance(opening.start, ResumeToken)
+        self._tell_beginning(opening, checked)
         return Session(
             self._codec,
             positions,
@@ -172,6 +178,16 @@ class BaseConnection(Uncopied, ABC):
             sender_timeout=checked.wal_sender_timeout,
             receive_timeout=receive_timeout,
             now=now,
+        )
+
+    def _tell_beginning(self, opening: Opening | RawOpening, checked: Preflight) -> None:
+        what = f"undecoded, by {checked.slot.plugin!r}"
+        if isinstance(opening, Opening):
+            what = f"publications {', '.join(map(repr, opening.options.publications))}"
+        _log.info(
+            "slot %r: the stream begins at %s, %s; server %s, version %s, process %s",
+            *(checked.slot.name, checked.start, what),
+            *(self._way.where, self.server_version, self.pid),
         )
 
     def _batch_at_hand(self) -> Any:

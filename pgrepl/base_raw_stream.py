@@ -16,7 +16,6 @@ from typing import Any, TypeAlias
 from .base_reception import BaseReception
 from .codec.abc import PrimaryKeepalive, WalBatch, XLogData
 from .errors import ConnectionFailed, UsageError
-from .lsn import Lsn
 from .protocol.preflight import Preflight
 from .session.session import Session
 
@@ -30,15 +29,9 @@ class BaseRawStream(BaseReception):
     """The messages of a slot, undecoded: what was given, and what is acknowledged."""
 
     def __init__(self, session: Session, checked: Preflight) -> None:
-        super().__init__(session)
-        self._start = checked.start
+        super().__init__(session, checked)
         self._data_given = 0  # the highest position of XLogData that the application was given
         self._given = 0  # the same, keepalives included
-
-    @property
-    def start(self) -> Lsn:
-        """Where the stream began: the position asked for, or the one that the slot confirmed."""
-        return self._start
 
     @property
     def _delivered(self) -> int:
@@ -48,6 +41,10 @@ class BaseRawStream(BaseReception):
     def _is_between(self) -> bool:
         # Whatever is open, its commit lies behind all positions that came.
         return True
+
+    @property
+    def _totals(self) -> tuple[int | None, int | None, int | None]:
+        return None, None, None
 
     def _give(self, batch: WalBatch) -> WalBatch:
         """Take note that the application is given a batch."""

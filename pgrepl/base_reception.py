@@ -6,35 +6,24 @@ went out behind an error could acknowledge what nobody has.
 
 from __future__ import annotations
 
+import logging
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol
+from typing import Final, Protocol
 
-from .errors import Error, UsageError
+from .errors import Error, ServerError, UsageError
 from .lsn import Lsn
+from .messages import to_datetime
 from .ownership import Uncopied
+from .protocol.preflight import Preflight
 from .session.session import Session
+from .stats import Stats
 
-__all__ = ["BaseReception", "Stats"]
+__all__ = ["BaseReception"]
 
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """Where a stream stands.
-
-    `received`: the highest position that came; `delivered`: the end of the last transaction that
-    the application was given, of a raw stream the highest position that it was given; `written`,
-    `flushed`, `applied`: as last reported to the server; `statuses`: how many reports were sent.
-    """
-
-    received: Lsn
-    delivered: Lsn
-    written: Lsn
-    flushed: Lsn
-    applied: Lsn
-    statuses: int
+_log: Final = logging.getLogger("pgrepl.stream")
 
 
 class Closable(Protocol):
@@ -47,6 +36,9 @@ class Closable(Protocol):
 
 class Feedback(Protocol):
     """What a stream knows of its feedback here."""
+
+    def clock(self) -> tuple[float, int]:
+        """Return the time by the session's clock, and the wall's: microseconds since 2000."""
 
     def acknowledge(
         self, delivered: int, position: int, written: bool, flushed: bool, applied: bool
@@ -68,7 +60,9 @@ class _Guard:
 
     __slots__ = ("_exceptions", "_then")
 
-    def __init__(self, exceptions: type[BaseException], then: Callable[[], None]) -> None:
+    def __init__(
+        self, exceptions: type[BaseException], then: Callable[[BaseException | None], None]
+    ) -> None:
         self._exceptions = exceptions
         self._then = then
 
@@ -83,7 +77,7 @@ class _Guard:
     ) -> None:
         # A generator that is closed has lost nothing.
         if kind is not None and issubclass(kind, self._exceptions) and kind is not GeneratorExit:
-            self._then()
+            self._then(error)
 
 
 class BaseReception(Uncopied, ABC):
@@ -92,9 +86,13 @@ class BaseReception(Uncopied, ABC):
     _connection: Closable
     _feedback: Feedback
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, checked: Preflight) -> None:
         self._session = session
+        self._slot = checked.slot.name
+        self._start = checked.start
+        self._system = checked.system
         self._ended = False
+        self._has_told_end = False
         self._on_errors = _Guard(Error, self._fail)
         self._on_anything = _Guard(BaseException, self._fail)
 
@@ -114,11 +112,22 @@ class BaseReception(Uncopied, ABC):
     def _is_between(self) -> bool:
         """Whether nothing is open of what was delivered."""
 
+    @property
+    @abstractmethod
+    def _totals(self) -> tuple[int | None, int | None, int | None]:
+        """Changes and transactions so far, and the time of the last commit, see `Decoder.totals`;
+        None where nothing is known of them."""
+
     @abstractmethod
     def _let_go(self) -> None:
         """Give back what the stream has taken."""
 
     # What they share
+
+    @property
+    def start(self) -> Lsn:
+        """Where the stream began: the position asked for, or the one that the slot confirmed."""
+        return self._start
 
     @property
     def _is_over(self) -> bool:
@@ -131,8 +140,9 @@ class BaseReception(Uncopied, ABC):
                 "sends what was not acknowledged in time once more"
             )
 
-    def _fail(self) -> None:
+    def _fail(self, error: BaseException | None = None) -> None:
         """Close the connection, so that nothing more is sent."""
+        self._tell_end(_described(error))
         self._feedback.stop()
         self._close()
         self._let_go()
@@ -152,17 +162,62 @@ class BaseReception(Uncopied, ABC):
         return min((each for each in (limit, left) if each is not None), default=None)
 
     def stats(self) -> Stats:
-        """Return where the stream stands. From any thread."""
-        positions = self._session.positions
+        """Return where the stream stands, and what has come since it began. From any thread."""
+        return self._stats(*self._feedback.clock())
+
+    def _stats(self, monotonic: float, now: int) -> Stats:
+        """Return the stats at a time, by the session's clock and in microseconds since 2000."""
+        session, positions = self._session, self._session.positions
+        reported = positions.last
+        server_end = max(positions.received, self._system.xlogpos, self._start)
+        changes, transactions, committed_at = self._totals
+        received_at = session.received_at
+        if received_at is not None:
+            received_at = now - (monotonic - received_at) * 1_000_000
+        lag = None if committed_at is None else max(now - committed_at, 0) / 1_000_000
         return Stats(
-            Lsn(positions.received),
-            Lsn(self._delivered),
-            Lsn(positions.last.written),
-            Lsn(positions.last.flushed),
-            Lsn(positions.last.applied),
-            self._session.statuses,
+            received=Lsn(positions.received),
+            delivered=Lsn(self._delivered),
+            written=Lsn(reported.written),
+            flushed=Lsn(reported.flushed),
+            applied=Lsn(reported.applied),
+            statuses=session.statuses,
+            server_end=Lsn(server_end),
+            lag_bytes=server_end - max(reported.flushed, self._start),
+            lag_seconds=0.0 if max(positions.safe, self._start) >= server_end else lag,
+            transactions=transactions,
+            changes=changes,
+            nbytes=session.nbytes,
+            last_message_at=None if received_at is None else to_datetime(int(received_at)),
         )
 
     def __repr__(self) -> str:
         state = "ended" if self._is_over else "on"
-        return f"<pgrepl.{type(self).__name__} {state} {self.stats()!r}>"
+        last = self._session.positions.last
+        name = type(self).__name__
+        return f"<pgrepl.{name} {state} slot={self._slot!r} flushed={Lsn(last.flushed)}>"
+
+    # What is logged: no rows, and no words of the server's, which may quote some
+
+    def _tell_end(self, why: str) -> None:
+        if not self._has_told_end:
+            self._has_told_end = True
+            if _log.isEnabledFor(logging.INFO):
+                _log.info("slot %r: the stream ends: %s; %s", self._slot, why, self.stats())
+
+    def _health(self) -> Callable[[float, int], None]:
+        """Return what tells how the stream is at a time, for as long as there is one."""
+        reference = weakref.ref(self)
+
+        def tell(monotonic: float, now: int) -> None:
+            stream = reference()
+            if stream is not None and _log.isEnabledFor(logging.DEBUG):
+                _log.debug("slot %r: %s", stream._slot, stream._stats(monotonic, now))
+
+        return tell
+
+
+def _described(error: BaseException | None) -> str:
+    """Return what may be logged of an error."""
+    code = f" ({error.sqlstate})" if isinstance(error, ServerError) else ""
+    return f"{type(error).__name__}{code}"

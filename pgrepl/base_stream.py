@@ -31,11 +31,9 @@ class BaseStream(BaseReception, Generic[T]):
     """The decoded changes of a slot: what has come of them, and what is acknowledged."""
 
     def __init__(self, session: Session, opened: Opened, transaction: type[T]) -> None:
-        super().__init__(session)
+        super().__init__(session, opened.checked)
         self._transaction = transaction
         self._decoder = opened.decoder
-        self._system = opened.checked.system
-        self._start = opened.checked.start
         self._handled = opened.handled  # changes of the first transaction, not to be given again
         self._spool = opened.spool
         self._by_transaction = False
@@ -47,11 +45,6 @@ class BaseStream(BaseReception, Generic[T]):
         self._transactions: Transactions[T] = Transactions(self._make)
 
     @property
-    def start(self) -> Lsn:
-        """Where the stream began: the position asked for, or the one that the slot confirmed."""
-        return self._start
-
-    @property
     def _delivered(self) -> int:
         return self._decoder.delivered
 
@@ -59,12 +52,16 @@ class BaseStream(BaseReception, Generic[T]):
     def _is_between(self) -> bool:
         return self._decoder.is_between
 
-    def _fail(self) -> None:
+    @property
+    def _totals(self) -> tuple[int | None, int | None, int | None]:
+        return self._decoder.totals
+
+    def _fail(self, error: BaseException | None = None) -> None:
         """Close the connection, so that nothing more is sent, and give nothing more: of what has
         come, something may be missing in front."""
         self._changes = None
         self._transactions = Transactions(self._make)
-        super()._fail()
+        super()._fail(error)
 
     # What has come
 

@@ -83,8 +83,10 @@ class Reception(BaseReception):
             if not self._connection.closed:
                 self._feedback.send(final=True, timeout=timeout)
                 self._connection.stop_streaming(deadline.left())
+            self._tell_end("it was stopped")
         except (TimeoutError, ConnectionFailed, UsageError):
             # A UsageError says that somebody is reading.
+            self._tell_end("it was stopped, and the connection closed")
             self._connection.disconnect()
         finally:
             self._feedback.stop()

@@ -69,7 +69,7 @@ class Stream(Reception, BaseStream[Transaction]):
         super().__init__(session, opened, Transaction)
         self._connection = connection
         self._is_torn = False
-        self._feedback = Feedback(session, connection._transport, opened.checked.slot.name)
+        self._feedback = Feedback(session, connection._transport, self._slot, self._health())
 
     # Reading
 

@@ -147,6 +147,10 @@ class WalBatch(Protocol):
     def reply_requested(self) -> bool:
         """Whether one of the keepalives asks for an answer."""
 
+    @property
+    def nbytes(self) -> int:
+        """The size of its messages as they came, with their headers."""
+
     def received(self, physical: bool) -> int:
         """Return the highest position that the batch brought.
 
@@ -289,6 +293,15 @@ class Decoder(Protocol):
 
         The end of a transaction, or the position of a message that belongs to none; 0 at first. One
         that was put aside in a spool counts from `Changes.settle` on.
+        """
+
+    @property
+    def totals(self) -> tuple[int, int, int | None]:
+        """How many changes and transactions there were, and when the last one was committed.
+
+        Changes when they are decoded or put aside, whatever becomes of their transaction; what can
+        be acknowledged by itself counts as a transaction, once it can be. The time of a commit, or
+        of what ended it, in microseconds since 2000-01-01 00:00 UTC; None before the first.
         """
 
     @property

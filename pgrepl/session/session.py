@@ -16,6 +16,8 @@ silence
     Counted only while somebody waits, since what nobody reads is no silence of the server's. After
     half of `receive_timeout` the server is asked for a reply; another half after that the peer is
     dead. So nobody is given up unasked, not even where this process itself was stopped for long.
+health
+    Once in `_HEALTH_INTERVAL`, for the log.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from .positions import Positions
 
 __all__ = ["Session"]
 
+_HEALTH_INTERVAL: Final = 60.0
 _GAP: Final = 0.0002
 _BUSY_DELAY: Final = 0.05
 _ANSWER_GAP: Final = 0.05
@@ -60,6 +63,9 @@ class Session:
         )
         self.receive_timeout: Final = receive_timeout
         self.statuses = 0
+        self.nbytes = 0  # of all that was received
+        self.received_at: float | None = None  # the last of it
+        self.health_at = now + _HEALTH_INTERVAL
         self._codec = codec
         self._sent_at = now
         self._news_at = math.inf  # when what is new is to be reported
@@ -91,8 +97,9 @@ class Session:
 
     def received(self, batch: WalBatch, now: float) -> None:
         """Something has come. Its positions are known already, see `WalStream`."""
-        self._heard_at = now
+        self._heard_at = self.received_at = now
         self._asked_at, self._must_ask = None, False
+        self.nbytes += batch.nbytes
         if batch.reply_requested:
             self._must_answer = True
 
@@ -140,6 +147,13 @@ class Session:
             return math.inf
         begun_at = self._heard_at if self._asked_at is None else self._asked_at
         return begun_at + self.receive_timeout / 2
+
+    def is_health_due(self, now: float) -> bool:
+        """Say whether it is time to tell of the stream's health; not again for some time then."""
+        if now < self.health_at:
+            return False
+        self.health_at = now + _HEALTH_INTERVAL
+        return True
 
     def data_to_send(self, now: float, timestamp: int, final: bool = False) -> bytes | None:
         """Return the status message that is due, or None.

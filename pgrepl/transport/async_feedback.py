@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 
 from ..codec.abc import WalBatch
 from ..ownership import Uncopied
@@ -24,15 +25,23 @@ class AsyncFeedback(Uncopied):
     To be used in the event loop that it was made in; `acknowledge` anywhere.
     """
 
-    def __init__(self, session: Session, transport: AsyncTransport) -> None:
+    def __init__(
+        self, session: Session, transport: AsyncTransport, tell_health: Callable[[float, int], None]
+    ) -> None:
+        """`tell_health` is called now and then, with `clock`; see `Session`."""
         self._session = session
         self._transport = transport
         self._owner = transport.owner
+        self._tell_health = tell_health
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._wakes_at = math.inf
         self._stopped = False
         self._schedule()
+
+    def clock(self) -> tuple[float, int]:
+        """Return the time by the session's clock, and the wall's: microseconds since 2000."""
+        return self._loop.time(), now_microseconds()
 
     def acknowledge(
         self, delivered: int, position: int, written: bool, flushed: bool, applied: bool
@@ -98,11 +107,14 @@ class AsyncFeedback(Uncopied):
             self._timer.cancel()
             self._timer = None
         if not self._stopped and not self._transport.closed:
-            self._wakes_at = max(self._session.due_at, self._loop.time())
+            due_at = min(self._session.due_at, self._session.health_at)
+            self._wakes_at = max(due_at, self._loop.time())
             self._timer = self._loop.call_at(self._wakes_at, self._fire)
 
     def _fire(self) -> None:
         self._timer = None
+        if self._session.is_health_due(self._loop.time()):
+            self._tell_health(*self.clock())
         self.send()
         if self._timer is None:
             self._schedule()

@@ -11,6 +11,7 @@ import contextlib
 import math
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 from ..codec.abc import WalBatch
@@ -32,10 +33,18 @@ class Feedback(Uncopied):
     raise `UsageError`, before they take the lock: it may have been held.
     """
 
-    def __init__(self, session: Session, transport: BlockingTransport, name: str) -> None:
+    def __init__(
+        self,
+        session: Session,
+        transport: BlockingTransport,
+        name: str,
+        tell_health: Callable[[float, int], None],
+    ) -> None:
+        """`tell_health` is called now and then, in the thread, with `clock`; see `Session`."""
         self._session = session
         self._transport = transport
         self._owner = transport.owner
+        self._tell_health = tell_health
         # Taken by itself: into the `with` of a Condition, Ctrl-C can come behind its taking.
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -45,6 +54,10 @@ class Feedback(Uncopied):
             target=self._run, name=f"pgrepl feedback for slot {name}", daemon=True
         )
         self._thread.start()
+
+    def clock(self) -> tuple[float, int]:
+        """Return the time by the session's clock, and the wall's: microseconds since 2000."""
+        return time.monotonic(), now_microseconds()
 
     def acknowledge(
         self, delivered: int, position: int, written: bool, flushed: bool, applied: bool
@@ -123,6 +136,8 @@ class Feedback(Uncopied):
 
     def _run(self) -> None:
         while self._wait():
+            if self._session.is_health_due(time.monotonic()):
+                self._tell_health(*self.clock())
             try:
                 self.send()
             except Error:
@@ -130,10 +145,10 @@ class Feedback(Uncopied):
                 return
 
     def _wait(self) -> bool:
-        """Wait until a status is due; False: there will be none any more."""
+        """Wait until something is due; False: nothing will be any more."""
         with self._lock:
             while not self._stopped:
-                self._wakes_at = self._session.due_at
+                self._wakes_at = min(self._session.due_at, self._session.health_at)
                 left = self._wakes_at - time.monotonic()
                 if left <= 0:
                     return True

@@ -191,6 +191,7 @@ def agreed(
     for payload in payloads:
         result = outcome(one, payload)
         assert result == outcome(other, payload), (dialect, payload.hex(" "))
+        assert one.totals == other.totals
         yield result
         if result.error:
             _, _, offset, _ = result.error

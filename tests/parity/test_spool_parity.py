@@ -89,7 +89,7 @@ def outcomes(
     except ProtocolError as error:
         position = getattr(error, "lsn", None)
         found.append((type(error), str(error), error.tag, error.offset, position))
-    found.append((decoder.delivered, decoder.is_between, len(spool)))
+    found.append((decoder.delivered, decoder.is_between, decoder.totals, len(spool)))
     spool.close()
     return found
 

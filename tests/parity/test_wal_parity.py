@@ -41,7 +41,7 @@ def described(batch: Any) -> tuple[Any, ...]:
         columns,
         repr(batch),
         batch.reply_requested,
-        (batch.received(False), batch.received(True)),
+        (batch.received(False), batch.received(True), batch.nbytes, batch.tail(middle).nbytes),
         repr(batch[-1]),
         [hash(message) for message in batch.tail(middle)],
         [bytes(message.data) for message in batch[middle:] if hasattr(message, "data")],

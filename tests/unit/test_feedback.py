@@ -18,6 +18,7 @@ class Request:
     """A batch, as far as `Session` looks at it: the server wants an answer."""
 
     reply_requested = True
+    nbytes = 23
 
 
 def test_question_after_question(codec: ModuleType) -> None:
@@ -62,7 +63,7 @@ def test_reports_too_close_to_one_another(codec: ModuleType) -> None:
     session = Session(
         codec, positions, status_interval=3600, receive_timeout=None, now=time.monotonic()
     )
-    feedback = Feedback(session, wire, "any")  # type: ignore[arg-type]
+    feedback = Feedback(session, wire, "any", lambda *_: None)  # type: ignore[arg-type]
     try:
         for position in range(1, 501):
             positions.observe(position)

@@ -55,7 +55,7 @@ def session(codec: ModuleType) -> Session:
 
 def test_no_status_overtakes_another(codec: ModuleType) -> None:
     state, wire = session(codec), SlowWire()
-    feedback = Feedback(state, wire, "any")  # type: ignore[arg-type]
+    feedback = Feedback(state, wire, "any", lambda *_: None)  # type: ignore[arg-type]
     lock = threading.Lock()
 
     def work() -> None:
@@ -82,7 +82,7 @@ def test_no_status_overtakes_another(codec: ModuleType) -> None:
 
 def test_a_wire_that_is_full_is_waited_for_once(codec: ModuleType) -> None:
     state, wire = session(codec), FullWire()
-    feedback = Feedback(state, wire, "any")  # type: ignore[arg-type]
+    feedback = Feedback(state, wire, "any", lambda *_: None)  # type: ignore[arg-type]
     try:
         feedback.send(final=True, timeout=7.0)
     finally:

@@ -199,6 +199,35 @@ class TestStreamed:
         assert reader.decoder.delivered == 50
 
 
+class TestTotals:
+    def test_changes_when_they_come_and_transactions_when_they_end(self, reader: Reader) -> None:
+        def read(*messages: LogicalMessage) -> tuple[int, int, int | None]:
+            reader.feed(*messages)
+            while reader.transactions.next() is not None:
+                reader.numbers()
+            return reader.decoder.totals
+
+        assert reader.decoder.totals == (0, 0, None)
+        begin, end = Begin(Lsn(10), TIME, 1), Commit(Lsn(10), Lsn(20), TIME + 1)
+        assert read(begin, ITEM, insert(ITEM, 1), insert(ITEM, 2)) == (2, 0, None)
+        reader.feed(end)
+        assert (reader.numbers(), reader.decoder.totals) == ([], (2, 1, TIME + 1))
+        # Put aside: its changes have come; it has not ended before they were read.
+        assert read(*STREAMED) == (5, 1, TIME + 1)
+        made = reader.next(StreamCommit(XID, Lsn(30), Lsn(40), TIME + 2))
+        assert reader.decoder.totals == (5, 1, TIME + 2)
+        assert len(reader.numbers()) == 3 and made.is_whole
+        assert reader.decoder.totals == (5, 2, TIME + 2)
+        # In one go.
+        outcome = RollbackPrepared(Lsn(45), Lsn(50), TIME, TIME + 3, 3, "b")
+        assert read(outcome) == (5, 3, TIME + 3)
+
+    def test_what_belongs_to_no_transaction(self, reader: Reader) -> None:
+        reader.next(Message(False, Lsn(5), "prefix", b""))
+        assert len(read_on(reader.transactions)) == 1
+        assert reader.decoder.totals == (1, 1, None)
+
+
 def begun(end: Any) -> tuple[LogicalMessage, ...]:
     """What must come before the end of a transaction."""
     if isinstance(end, Commit):

@@ -168,6 +168,8 @@ def test_what_a_batch_tells_of_all_its_messages(
     wrapped = [(message.start + len(message.payload)) % 2**64 for message in data]
     assert batch.received(True) == max(ends + wrapped)
     assert repr(batch) == f"<WalBatch {len(data)} XLogData, {len(keepalives)} keepalives>"
+    sizes = [5 + 25 + len(message.payload) for message in data] + [5 + 18] * len(keepalives)
+    assert batch.nbytes == sum(sizes)
 
 
 @given(
@@ -227,9 +229,8 @@ def test_the_tail_of_a_batch_is_a_batch(
         assert [known(message) for message in tail] == expected
         data = [message for message in expected if isinstance(message, Data)]
         assert tail.wal_start.tolist() == [message.start for message in data]
-        assert tail.received(False) == (
-            batch_of(codec, expected).received(False) if expected else 0
-        )
+        alike = batch_of(codec, expected) if expected else codec.WalBatch()
+        assert (tail.received(False), tail.nbytes) == (alike.received(False), alike.nbytes)
         if expected:
             assert [known(message) for message in tail.tail(1)] == expected[1:]
     for beyond in (-1, len(messages) + 1):

@@ -74,6 +74,10 @@ cdef class Decoder:
     cdef Writer writer          # of the block that is open and put aside, or None
     cdef bint spooled           # whether there ever was one
     cdef uint64_t unsettled     # the end of a streamed transaction whose changes are being read
+    cdef uint64_t changes       # how many were decoded or put aside
+    cdef uint64_t transactions  # how many have ended
+    cdef int64_t time           # of the last one's end
+    cdef bint has_time
 
     def __cinit__(
         self, proto_version=1, streaming="off", types=None, typed=True, bint ordered=False
@@ -115,6 +119,11 @@ cdef class Decoder:
     def delivered(self):
         """The highest position by which something that was decoded can be acknowledged."""
         return self.ended
+
+    @property
+    def totals(self):
+        """How many changes and transactions there were, and when the last one was committed."""
+        return self.changes, self.transactions, self.time if self.has_time else None
 
     @property
     def is_between(self):
@@ -182,25 +191,32 @@ cdef class Decoder:
                 writer.stored.come_from(made)
             return None
         writer.append(message.start, size, self.lsn, binding)
+        self.changes += 1
         return None
 
     cdef object make(self, const pgr_message *message):
         cdef Layout layout
         if message.tag in (c"I", c"U", c"D"):
             layout = self.described(message, pgr_message_body(message))
-            return make_change(message, layout, self.lsn, self.has_lsn)
+            made = make_change(message, layout, self.lsn, self.has_lsn)
+            self.changes += 1
+            return made
         elif message.tag == c"B":
             return make_begin(&message.body.begin)
         elif message.tag == c"C":
             self.end(message.body.commit.end_lsn)
+            self.ended_at(message.body.commit.commit_time)
             return make_commit(&message.body.commit)
         elif message.tag == c"M":
             made = make_message(message)
+            self.changes += 1
             if not message.body.logical.transactional:
                 self.end(message.body.logical.lsn)
             return made
         elif message.tag == c"T":
-            return make_truncate(message, self.truncated(message), self.lsn, self.has_lsn)
+            made = make_truncate(message, self.truncated(message), self.lsn, self.has_lsn)
+            self.changes += 1
+            return made
         elif message.tag == c"R":
             return self.describe(message)
         elif message.tag == c"Y":
@@ -217,15 +233,22 @@ cdef class Decoder:
         elif message.tag == c"r":
             made = make_rollback_prepared(message)
             self.end(message.body.rollback_prepared.rollback_end_lsn)
+            self.ended_at(message.body.rollback_prepared.rollback_time)
             return made
         made = make_prepared(message)
         if message.tag != c"b":
             self.end(message.body.prepared.end_lsn)
+            self.ended_at(message.body.prepared.time)
         return made
 
     cdef void end(self, uint64_t position) noexcept:
+        self.transactions += 1
         if position > self.ended:
             self.ended = position
+
+    cdef void ended_at(self, int64_t time) noexcept:
+        self.time = time
+        self.has_time = True
 
     cdef object turn(self, const pgr_message *message):
         """Make what begins, ends or settles a stream, and with it what relations mean."""
@@ -250,10 +273,12 @@ cdef class Decoder:
             if self.spool is not None and body.stream_commit.xid not in self.spool:
                 raise self.unknown(message, body.stream_commit.xid)
             self.end_streamed(body.stream_commit.commit.end_lsn)
+            self.ended_at(body.stream_commit.commit.commit_time)
             return make_stream_commit(&body.stream_commit)
         prepare = make_prepared(message)
         self.relations.settle(body.prepared.xid)
         self.end_streamed(body.prepared.end_lsn)
+        self.ended_at(body.prepared.time)
         return prepare
 
     cdef int begin(self, const pgr_message *message) except -1:
@@ -393,8 +418,9 @@ cdef class Changes:
 
     def settle(self):
         """Count the streamed transaction as delivered: its changes have been read."""
-        self.decoder.end(self.decoder.unsettled)
-        self.decoder.unsettled = 0
+        if self.decoder.unsettled:
+            self.decoder.end(self.decoder.unsettled)
+            self.decoder.unsettled = 0
 
     def of_transaction(self):
         """Iterate over the changes of the transaction that is open."""

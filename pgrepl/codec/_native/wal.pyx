@@ -345,6 +345,11 @@ cdef class WalBatch:
                 return True
         return False
 
+    @property
+    def nbytes(self):
+        """The size of its messages as they came, with their headers."""
+        return self.run.bytes
+
     def received(self, bint physical):
         """Return the highest position that the batch brought; 0 for an empty one."""
         return self.run.highest_end if physical else self.run.highest_position

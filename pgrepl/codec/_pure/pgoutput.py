@@ -70,6 +70,7 @@ class Decoder:
 
     __slots__ = (
         "_block",
+        "_changes",
         "_dialect",
         "_failed",
         "_lsn",
@@ -79,6 +80,8 @@ class Decoder:
         "_ordered",
         "_spool",
         "_spooled",
+        "_time",
+        "_transactions",
         "_unsettled",
         "_writer",
         "delivered",
@@ -105,6 +108,9 @@ class Decoder:
         self._spooled = False  # whether there ever was one
         self._writer: Writer | None = None  # of the block that is open and put aside
         self._unsettled = 0  # the end of a streamed transaction whose changes are being read
+        self._changes = 0  # how many were decoded or put aside
+        self._transactions = 0  # how many have ended
+        self._time: int | None = None  # of the last one's end
 
     def feed(self, payload: Any, lsn: int | None = None) -> LogicalMessage:
         """Decode one message from any bytes-like object or an `XLogData`.
@@ -186,11 +192,17 @@ class Decoder:
         self._types.define(definitions)
 
     @property
+    def totals(self) -> tuple[int, int, int | None]:
+        """How many changes and transactions there were, and when the last one was committed."""
+        return self._changes, self._transactions, self._time
+
+    @property
     def is_between(self) -> bool:
         """Whether no transaction is open or being read, and no stream block is open."""
         return not self._transaction and self._block is None and not self._unsettled
 
     def _end(self, position: int) -> None:
+        self._transactions += 1
         self.delivered = max(self.delivered, position)
 
     def _advance(self, cursor: Cursor) -> None:
@@ -226,6 +238,7 @@ class Decoder:
         commit_lsn, end_lsn, commit_time = cursor.take(_COMMIT)
         cursor.finish()
         self._end(end_lsn)
+        self._time = commit_time
         return Commit(Lsn(commit_lsn), Lsn(end_lsn), commit_time)
 
     def _origin(self, cursor: Cursor) -> Origin:
@@ -277,6 +290,7 @@ class Decoder:
 
     def _change(self, cursor: Cursor) -> Change:
         change = READERS[cursor.data[0]](cursor, self._described, self._lsn)
+        self._changes += 1
         if isinstance(change, Message) and not change.transactional:
             self._end(change.lsn)
         return change
@@ -310,6 +324,7 @@ class Decoder:
         if self._spool is not None and xid not in self._spool:
             raise cursor.flaw(Fault.STREAM_UNKNOWN, 1, 0, xid)
         self._end_streamed(end_lsn)
+        self._time = commit_time
         return StreamCommit(xid, Lsn(commit_lsn), Lsn(end_lsn), commit_time)
 
     def _stream_abort(self, cursor: Cursor) -> StreamAbort:
@@ -340,6 +355,7 @@ class Decoder:
         prepare_end, end, prepare_time, time, xid = cursor.take(_ROLLBACK_PREPARED)
         gid = _gid(cursor)
         self._end(end)
+        self._time = time
         return RollbackPrepared(Lsn(prepare_end), Lsn(end), prepare_time, time, xid, gid)
 
     def _stream_prepare(self, cursor: Cursor) -> StreamPrepare:
@@ -347,6 +363,7 @@ class Decoder:
         prepare = StreamPrepare(*_prepared(cursor))
         self._relations.settle(prepare.xid)
         self._end_streamed(prepare.end_lsn)
+        self._time = prepare.prepare_time
         return prepare
 
     def _end_streamed(self, position: int) -> None:
@@ -359,6 +376,7 @@ class Decoder:
     def _ended(self, cursor: Cursor) -> tuple[Lsn, Lsn, int, int, str]:
         prepared = _prepared(cursor)
         self._end(prepared[1])
+        self._time = prepared[2]
         return prepared
 
     def _described(self, cursor: Cursor, oid: int, offset: int) -> Layout:
@@ -421,8 +439,9 @@ class Changes:
     def settle(self) -> None:
         """Count the streamed transaction as delivered: its changes have been read."""
         decoder = self._decoder
-        decoder.delivered = max(decoder.delivered, decoder._unsettled)
-        decoder._unsettled = 0
+        if decoder._unsettled:
+            decoder._end(decoder._unsettled)
+            decoder._unsettled = 0
 
     def of_transaction(self) -> Iterator[LogicalMessage]:
         """Iterate over the changes of the transaction that is open."""

@@ -232,6 +232,11 @@ class WalBatch(Sequence["XLogData | PrimaryKeepalive"]):
         """Whether one of the keepalives asks for an answer."""
         return any(keepalive.reply_requested for keepalive in self._keepalives.values())
 
+    @property
+    def nbytes(self) -> int:
+        """The size of its messages as they came, with their headers."""
+        return sum(end - start + HEADER.size for start, end in self._spans)
+
     def received(self, physical: bool) -> int:
         """Return the highest position that the batch brought; 0 for an empty one."""
         positions = [keepalive._wal_end for keepalive in self._keepalives.values()]
