@@ -180,6 +180,7 @@ cdef class Decoder:
             writer.append(
                 message.start, size, self.lsn, message.body.truncate.relation_count, indexes
             )
+            self.changes += 1
             return None
         elif message.tag == c"M":
             if not message.body.logical.transactional:
