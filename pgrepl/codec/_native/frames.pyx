@@ -58,7 +58,13 @@ cdef class Chunk:
 
 @cython.final
 cdef class FrameReader:
-    """Takes bytes as they arrive and gives whole frames; see `pgrepl.codec.abc.FrameReader`."""
+    """FrameReader(chunk_size=131072)\n--\n
+    Takes bytes as they arrive and gives whole frames; the driver fills its buffer in place.
+
+    Memory grows with what has arrived, never with what a length word claims. Bytes that a view can
+    see are never written again. A fault is raised when everything before it has been taken, and
+    then again at every further call.
+    """
 
     def __cinit__(self, size_t chunk_size=131072):
         if chunk_size < 64:

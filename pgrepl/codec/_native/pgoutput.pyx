@@ -59,7 +59,27 @@ cdef Slots COMMIT = slots_of(Commit, ("commit_lsn", "end_lsn", "commit_time"))
 
 @cython.final
 cdef class Decoder:
-    """Decodes pgoutput payloads; see `pgrepl.codec.abc.Decoder`."""
+    """Decoder(proto_version=1, streaming="off", types=None, typed=True, ordered=False)\n--\n
+    Decodes the pgoutput payloads of one stream, keeping the relations that they refer to.
+
+    `proto_version` (1 to 4) and `streaming` (``off``, ``on`` or ``parallel``) are what the server
+    was asked for by the options of these names. A version has the messages of the earlier ones:
+    from 2 on those of streamed transactions, from 3 on those of prepared ones. A StreamAbort can
+    come in all of them. Of `streaming`, ``parallel`` alone makes a difference: then a StreamAbort
+    tells its position and time.
+
+    Inside of a stream block the server adds an xid to its messages and describes relations to that
+    transaction alone, so that payloads must come in their order and from the stream's beginning; a
+    stream that begins again, on a new connection or by another call of the SQL function, takes a
+    new decoder. With `ordered` a transaction has to begin before its changes, and to end before
+    the next one begins; without, changes may come by themselves.
+
+    Values are Python's own, see docs/types.md; `types` says by OID or name how to make others.
+    Without `typed` they stay what was sent: `str`, or `bytes` of a column in binary.
+
+    Raises `ValueError` for a version or mode that there is not, or that do not go together, and
+    `TypeError` or `ValueError` for `types` that make no sense.
+    """
 
     cdef pgr_stream stream
     cdef object relations       # Relations of layouts
@@ -112,7 +132,7 @@ cdef class Decoder:
             PyBuffer_Release(&view)
 
     def define(self, definitions):
-        """Take in what the catalogue says of types; see `pgrepl.codec.abc.Types`."""
+        """Take in what the catalogue says of types, before the relations that use them come."""
         self.types.define(definitions)
 
     @property
@@ -131,7 +151,11 @@ cdef class Decoder:
         return not (self.stream.transaction or self.stream.in_block or self.unsettled)
 
     def decode_batch(self, WalBatch batch not None, spool=None):
-        """Decode the payloads of a batch; see `pgrepl.codec.abc.Decoder`."""
+        """Decode the payloads of a `WalBatch` of the same twin, one at a time.
+
+        With a `spool`, what stream blocks hold is checked, put aside, and not given: see `Changes`.
+        A stream is decoded with one spool from its beginning, or without.
+        """
         cdef Changes changes = Changes.__new__(Changes)
         changes.decoder = self
         changes.batch = batch
@@ -368,7 +392,17 @@ cdef class Decoder:
 
 @cython.final
 cdef class Changes:
-    """The decoded messages of a batch; see `pgrepl.codec.abc.Changes`."""
+    """The decoded messages of a batch, in order, each made when it is asked for.
+
+    Whoever iterates takes what comes next, also after iterating over a transaction. Raises what
+    `Decoder.feed` raises.
+
+    With a spool, what comes between StreamStart and StreamStop is put aside, but for a Message that
+    is not transactional: that has happened, whatever becomes of the transaction. When StreamCommit
+    or StreamPrepare comes, `streamed` has the rest. Raises `SpoolError` when the system does not
+    let it be put aside; nothing can be decoded after that. A StreamCommit of a transaction of which
+    no block came, or a block without the first one, is a `DecodeError`.
+    """
 
     cdef Decoder decoder
     cdef WalBatch batch

@@ -89,7 +89,21 @@ cdef class Layout:
 @cython.no_gc
 @cython.freelist(64)
 cdef class Row:
-    """A row by position and by name; see `pgrepl.codec.abc.Row`."""
+    """Row(relation, values, key_only=False, places=None, lsn=None)\n--\n
+    A row by position and by name: ``row[0]``, ``row["id"]``; iterates over its values.
+
+    A value is made when it is first read: Python's own for its type, see docs/types.md; None for
+    NULL; `UNCHANGED` for one that was not sent. A key-only row has the columns whose values came,
+    and no others: those that identify the row, whatever the relation marks as its key. Rows compare
+    by names and values.
+
+    What reads a value raises `DecodeError`, with the column's name and type, for one that its type
+    cannot have, text that is not UTF-8 for instance; `raw` still gives its bytes.
+
+    By hand it is made of values: of all columns, of those that the relation marks as the key
+    (`key_only`), or of those at some `places`, counted from 0. Raises `ValueError` if they are not
+    as many as the columns.
+    """
 
     def __init__(self, relation, values, bint key_only=False, places=None, lsn=None):
         if self.layout is not None:

@@ -131,7 +131,12 @@ cdef Writer writer_of(stored):
 
 @cython.final
 cdef class Replay:
-    """The changes of a transaction that was put aside; see `pgrepl.codec.abc.Replay`."""
+    """The changes of a streamed transaction, read from where they were put aside.
+
+    They mean what they meant when they came, whatever relations were described since. Raises
+    `SpoolError` when they cannot be read, and `UsageError` when the spool was closed. What it
+    takes, in memory or on disk, is given back at its end, or when nobody has it any more.
+    """
 
     cdef object stored
     cdef list bound

@@ -338,7 +338,7 @@ cdef object binary_lsn(const uint8_t *bytes, Py_ssize_t size):
 
 
 cdef class ValueType:
-    """How the values of one type are made; see `pgrepl.codec.abc.ValueType`.
+    """How the values of one type are made. NULL never comes here.
 
     This one leaves it to the pure twin.
     """
@@ -451,7 +451,10 @@ cdef ValueType made(pure):
 
 @cython.final
 cdef class Types:
-    """The types that a decoder knows; see `pgrepl.codec.abc.Types`."""
+    """Types(overrides=None, typed=True)\n--\n
+    The types that a decoder knows: PostgreSQL's own, those that the server describes, and those
+    that the catalogue's definitions tell of.
+    """
 
     def __init__(self, overrides=None, typed=True):
         self.pure = PureTypes(overrides, typed)

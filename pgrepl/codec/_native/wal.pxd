@@ -53,8 +53,8 @@ cdef class XLogData:
 
 cdef class PrimaryKeepalive:
     cdef uint64_t position
-    cdef readonly int64_t server_time
-    cdef readonly bint reply_requested
+    cdef int64_t time
+    cdef bint is_request
 
 
 cdef class Table:

@@ -49,7 +49,11 @@ cdef extern from "Python.h":
 @cython.no_gc
 @cython.freelist(64)
 cdef class XLogData:
-    """One WAL data message; see `pgrepl.codec.abc.XLogData`."""
+    """XLogData(wal_start, wal_end, server_time, data)\n--\n
+    One WAL data message. Supports the buffer protocol; `bytes(message)` copies the payload.
+
+    Positions are plain integers here, since a stream brings millions of them: ``Lsn(m.wal_start)``.
+    """
 
     __match_args__ = ("wal_start", "wal_end", "server_time", "data")
 
@@ -134,14 +138,15 @@ expose_slots()
 @cython.final
 @cython.no_gc
 cdef class PrimaryKeepalive:
-    """The server's sign of life; see `pgrepl.codec.abc.PrimaryKeepalive`."""
+    """PrimaryKeepalive(wal_end, server_time, reply_requested)\n--\n
+    The server's sign of life: its position, its clock, and whether it wants an answer now."""
 
     __match_args__ = ("wal_end", "server_time", "reply_requested")
 
     def __init__(self, wal_end, server_time, reply_requested):
         self.position = as_int(wal_end)
-        self.server_time = as_int(server_time)
-        self.reply_requested = reply_requested
+        self.time = as_int(server_time)
+        self.is_request = reply_requested
 
     @property
     def wal_end(self):
@@ -149,12 +154,22 @@ cdef class PrimaryKeepalive:
         return Lsn(self.position)
 
     @property
+    def server_time(self):
+        """When the server sent it, in microseconds since 2000-01-01 00:00 UTC."""
+        return self.time
+
+    @property
+    def reply_requested(self):
+        """Whether the server closes the connection unless a status comes soon."""
+        return self.is_request
+
+    @property
     def server_datetime(self):
         """`server_time` as an aware `datetime`."""
-        return to_datetime(self.server_time)
+        return to_datetime(self.time)
 
     def _fields(self):
-        return self.position, self.server_time, self.reply_requested
+        return self.position, self.time, self.is_request
 
     def __eq__(self, other):
         if not isinstance(other, PrimaryKeepalive):
@@ -170,7 +185,7 @@ cdef class PrimaryKeepalive:
     def __repr__(self):
         return (
             f"<PrimaryKeepalive wal_end={encode_lsn(self.position)} "
-            f"server_time={self.server_time} reply_requested={self.reply_requested}>"
+            f"server_time={self.time} reply_requested={self.is_request}>"
         )
 
 
@@ -243,7 +258,12 @@ cdef class Column:
 @cython.no_gc
 @cython.collection_type("sequence")
 cdef class WalBatch:
-    """The messages of one read; see `pgrepl.codec.abc.WalBatch`."""
+    """WalBatch()\n--\n
+    The messages of one read, in order; each is made when it is looked at.
+
+    The columns are memoryviews over the batch's XLogData alone, keepalives left out: ``wal_start``
+    and ``wal_end`` unsigned (format ``Q``), ``server_time`` signed (``q``), 64 bits each.
+    """
 
     def __cinit__(self):
         # An empty batch, which says that streaming has ended, until batch_at() fills it.
@@ -280,8 +300,8 @@ cdef class WalBatch:
     cdef PrimaryKeepalive make_keepalive(self, Py_ssize_t i):
         cdef PrimaryKeepalive message = PrimaryKeepalive.__new__(PrimaryKeepalive)
         message.position = self.table.columns.keepalive[i].wal_end
-        message.server_time = self.table.columns.keepalive[i].server_time
-        message.reply_requested = self.table.columns.keepalive[i].reply_requested
+        message.time = self.table.columns.keepalive[i].server_time
+        message.is_request = self.table.columns.keepalive[i].reply_requested
         return message
 
     cdef object make(self, Py_ssize_t index):
@@ -464,7 +484,11 @@ cdef WalBatch batch_at(
 
 
 def next_batch(FrameReader reader not None):
-    """Take all whole CopyData frames at the front of a reader; see `pgrepl.codec.abc.Codec`."""
+    """Take all whole CopyData frames at the front of a reader of the same twin: a `WalBatch`.
+
+    None: the next frame is not whole yet, or is not CopyData. Raises `ProtocolError` when the
+    first frame is at fault.
+    """
     cdef size_t size = reader.end - reader.start
     cdef const uint8_t *bytes = reader.chunk.bytes + reader.start
     cdef pgr_frame frame

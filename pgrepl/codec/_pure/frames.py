@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+from .. import abc as contract
 from ..abc import MAX_FRAME_LENGTH
 from ..faults import Fault, fault_error
 
@@ -44,7 +45,7 @@ def parse_header(data: bytes, at: int, limit: int) -> tuple[int, int] | None:
 
 
 class FrameReader:
-    """Takes bytes as they arrive and gives whole frames; see `pgrepl.codec.abc.FrameReader`."""
+    __doc__ = contract.FrameReader.__doc__
 
     def __init__(self, chunk_size: int = 131072) -> None:
         if chunk_size < 64:

@@ -40,6 +40,7 @@ from ...messages import (
     Update,
 )
 from ...typedefs import TypeDefinition
+from .. import abc as contract
 from ..dialect import Dialect
 from ..faults import Fault, fault_error
 from ..relations import Relations
@@ -66,7 +67,7 @@ _ATTRIBUTE_TYPE: Final = struct.Struct(">Ii")
 
 @final
 class Decoder:
-    """Decodes pgoutput payloads; see `pgrepl.codec.abc.Decoder`."""
+    __doc__ = contract.Decoder.__doc__
 
     __slots__ = (
         "_block",
@@ -165,7 +166,11 @@ class Decoder:
         return [layout for layout in found if layout is not None]
 
     def decode_batch(self, batch: WalBatch, spool: Spool | None = None) -> Changes:
-        """Decode the payloads of a batch; see `pgrepl.codec.abc.Decoder`."""
+        """Decode the payloads of a `WalBatch` of the same twin, one at a time.
+
+        With a `spool`, what stream blocks hold is checked, put aside, and not given: see `Changes`.
+        A stream is decoded with one spool from its beginning, or without.
+        """
         return Changes(self, [each for each in batch if isinstance(each, XLogData)], spool)
 
     def _message(self, data: bytes) -> LogicalMessage:
@@ -188,7 +193,7 @@ class Decoder:
         return rule.read(self, cursor)
 
     def define(self, definitions: Iterable[TypeDefinition]) -> None:
-        """Take in what the catalogue says of types; see `pgrepl.codec.abc.Types`."""
+        """Take in what the catalogue says of types, before the relations that use them come."""
         self._types.define(definitions)
 
     @property
@@ -392,7 +397,7 @@ class Decoder:
 
 @final
 class Changes:
-    """The decoded messages of a batch; see `pgrepl.codec.abc.Changes`."""
+    __doc__ = contract.Changes.__doc__
 
     __slots__ = ("_decoder", "_next", "_payloads", "_spool", "end", "origin")
 

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, final
 from ...errors import DecodeError
 from ...lsn import Lsn
 from ...messages import MOST_SHOWN, UNCHANGED, Column, Relation, Selection, printable
+from .. import abc as contract
 from ..faults import Fault, RuleFailed, column_of, fault_error, value_of
 from .cursor import BINARY, NULL, TEXT
 from .cursor import UNCHANGED as NOT_SENT
@@ -47,7 +48,7 @@ class Sent(NamedTuple):
 
 @final
 class Row:
-    """A row by position and by name; see `pgrepl.codec.abc.Row`."""
+    __doc__ = contract.Row.__doc__
 
     __slots__ = ("_made", "_position", "_relation", "_selection", "_sent")
 

@@ -10,6 +10,7 @@ from typing import Final, final
 
 from ...errors import UsageError
 from ...messages import Origin
+from .. import abc as contract
 from ..spool import HEADER, RECORD, Stored, damaged, entered
 from .changes import READERS, Change
 from .cursor import Cursor, Flaw
@@ -76,7 +77,7 @@ class Writer:
 
 @final
 class Replay:
-    """The changes of a transaction that was put aside; see `pgrepl.codec.abc.Replay`."""
+    __doc__ = contract.Replay.__doc__
 
     __slots__ = ("_at", "_bound", "_ended", "_piece", "_reading", "_stored", "_void")
 

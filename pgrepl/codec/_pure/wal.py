@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, overload
 from ...errors import ProtocolError
 from ...lsn import Lsn, encode_lsn
 from ...messages import to_datetime
+from .. import abc as contract
 from ..abc import MAX_FRAME_LENGTH
 from ..faults import Fault, fault_error
 from .frames import HEADER, FrameReader, parse_header
@@ -25,11 +26,10 @@ _UNSIGNED64: Final = 1 << 64
 
 
 class XLogData:
-    """One WAL data message; see `pgrepl.codec.abc.XLogData`.
+    __doc__ = contract.XLogData.__doc__
 
-    `memoryview(message)` works from Python 3.12 on, where a class can export a buffer; `data` and
-    `bytes(message)` work everywhere.
-    """
+    # `memoryview(message)` works from Python 3.12 on, where a class can export a buffer; `data` and
+    # `bytes(message)` work everywhere.
 
     __slots__ = ("_data", "_server_time", "_wal_end", "_wal_start")
     __match_args__ = ("wal_start", "wal_end", "server_time", "data")
@@ -103,7 +103,7 @@ class XLogData:
 
 
 class PrimaryKeepalive:
-    """The server's sign of life; see `pgrepl.codec.abc.PrimaryKeepalive`."""
+    __doc__ = contract.PrimaryKeepalive.__doc__
 
     __slots__ = ("_reply_requested", "_server_time", "_wal_end")
     __match_args__ = ("wal_end", "server_time", "reply_requested")
@@ -155,7 +155,7 @@ class PrimaryKeepalive:
 
 
 class WalBatch(Sequence["XLogData | PrimaryKeepalive"]):
-    """The messages of one read; see `pgrepl.codec.abc.WalBatch`."""
+    __doc__ = contract.WalBatch.__doc__
 
     __slots__ = ("_bytes", "_data", "_headers", "_keepalives", "_spans")
 
@@ -274,7 +274,11 @@ def _tail_start(index: int, count: int) -> int:
 
 
 def next_batch(reader: FrameReader) -> WalBatch | None:
-    """Take all whole CopyData frames at the front of a reader; see `pgrepl.codec.abc.Codec`."""
+    """Take all whole CopyData frames at the front of a reader of the same twin: a `WalBatch`.
+
+    None: the next frame is not whole yet, or is not CopyData. Raises `ProtocolError` when the
+    first frame is at fault.
+    """
     if not reader.join(MAX_FRAME_LENGTH):
         return None
     data, at = reader.data, reader.start
