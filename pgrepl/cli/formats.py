@@ -42,7 +42,7 @@ from ..messages import (
 )
 from .printing import printable
 
-__all__ = ["Format", "JsonFormat", "TextFormat", "table_name", "timestamp"]
+__all__ = ["Format", "JsonFormat", "TextFormat", "may_be_line", "table_name", "timestamp"]
 
 _BOOL: Final = 16
 # oid, int8, int2, int4, float4, float8, numeric: written without quotes.
@@ -52,7 +52,21 @@ _OMISSION: Final = "…"
 # Where a word begins in a class's name, but for the first one.
 _KINDS: Final = re.compile(r"(?<!^)[A-Z]")
 
+# What a line of either format begins with.
+_WORDS: Final = (
+    *("BEGIN", "COMMIT", "DELETE", "INSERT", "MESSAGE"),
+    *("ORIGIN", "PREPARE", "ROLLBACK", "STREAM", "TRUNCATE", "UPDATE"),
+)
+_BEGINNINGS: Final = (b'{"kind": "', *(f"{word} ".encode() for word in _WORDS))
+
 _encode: Final = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def may_be_line(beginning: bytes) -> bool:
+    """Whether a line that begins with these bytes, or has no more than them, may be one of a
+    format. Zeros behind them, which a loss of power can leave of it, are nothing."""
+    begun = beginning.rstrip(b"\0")
+    return any(begun.startswith(each) or each.startswith(begun) for each in _BEGINNINGS)
 
 
 class Format(Protocol):

@@ -14,8 +14,11 @@ import os
 import select
 import stat
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
+
+from .unfinished import share
 
 __all__ = ["Output"]
 
@@ -34,12 +37,21 @@ class Output:
     regular file, which is always ready.
     """
 
-    def __init__(self, descriptor: int, path: Path | None = None, *, syncs: bool = True) -> None:
-        """`syncs` False: what is written counts as durable, of a file as well."""
+    def __init__(
+        self,
+        descriptor: int,
+        path: Path | None = None,
+        *,
+        syncs: bool = True,
+        mend: Callable[[int], None] | None = None,
+    ) -> None:
+        """`syncs` False: what is written counts as durable, of a file as well. `mend` is called
+        with the descriptor of each file that is opened anew."""
         self.path = path
         self.written = 0
         self.durable = 0
         self._syncs = syncs
+        self._mend = mend
         self._unwritten = bytearray()
         self._count = 0  # bytes that were written
         self._whole = 0  # of them, up to the end of a unit: a line, or a message
@@ -48,9 +60,12 @@ class Output:
         self._use(descriptor)
 
     @classmethod
-    def of(cls, path: Path, *, syncs: bool = True) -> Output:
-        """Open a file to append to, and make it where there is none. Raises `OSError`."""
-        return cls(_opened(path), path, syncs=syncs)
+    def of(
+        cls, path: Path, *, syncs: bool = True, mend: Callable[[int], None] | None = None
+    ) -> Output:
+        """Open a file to append to, and make it where there is none. Raises `OSError`, and what
+        `mend` raises, which is called with the descriptor before anything is written."""
+        return cls(_opened(path, mend), path, syncs=syncs, mend=mend)
 
     def _use(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -111,21 +126,24 @@ class Output:
         if self.path is None:
             return
         self.sync()
-        before, descriptor = self.descriptor, _opened(self.path)
+        before, descriptor = self.descriptor, _opened(self.path, self._mend)
         self._use(descriptor)
         os.close(before)
 
     def take_back(self) -> None:
         """After a failed write: take the beginning of a unit off the end of the file again.
 
-        So that whatever goes on in it begins a line of its own. Of a file that was opened here.
+        So that whatever goes on in it begins a line of its own. Of a file that was opened here, and
+        unless somebody else has written behind it.
         """
         begun, self._count = self._count - self._whole, self._whole
         self._unwritten.clear()
         self._marks.clear()
         if begun and self.is_file and self.path is not None:
             with contextlib.suppress(OSError):
-                os.ftruncate(self.descriptor, os.fstat(self.descriptor).st_size - begun)
+                end = os.lseek(self.descriptor, 0, os.SEEK_CUR)
+                if os.fstat(self.descriptor).st_size == end:
+                    os.ftruncate(self.descriptor, end - begun)
 
     def close(self) -> None:
         """Close the file, if it was opened here."""
@@ -133,14 +151,19 @@ class Output:
             os.close(self.descriptor)
 
 
-def _opened(path: Path) -> int:
+def _opened(path: Path, mend: Callable[[int], None] | None) -> int:
+    is_new = False
     try:
-        return os.open(path, _FLAGS)
+        descriptor = os.open(path, _FLAGS)
     except FileNotFoundError:
-        descriptor = os.open(path, _FLAGS | os.O_CREAT, stat.S_IRUSR | stat.S_IWUSR)
+        descriptor, is_new = os.open(path, _FLAGS | os.O_CREAT, stat.S_IRUSR | stat.S_IWUSR), True
     try:
-        if os.name == "posix" and stat.S_ISREG(os.fstat(descriptor).st_mode):
-            _sync_folder(path.parent)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            if is_new and os.name == "posix":
+                _sync_folder(path.parent)
+            if mend is not None:
+                mend(descriptor)
+            share(descriptor)
     except BaseException:
         os.close(descriptor)
         raise

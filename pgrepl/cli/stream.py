@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -22,13 +23,14 @@ from ..session.options import StreamOptions as PluginOptions
 from ..token import ResumeToken
 from .delivery import Delivery
 from .failure import BROKEN_PIPE, CommandFailed
-from .formats import JsonFormat, TextFormat
+from .formats import JsonFormat, TextFormat, may_be_line
 from .interruption import Interrupted, Interruption
 from .output import Output
 from .printing import printable
 from .retelling import Retelling
 from .source import DecodedSource, RawSource, Source
 from .sql import ask, cancelled_by_signals, literal, opened
+from .unfinished import cut_back, is_appended_to
 
 __all__ = ["StreamOptions", "drop_slot", "stream"]
 
@@ -93,14 +95,24 @@ def drop_slot(conninfo: str, slot: str) -> int:
 
 def _open_output(options: StreamOptions) -> Output:
     syncs = options.fsync_interval > 0
+    mend = partial(
+        cut_back,
+        name="standard output" if options.path is None else str(options.path),
+        # Of messages as they are nobody knows where they begin and what they look like.
+        is_ours=(lambda _: True) if options.format == "raw" else may_be_line,
+        say=_say,
+    )
     if options.path is not None:
         try:
-            return Output.of(options.path, syncs=syncs)
+            return Output.of(options.path, syncs=syncs, mend=mend)
         except OSError as error:
             raise _unwritable(options.path, error) from error
     if sys.stdout is None:
         raise CommandFailed("expected an open standard output, it is closed")
-    return Output(sys.stdout.fileno(), syncs=syncs)
+    descriptor = sys.stdout.fileno()
+    if is_appended_to(descriptor):
+        mend(descriptor)
+    return Output(descriptor, syncs=syncs)
 
 
 def _unwritable(path: Path, error: OSError) -> CommandFailed:
