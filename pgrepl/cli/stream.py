@@ -18,7 +18,7 @@ from ..connection import Connection
 from ..delivery import StreamEvent
 from ..errors import Error, SlotExists, SlotNotFound
 from ..lsn import Lsn
-from ..session.options import Streaming
+from ..session.options import Origin, Streaming
 from ..session.options import StreamOptions as PluginOptions
 from ..token import ResumeToken
 from .delivery import Delivery
@@ -67,6 +67,7 @@ class StreamOptions:
     failover: bool = False
     streaming: Streaming = "off"
     binary: bool = False
+    origin: Origin = "any"
     loops: bool = True
     fsync_interval: float = 10.0
     status_interval: float = 10.0
@@ -138,6 +139,7 @@ class _Run:
             JsonFormat() if options.format == "json" else TextFormat(), options.streaming == "off"
         )
         self._connected = False
+        self._has_begun = False
         self._failures = 0  # one after the other
 
     def run(self) -> int:
@@ -163,9 +165,9 @@ class _Run:
                 return 0
 
     def _goes_on_after(self, error: Error) -> bool:
-        # The very first connection fails for reasons that somebody should see.
+        # What the very first stream does not begin for, somebody should see: a slot in use, too.
         loops = self._options.loops and not self._options.temporary
-        return loops and self._connected and error.retryable
+        return loops and self._has_begun and error.retryable
 
     def _session(self) -> None:
         """Stream over one connection, to the end, a signal or an error."""
@@ -221,6 +223,7 @@ class _Run:
             source = self._raw(connection) if options.format == "raw" else self._decoded(connection)
         except SlotNotFound as error:
             raise CommandFailed(f"{error}; --create-slot makes it") from None
+        self._has_begun = True
         self._failures = 0
         start = source.stream.start
         if options.verbose:
@@ -236,6 +239,7 @@ class _Run:
             streaming=options.streaming,
             two_phase=options.two_phase,
             binary=options.binary,
+            origin=options.origin,
             messages=connection.server_version >= _LOGICAL_MESSAGES,
             typed=False,
             status_interval=options.status_interval,
@@ -263,6 +267,7 @@ class _Run:
                 streaming=options.streaming,
                 two_phase=options.two_phase,
                 binary=options.binary,
+                origin=options.origin,
             )
             plugin_options = {**chosen.plugin_options(connection.server_version), **plugin_options}
         stream = connection.stream_raw(

@@ -89,7 +89,12 @@ def _path_option(ctx: click.Context, parameter: click.Parameter, value: str) -> 
     callback=lsn_option,
     help="End with status 0 when everything up to this position was streamed.",
 )
-@click.option("--create-slot", is_flag=True, help="Create the slot first.")
+@click.option(
+    "--create-slot",
+    is_flag=True,
+    help="Create the slot first, and then stream from it: pg_recvlogical's --create-slot --start. "
+    "To create it and no more:  pgrepl slots create",
+)
 @click.option("--if-not-exists", is_flag=True, help="A slot that is there already will do.")
 @click.option(
     "--temporary",
@@ -109,6 +114,13 @@ def _path_option(ctx: click.Context, parameter: click.Parameter, value: str) -> 
     help="Large transactions in blocks, before they end (14, 16).",
 )
 @click.option("--binary", is_flag=True, help="Values in binary, shown in hexadecimal (14).")
+@click.option(
+    "--origin",
+    type=click.Choice(["any", "none"]),
+    default="any",
+    show_default=True,
+    help="none: only changes made here, not those that were replicated from elsewhere (16).",
+)
 @no_loop_option
 @click.option(
     *("--fsync-interval", "-F"),
@@ -181,10 +193,18 @@ def _check(options: StreamOptions) -> None:
             decoded and options.plugin_options,
             f"--option is for --format raw; {options.format} has options of its own",
         ),
-        (decoded and not options.publications, "--publication is needed, at least one"),
+        (
+            decoded and not options.publications,
+            "--publication is needed, at least one; to create a slot and no more there is  "
+            "pgrepl slots create",
+        ),
         (
             options.publications and options.plugin != "pgoutput",
             "--publication is for the plugin pgoutput alone",
+        ),
+        (
+            options.origin != "any" and not options.publications,
+            "--origin goes with --publication; of other plugins it is an --option",
         ),
         (options.if_not_exists and not makes_slot, "--if-not-exists goes with --create-slot"),
         (options.failover and not makes_slot, "--failover goes with --create-slot"),

@@ -98,6 +98,10 @@ COMMAND = ("stream", "host=nowhere", "--slot", "s", "--publication", "p")
             ("stream", "--slot", "s", "--plugin", "wal2json", "--format", "json"),
             "--format json is for the plugin pgoutput; of others there is raw",
         ),
+        (
+            ("stream", "--slot", "s", "--plugin", "test_decoding", "--origin", "none"),
+            "--origin goes with --publication",
+        ),
         ((*COMMAND, "--if-not-exists"), "--if-not-exists goes with --create-slot"),
         ((*COMMAND, "--failover"), "--failover goes with --create-slot"),
         ((*COMMAND, "--failover", "--temporary"), "--failover is for slots that stay"),
@@ -144,6 +148,7 @@ def test_options(given: list[Any]) -> None:
     assert exit_status("stream", "--slot", "s", "-P", "p") == 130
     more = ("-P", "q", "--create-slot", "--if-not-exists", "--temporary", "--format", "json")
     ends = ("--end-pos", "1/A", "--start-pos", "1/9", "-f", "out", "--fsync-interval", "0")
+    ends += ("--origin", "none")
     rest = ("--status-interval", "2.5", "--two-phase", "--streaming", "on", "--binary", "-n", "-v")
     assert exit_status(*COMMAND, *more, *ends, *rest) == 130
     assert given == [
@@ -165,6 +170,7 @@ def test_options(given: list[Any]) -> None:
                 two_phase=True,
                 streaming="on",
                 binary=True,
+                origin="none",
                 loops=False,
                 verbose=True,
             ),

@@ -1,0 +1,63 @@
+"""``pgrepl stream``: whose changes it leaves out, and what becomes of one that does not begin."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import pytest
+
+from tests.live.program import PROGRAM, complaint, running
+from tests.live.streams import create_slot, eventually
+from tests.live.test_cli_recvlogical import position, shop, stream
+from tests.support.clusters import Database
+
+__all__ = ["shop"]
+
+pytest.importorskip("click")
+
+
+def insert_as_from_elsewhere(database: Database, row: int) -> None:
+    with database.connect() as session:
+        for statement in (
+            "SELECT pg_replication_origin_create(%s)",
+            "SELECT pg_replication_origin_session_setup(%s)",
+        ):
+            session.execute(statement, [database.name])
+        with session.transaction():
+            session.execute("INSERT INTO item VALUES (%s)", [row])
+        session.execute("SELECT pg_replication_origin_session_reset()")
+        session.execute("SELECT pg_replication_origin_drop(%s)", [database.name])
+
+
+@pytest.mark.parametrize("form", ["text", "json", "raw"])
+@pytest.mark.parametrize("origin", ["any", "none"])
+def test_what_came_from_elsewhere(shop: Database, form: str, origin: str) -> None:
+    slot = create_slot(shop)
+    shop.execute("INSERT INTO item VALUES (101)")
+    insert_as_from_elsewhere(shop, 102)
+    shop.execute("INSERT INTO item VALUES (103)")
+    words = stream(shop, slot, "-P", "p", "--format", form, "--origin", origin, "-n")
+    if shop.cluster.major < 16 and origin == "none":
+        assert "needs PostgreSQL 16 or later" in complaint(*words)
+        return
+    # Bytes of which each is a character, since pgoutput writes no text.
+    ended = subprocess.run(
+        [*PROGRAM, *words, "-E", position(shop)], capture_output=True, check=True
+    )
+    told = ended.stdout.decode("latin-1")
+    expected = ["101", "102", "103"] if origin == "any" else ["101", "103"]
+    assert re.findall(r"10[123]", told) == expected
+
+
+@pytest.mark.parametrize("form", ["text", "raw"])
+def test_a_slot_in_use_at_the_first_start(shop: Database, form: str) -> None:
+    """It is not tried again and again; whoever wants that has a loop of his own."""
+    slot = create_slot(shop)
+    words = stream(shop, slot, "-P", "p", "--format", form)
+    with running(*words):
+        eventually(
+            lambda: shop.execute("SELECT 1 FROM pg_replication_slots WHERE active"), "it streams"
+        )
+        said = complaint(*words)
+        assert re.search(r"55006: .*is active for PID \d+", said)
