@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from ...connection import Connection
+from ...errors import ProtocolError
 from ..sql import Record, ask, identifier, literal, qualified
 
 __all__ = [
+    "Key",
     "Publication",
     "PublishedTable",
     "UnpublishedTable",
@@ -30,6 +32,7 @@ _VIA_ROOT: Final = 130000
 _FILTERS: Final = 150000
 _SCHEMAS: Final = 150000
 _PUBLISHED_GENERATED_COLUMNS: Final = 180000
+_VIRTUAL_COLUMNS: Final = 180000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +60,24 @@ class Publication:
 
 
 @dataclass(frozen=True, slots=True)
+class Key:
+    """A unique index that can be a replica identity, as far as its own columns are concerned."""
+
+    index: str
+    is_primary: bool
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PublishedTable:
     """A table that a publication publishes, and the one whose replica identity counts for it.
 
     That is another one where a partitioned table is published as a whole: each of its partitions in
-    turn. `identity`: columns that name an old row, None where there are none, () for all columns.
-    `candidate`: a unique index that could. `columns`, `row_filter`, `filter_columns`: what the
-    publication restricts it to, None and () for nothing.
+    turn, `level` steps below it, and the table itself only while it has none: then `is_written` is
+    False. `identity`: columns that name an old row, None where there are none, () for all columns;
+    `published_identity` is the same of the table that is published. `keys`: what else could be.
+    `columns`, `row_filter`, `filter_columns`: what the publication restricts it to, None and () for
+    nothing. `all_columns` has stored and virtual generated ones among them.
     """
 
     publication: str
@@ -72,15 +86,21 @@ class PublishedTable:
     schema: str
     table: str
     root: str | None
+    level: int
+    is_written: bool
     identity_kind: str
     identity: tuple[str, ...] | None
+    published_identity: tuple[str, ...] | None
     has_primary_key: bool
-    candidate: str | None
+    keys: tuple[Key, ...]
     columns: tuple[str, ...] | None
     row_filter: str | None
     filter_columns: tuple[str, ...]
     has_stored_long_values: bool
-    generated_columns: tuple[str, ...]
+    all_columns: tuple[str, ...]
+    has_dropped_columns: bool
+    stored_columns: tuple[str, ...]
+    virtual_columns: tuple[str, ...]
 
     @property
     def sql(self) -> str:
@@ -96,6 +116,11 @@ class PublishedTable:
     def name(self) -> str:
         """The name of the table whose identity counts, for people."""
         return f"{self.schema}.{self.table}"
+
+    @property
+    def published_name(self) -> str:
+        """The name of the table that is published, for people."""
+        return f"{self.published_schema}.{self.published_table}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +187,15 @@ def _tables(version: int, names: Sequence[str]) -> str:
         if has_trees
         else "NULL"
     } AS root,
+            {_LEVEL if has_trees else "0"} AS level, c.relkind <> 'p' AS is_written,
             c.relreplident AS identity_kind, i.columns AS identity,
+            pc.relreplident AS published_identity_kind, pi.columns AS published_identity,
             EXISTS (SELECT FROM pg_index AS k WHERE k.indrelid = c.oid AND k.indisprimary
                 AND k.indisvalid AND k.indimmediate) AS has_primary_key,
-            {_candidate()} AS candidate, ({stored}) AS has_stored_long_values,
-            {_generated() if version >= _GENERATED_COLUMNS else "NULL"} AS generated_columns,
+            {_keys(version)} AS keys, ({stored}) AS has_stored_long_values,
+            {_every_column("true")} AS all_columns, pc.relnatts AS attributes,
+            {_generated("s") if version >= _GENERATED_COLUMNS else "NULL"} AS stored_columns,
+            {_generated("v") if version >= _VIRTUAL_COLUMNS else "NULL"} AS virtual_columns,
             {"t.rowfilter" if has_filters else "NULL"} AS row_filter,
             {_listed_columns() if has_filters else "NULL"} AS columns,
             {_filter_columns() if has_filters else "NULL"} AS filter_columns
@@ -178,7 +207,8 @@ def _tables(version: int, names: Sequence[str]) -> str:
         {_LEAVES if has_trees else ""}
         JOIN pg_class AS c ON c.oid = {"COALESCE(leaf.oid, pc.oid)" if has_trees else "pc.oid"}
         JOIN pg_namespace AS n ON n.oid = c.relnamespace
-        LEFT JOIN LATERAL ({_identity(version)}) AS i ON true
+        LEFT JOIN LATERAL ({_identity(version, "c")}) AS i ON true
+        LEFT JOIN LATERAL ({_identity(version, "pc")}) AS pi ON true
         WHERE t.pubname::text IN ({", ".join(map(literal, names))})
         ORDER BY t.pubname, t.schemaname, t.tablename, n.nspname, c.relname
     """
@@ -191,44 +221,61 @@ _LEAVES: Final = """
         WHERE pc.relkind = 'p' AND tree.isleaf AND leaf.relkind = 'r') AS leaf ON true
 """
 
+_LEVEL: Final = (
+    "(SELECT count(*) FROM pg_partition_ancestors(c.oid))"
+    " - (SELECT count(*) FROM pg_partition_ancestors(pc.oid))"
+)
 
-def _columns(numbers: str, relation: str, most: str = "k.at") -> str:
+
+def _columns(numbers: str, relation: str, most: str = "listed.at") -> str:
     """SQL for the names of a relation's columns by an array of their numbers, `most` of them."""
     return (
         f"ARRAY(SELECT a.attname::text FROM unnest({numbers}::int2[])"
-        f" WITH ORDINALITY AS k(number, at) JOIN pg_attribute AS a ON a.attrelid = {relation}"
-        f" AND a.attnum = k.number WHERE k.at <= {most} ORDER BY k.at)"
+        f" WITH ORDINALITY AS listed(number, at) JOIN pg_attribute AS a ON a.attrelid = {relation}"
+        f" AND a.attnum = listed.number WHERE listed.at <= {most} ORDER BY listed.at)"
     )
 
 
-def _identity(version: int) -> str:
+def _width(version: int, index: str) -> str:
+    """SQL for how many of an index's columns are its key."""
+    return f"{index}.indnkeyatts" if version >= _INCLUDED_COLUMNS else f"{index}.indnatts"
+
+
+def _identity(version: int, table: str) -> str:
     """SQL for the columns of the index that is the replica identity; no row where none is."""
-    width = "x.indnkeyatts" if version >= _INCLUDED_COLUMNS else "x.indnatts"
     return f"""
-        SELECT {_columns("x.indkey", "c.oid", width)} AS columns FROM pg_index AS x
-        WHERE x.indrelid = c.oid AND x.indisvalid AND x.indimmediate
-            AND (c.relreplident = 'd' AND x.indisprimary
-                OR c.relreplident = 'i' AND x.indisreplident)
+        SELECT {_columns("x.indkey", f"{table}.oid", _width(version, "x"))} AS columns
+        FROM pg_index AS x
+        WHERE x.indrelid = {table}.oid AND x.indisvalid AND x.indimmediate
+            AND ({table}.relreplident = 'd' AND x.indisprimary
+                OR {table}.relreplident = 'i' AND x.indisreplident)
     """
 
 
-def _candidate() -> str:
-    """SQL for a unique index that can be a replica identity, the narrowest first."""
-    return """(
-        SELECT x.relname FROM pg_index AS k JOIN pg_class AS x ON x.oid = k.indexrelid
+def _keys(version: int) -> str:
+    """SQL for the unique indexes that can be a replica identity, the best first."""
+    columns = _columns("k.indkey", "c.oid", _width(version, "k"))
+    return f"""(
+        SELECT json_agg(json_build_object('index', x.relname, 'is_primary', k.indisprimary,
+                'columns', {columns})
+            ORDER BY NOT k.indisprimary, k.indnatts, x.relname)
+        FROM pg_index AS k JOIN pg_class AS x ON x.oid = k.indexrelid
         WHERE k.indrelid = c.oid AND k.indisunique AND k.indisvalid AND k.indimmediate
             AND k.indpred IS NULL AND k.indexprs IS NULL AND NOT EXISTS (
                 SELECT FROM unnest(k.indkey::int2[]) AS u(number)
                 JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = u.number
-                WHERE NOT a.attnotnull)
-        ORDER BY NOT k.indisprimary, k.indnatts, x.relname LIMIT 1)"""
+                WHERE NOT a.attnotnull))"""
 
 
-def _generated() -> str:
+def _every_column(condition: str) -> str:
     return (
         "ARRAY(SELECT a.attname::text FROM pg_attribute AS a WHERE a.attrelid = pc.oid"
-        " AND a.attgenerated = 's' AND NOT a.attisdropped ORDER BY a.attnum)"
+        f" AND a.attnum > 0 AND NOT a.attisdropped AND {condition} ORDER BY a.attnum)"
     )
+
+
+def _generated(kind: str) -> str:
+    return _every_column(f"a.attgenerated = '{kind}'")
 
 
 def _listed_columns() -> str:
@@ -236,21 +283,19 @@ def _listed_columns() -> str:
 
 
 def _filter_columns() -> str:
-    """SQL for the columns that a row filter names, with those of a column list among them."""
-    return (
-        "ARRAY(SELECT a.attname::text FROM pg_depend AS d JOIN pg_attribute AS a"
-        " ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid"
-        " WHERE d.classid = 'pg_publication_rel'::regclass AND d.objid = pr.oid"
-        " AND d.refclassid = 'pg_class'::regclass AND d.refobjid = pc.oid AND d.refobjsubid > 0"
-        " AND pr.prqual IS NOT NULL ORDER BY a.attnum)"
+    """SQL for the columns that a row filter names.
+
+    By its expression: pg_depend has the columns of a column list among them. No text in it can look
+    like this, since braces and blanks are escaped there.
+    """
+    return _every_column(
+        "a.attnum IN (SELECT m[1]::int2 FROM regexp_matches(pr.prqual::text,"
+        " '[{]VAR :varno 1 :varattno ([0-9]+) ', 'g') AS m)"
     )
 
 
 def _table(row: Record) -> PublishedTable:
-    kind = row.get("identity_kind", str)
-    has_identity = row.find("identity", list) is not None
     listed = row.find("columns", list) is not None
-    identity = row.texts("identity") if has_identity else None
     return PublishedTable(
         publication=row.get("publication", str),
         published_schema=row.get("published_schema", str),
@@ -258,16 +303,35 @@ def _table(row: Record) -> PublishedTable:
         schema=row.get("schema", str),
         table=row.get("table", str),
         root=row.find("root", str),
-        identity_kind=kind,
-        identity=() if kind == "f" else identity,
+        level=row.get("level", int),
+        is_written=row.get("is_written", bool),
+        identity_kind=row.get("identity_kind", str),
+        identity=_identity_of(row, "identity"),
+        published_identity=_identity_of(row, "published_identity"),
         has_primary_key=row.get("has_primary_key", bool),
-        candidate=row.find("candidate", str),
+        keys=tuple(map(_key, row.find("keys", list) or [])),
         columns=row.texts("columns") if listed else None,
         row_filter=row.find("row_filter", str),
         filter_columns=row.texts("filter_columns"),
         has_stored_long_values=row.get("has_stored_long_values", bool),
-        generated_columns=row.texts("generated_columns"),
+        all_columns=row.texts("all_columns"),
+        has_dropped_columns=row.get("attributes", int) > len(row.texts("all_columns")),
+        stored_columns=row.texts("stored_columns"),
+        virtual_columns=row.texts("virtual_columns"),
     )
+
+
+def _identity_of(row: Record, name: str) -> tuple[str, ...] | None:
+    if row.get(f"{name}_kind", str) == "f":
+        return ()
+    return None if row.find(name, list) is None else row.texts(name)
+
+
+def _key(value: object) -> Key:
+    if not isinstance(value, dict):
+        raise ProtocolError("expected an array of indexes in the server's answer")
+    key = Record(value)
+    return Key(key.get("index", str), key.get("is_primary", bool), key.texts("columns"))
 
 
 def read_unpublished(

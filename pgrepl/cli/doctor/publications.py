@@ -19,8 +19,9 @@ from .catalogue import (
     read_tables,
     read_unpublished,
 )
+from .combinations import check_combinations
 from .finding import Finding, Level
-from .tables import check_column_lists, check_table
+from .tables import check_table
 
 __all__ = ["check_publications"]
 
@@ -46,7 +47,7 @@ def check_publications(connection: Connection, names: Sequence[str]) -> Iterator
         for table in its_tables:
             yield from check_table(publication, table)
     if names:
-        yield from check_column_lists(looked_at, tables)
+        yield from check_combinations(connection.server_version, looked_at, tables)
 
 
 def _missing(existing: Sequence[Publication], names: Sequence[str]) -> Iterator[Finding]:
@@ -157,7 +158,7 @@ def _generated(publication: Publication, tables: Sequence[PublishedTable]) -> It
         f"{each.published_schema}.{each.published_table}.{column}"
         for each in tables
         if each.columns is None
-        for column in each.generated_columns
+        for column in each.stored_columns
     ]
     if not names:
         return

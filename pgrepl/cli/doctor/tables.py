@@ -1,24 +1,37 @@
 """The tables of a publication: how an old row is named, and what the publication restricts.
 
-Source: PostgreSQL documentation, "REPLICA IDENTITY" (ALTER TABLE), "Row Filters", "Column Lists".
+Source: PostgreSQL documentation, "REPLICA IDENTITY" (ALTER TABLE), "Row Filters", "Column Lists",
+"Generated Column Replication".
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final
 
 from ..sql import identifier
 from .catalogue import Publication, PublishedTable
 from .finding import Finding, Level
+from .identities import better_key, full_is_taken, mending, unpublished
 
-__all__ = ["check_column_lists", "check_table"]
+__all__ = ["check_table", "published_again"]
+
+_REFUSED: Final = "The server refuses writers every UPDATE and DELETE of that table."
+_A_KEY: Final = "give it a primary key of columns that are published, and the identity DEFAULT"
 
 
 def check_table(publication: Publication, table: PublishedTable) -> Iterator[Finding]:
     """Look at one table of a publication."""
-    if publication.needs_identity:
-        yield from _identity(publication, table)
-        yield from _restrictions(publication, table)
+    if publication.needs_identity and table.is_written:
+        if table.identity is None:
+            yield _no_identity(publication, table)
+        else:
+            yield from _full(publication, table)
+            yield from _column_list(publication, table, table.identity)
+            yield from _row_filter(publication, table, table.identity)
+            yield from _generated(publication, table, table.identity)
+            yield from _partition(publication, table, table.identity)
     if table.has_stored_long_values and "update" in publication.operations:
         yield from _long_values(table)
 
@@ -27,29 +40,36 @@ def _subject(table: PublishedTable) -> dict[str, str]:
     return {"publication": table.publication, "schema": table.schema, "table": table.table}
 
 
-def _identity(publication: Publication, table: PublishedTable) -> Iterator[Finding]:
-    told = " and ".join(kind for kind in ("update", "delete") if kind in publication.operations)
-    if table.identity is None:
-        mending = _better_identity(table, otherwise="FULL")
-        reason = {
-            "d": "no primary key",
-            "i": "lost the index of its replica identity",
-            "n": "the replica identity NOTHING",
-        }.get(table.identity_kind, "no replica identity")
-        has = "" if table.identity_kind == "i" else "has "
-        yield Finding(
-            "replica_identity_missing",
-            Level.PROBLEM,
-            f"{table.name} {has}{reason}, while {publication.name!r} publishes its {told}",
-            "Nothing tells which row was meant, so the server refuses writers every UPDATE and "
-            "DELETE of it that is published.",
-            (mending,),
-            "or give it a primary key, which costs less" if mending.endswith("FULL;") else "",
-            _subject(table),
-        )
-    elif table.identity_kind == "f":
-        # A row filter may need all of the old row's columns.
-        better = "" if table.row_filter is not None else _better_identity(table, otherwise="")
+def _told(publication: Publication) -> str:
+    return " and ".join(kind for kind in ("update", "delete") if kind in publication.operations)
+
+
+def _no_identity(publication: Publication, table: PublishedTable) -> Finding:
+    sql = mending(publication, table)
+    reason = {
+        "d": "no primary key",
+        "i": "lost the index of its replica identity",
+        "n": "the replica identity NOTHING",
+    }.get(table.identity_kind, "no replica identity")
+    has = "" if table.identity_kind == "i" else "has "
+    then = _A_KEY if not sql else ""
+    return Finding(
+        "replica_identity_missing",
+        Level.PROBLEM,
+        f"{table.name} {has}{reason}, while {publication.name!r} publishes its "
+        f"{_told(publication)}",
+        "Nothing tells which row was meant, so the server refuses writers every UPDATE and "
+        "DELETE of it that is published.",
+        (sql,) if sql else (),
+        "or give it a primary key, which costs less" if sql.endswith("FULL;") else then,
+        _subject(table),
+    )
+
+
+def _full(publication: Publication, table: PublishedTable) -> Iterator[Finding]:
+    # Where the server refuses it, that is a finding of its own.
+    if table.identity_kind == "f" and full_is_taken(publication, table):
+        better = mending(publication, table) if better_key(publication, table) else ""
         yield Finding(
             "replica_identity_full",
             Level.WARNING if better else Level.HINT,
@@ -62,50 +82,129 @@ def _identity(publication: Publication, table: PublishedTable) -> Iterator[Findi
         )
 
 
-def _better_identity(table: PublishedTable, otherwise: str) -> str:
-    """Return the statement for the narrowest replica identity; "" where there is none."""
-    if table.has_primary_key:
-        choice = "DEFAULT"
-    elif table.candidate is not None:
-        choice = f"USING INDEX {identifier(table.candidate)}"
-    else:
-        choice = otherwise
-    return f"ALTER TABLE {table.sql} REPLICA IDENTITY {choice};" if choice else ""
-
-
-def _restrictions(publication: Publication, table: PublishedTable) -> Iterator[Finding]:
-    """A column list or row filter that the replica identity does not fit."""
-    if table.identity is None:
+def _column_list(
+    publication: Publication, table: PublishedTable, identity: Sequence[str]
+) -> Iterator[Finding]:
+    """A column list that lacks something of the replica identity."""
+    if table.columns is None:
         return
     is_full = table.identity_kind == "f"
-    lacking = [name for name in table.identity if name not in (table.columns or ())]
-    if table.columns is not None and (is_full or lacking):
-        without = "all columns" if is_full else ", ".join(lacking)
-        columns = () if is_full else (*table.columns, *lacking)
-        yield Finding(
-            "column_list_identity",
-            Level.PROBLEM,
-            f"the column list of {publication.name!r} for {table.name} leaves out columns of its "
-            f"replica identity: {without}",
-            "The server refuses writers every UPDATE and DELETE of that table.",
-            _published_again(publication, table, columns),
-            subject=_subject(table),
-        )
-    elif table.columns is None and not is_full:
-        foreign = [name for name in table.filter_columns if name not in table.identity]
-        if foreign:
-            yield Finding(
-                "row_filter_identity",
-                Level.PROBLEM,
-                f"the row filter of {publication.name!r} for {table.name} asks for columns that "
-                f"are not of its replica identity: {', '.join(foreign)}",
-                "The server refuses writers every UPDATE and DELETE of that table.",
-                (f"ALTER TABLE {table.sql} REPLICA IDENTITY FULL;",),
-                subject=_subject(table),
-            )
+    lacking = [name for name in identity if name not in table.columns]
+    if not is_full and not lacking:
+        return
+    key = better_key(publication, table)
+    sql: tuple[str, ...] = ()
+    if key is not None:
+        sql = (mending(publication, table),)
+    elif is_full:
+        if full_is_taken(publication, replace(table, columns=None)):
+            sql = published_again(publication, table, ())
+    elif not _cannot_be_listed(publication, table, lacking):
+        sql = published_again(publication, table, (*table.columns, *lacking))
+    yield Finding(
+        "column_list_identity",
+        Level.PROBLEM,
+        f"the column list of {publication.name!r} for {table.name} leaves out columns of its "
+        f"replica identity: {'all columns' if is_full else ', '.join(lacking)}",
+        _REFUSED,
+        sql,
+        "" if sql else _A_KEY,
+        _subject(table),
+    )
 
 
-def _published_again(
+def _cannot_be_listed(
+    publication: Publication, table: PublishedTable, names: Sequence[str]
+) -> bool:
+    """Whether a column list cannot have some columns: before 18 no generated ones."""
+    return publication.generated is None and any(name in table.stored_columns for name in names)
+
+
+def _row_filter(
+    publication: Publication, table: PublishedTable, identity: Sequence[str]
+) -> Iterator[Finding]:
+    """A row filter that asks for more than the replica identity."""
+    foreign = [name for name in table.filter_columns if name not in identity]
+    if table.identity_kind == "f" or not foreign:
+        return
+    sql = mending(publication, table)
+    yield Finding(
+        "row_filter_identity",
+        Level.PROBLEM,
+        f"the row filter of {publication.name!r} for {table.name} asks for columns that "
+        f"are not of its replica identity: {', '.join(foreign)}",
+        _REFUSED,
+        (sql,) if sql else (),
+        ""
+        if sql
+        else "filter by columns of the replica identity alone, or give the table an identity that "
+        "has those columns: a unique index of published columns that are NOT NULL",
+        _subject(table),
+    )
+
+
+def _generated(
+    publication: Publication, table: PublishedTable, identity: Sequence[str]
+) -> Iterator[Finding]:
+    """Generated columns of the replica identity that are not published."""
+    if table.columns is not None:
+        return  # it has to list them, and that is looked at already
+    is_full = table.identity_kind == "f"
+    hidden = unpublished(publication, table, table.all_columns if is_full else identity)
+    is_refused = publication.generated is not None
+    if not hidden or (is_full and not is_refused):
+        return
+    key = better_key(publication, table)
+    can_publish = is_refused and not any(name in table.virtual_columns for name in hidden)
+    publish = f"ALTER PUBLICATION {publication.sql} SET (publish_generated_columns = stored);"
+    sql, then = "", _A_KEY
+    if key is not None:
+        sql = mending(publication, table)
+        then = f"or, for all tables of the publication, {publish[:-1]}" if can_publish else ""
+    elif can_publish:
+        sql, then = publish, ""
+    yield Finding(
+        "generated_identity",
+        Level.PROBLEM if is_refused else Level.WARNING,
+        f"the replica identity of {table.name} has generated columns that {publication.name!r} "
+        f"does not publish: {', '.join(hidden)}",
+        _REFUSED
+        if is_refused
+        else "An UPDATE or DELETE is told without them, so that nothing tells for sure which row "
+        "was meant; PostgreSQL 18 refuses it.",
+        (sql,) if sql else (),
+        then,
+        _subject(table),
+    )
+
+
+def _partition(
+    publication: Publication, table: PublishedTable, identity: Sequence[str]
+) -> Iterator[Finding]:
+    """A partition that is published as its root, whose old rows are named in another way."""
+    root = table.published_identity
+    if not table.level or (root is not None and set(root) == set(identity)):
+        return
+    told = "no column" if root is None else ", ".join(root) or "all columns"
+    named = ", ".join(identity) or "all columns"
+    would_do = root == () and full_is_taken(publication, table)
+    yield Finding(
+        "partition_identity",
+        Level.WARNING,
+        f"old rows of {table.name} are named by {named}, while {table.published_name}, by whose "
+        f"name it is published, tells of {told}",
+        "The server goes by the partition, and tells consumers of the partitioned table's key: who "
+        "goes by that finds rows by other columns than those that come, or by none.",
+        (f"ALTER TABLE {table.sql} REPLICA IDENTITY FULL;",) if would_do else (),
+        ""
+        if would_do
+        else "give both the same replica identity: a primary key of the partitioned table is that "
+        "of all its partitions",
+        _subject(table),
+    )
+
+
+def published_again(
     publication: Publication, table: PublishedTable, columns: Sequence[str]
 ) -> tuple[str, ...]:
     """Return the statement, in one transaction, that gives a table another column list.
@@ -131,29 +230,5 @@ def _long_values(table: PublishedTable) -> Iterator[Finding]:
             f"{table.name} has long values that are stored out of line",
             "An UPDATE that leaves such a value alone does not send it: a consumer gets UNCHANGED, "
             "and keeps the value that it has.",
-            subject=_subject(table),
-        )
-
-
-def check_column_lists(
-    publications: Sequence[Publication], tables: Sequence[PublishedTable]
-) -> Iterator[Finding]:
-    """Look for tables that publications of one stream restrict to different columns."""
-    by_name = {each.name: each for each in publications}
-    first: dict[tuple[str, str], PublishedTable] = {}
-    for table in tables:
-        before = first.setdefault((table.published_schema, table.published_table), table)
-        same = (before.columns is None) == (table.columns is None) and (
-            set(before.columns or ()) == set(table.columns or ())
-        )
-        if same or before.publication == table.publication:
-            continue
-        yield Finding(
-            "column_lists_differ",
-            Level.PROBLEM,
-            f"{before.publication!r} and {table.publication!r} publish different columns of "
-            f"{table.published_schema}.{table.published_table}",
-            "A stream of both ends with an error at the first change of that table.",
-            _published_again(by_name[table.publication], table, before.columns or ()),
             subject=_subject(table),
         )
