@@ -10,15 +10,24 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from .failure import CommandFailed, OutputLost
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
-__all__ = ["bytes_text", "duration_text", "print_json", "print_rich", "print_text", "printable"]
+__all__ = [
+    "bytes_text",
+    "by_words",
+    "duration_text",
+    "output_width",
+    "print_json",
+    "print_rich",
+    "print_text",
+    "printable",
+]
 
 _UNITS: Final = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
 _TIMES: Final = (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1))
@@ -90,8 +99,41 @@ def _json_line(line: str) -> str:
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
 
 
+def by_words(words: Iterable[str], width: int) -> Iterator[str]:
+    """Yield lines of at most `width` columns; a word that is longer has one of its own."""
+    from rich.cells import cell_len
+
+    line, length = "", 0
+    for word in words:
+        size = cell_len(word)
+        if line and length + 1 + size > width:
+            yield line
+            line, length = word, size
+        else:
+            line = f"{line} {word}" if line else word
+            length += size + 1 if length else size
+    yield line
+
+
+def output_width() -> int:
+    """Return how many columns standard output has: those of a terminal, else as good as no end."""
+    return _console().width
+
+
 def print_rich(*parts: RenderableType) -> None:
     """Write what rich renders to standard output: in colours, and as wide as a terminal is."""
+    from rich.text import Text
+
+    console = _console()
+    with console.capture() as capture:
+        for part in parts:
+            # Text keeps its lines, since what is copied from a terminal must be whole.
+            console.print(part, soft_wrap=isinstance(part, Text))
+    # A table's last column is padded to the width of the table.
+    print_text("\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n")))
+
+
+def _console() -> Console:
     if importlib.util.find_spec("rich") is None:
         raise CommandFailed(
             "the program needs the package rich, which is not installed: "
@@ -99,14 +141,8 @@ def print_rich(*parts: RenderableType) -> None:
             status=2,
         )
     from rich.console import Console
-    from rich.text import Text
 
     console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         console.width = _WIDE
-    with console.capture() as capture:
-        for part in parts:
-            # Text keeps its lines, since what is copied from a terminal must be whole.
-            console.print(part, soft_wrap=isinstance(part, Text))
-    # A table's last column is padded to the width of the table.
-    print_text("\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n")))
+    return console

@@ -331,3 +331,35 @@ def test_help_has_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> N
     assert ended.value.code == 0
     assert f"  pgrepl {name} " in said
     assert "The status is 0" in " ".join(said.split())
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_the_report_is_laid_out_by_words(
+    columns: int, command: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Words stay whole, and what is copied means the same; `then` is a comment on each line."""
+    from rich.cells import cell_len
+
+    long = "x" * 90
+    sql = (
+        'BEGIN; ALTER PUBLICATION "p q" DROP TABLE "public"."a table of quite some length"; '
+        "ALTER SYSTEM SET search_path = 'one,   two, three, four, five, six, and seven'; COMMIT;"
+    )
+    then = "restart the server, which takes some time and ends what runs there, or do not"
+    finding = Finding(
+        "a", Level.PROBLEM, f"the slot {long} is 日本語日本語日本語 behind", then, (sql,), then
+    )
+    monkeypatch.setattr(command, "_examined", lambda *_: [finding])
+    for name, value in (("FORCE_COLOR", "1"), ("NO_COLOR", "1"), ("COLUMNS", str(columns))):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TERM", "xterm")
+    assert run(command) == 1
+    lines = re.sub("\x1b\\[[0-9;]*m", "", capsys.readouterr().out).splitlines()[:-2]
+    assert {line[:9] for line in lines} == {"problem  ", " " * 9}
+    quoted = '"public"."a table of quite some length";'
+    for line in lines:
+        assert cell_len(line) <= columns or line[9:] in (long, quoted) or "'one," in line
+    told = " ".join(line[9:] for line in lines)
+    assert told.replace("-- ", "") == " ".join((finding.found, then, sql, then))
+    assert told.count("-- ") == sum(line[9:12] == "-- " for line in lines) > 1
+    assert len(lines) > 8

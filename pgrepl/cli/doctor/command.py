@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -10,7 +11,7 @@ import click
 from ...errors import Error
 from ..failure import CommandFailed
 from ..options import as_json, conninfo_argument
-from ..printing import print_json, print_rich, printable
+from ..printing import by_words, output_width, print_json, print_rich, printable
 from ..sql import session
 from .examination import examine
 from .finding import Finding, Level
@@ -29,6 +30,9 @@ _STYLES: Final = {
     Level.PROBLEM: "bold red",
 }
 _INDENT: Final = 9
+_NARROWEST: Final = 20
+# Up to a blank that is not inside of quotes.
+_SQL_WORD: Final = re.compile(r"""(?:"(?:[^"]|"")*"|'(?:[^']|'')*'|[^ "']|["'])+""")
 
 
 @click.command("doctor", short_help="Examine whether a server is ready for replication.")
@@ -69,7 +73,8 @@ def doctor_command(
     if as_json:
         print_json([finding.json() for finding in findings])
     else:
-        print_rich(*(_shown(finding) for finding in findings), _summary(findings))
+        width = output_width() - _INDENT
+        print_rich(*(_shown(finding, width) for finding in findings), _summary(findings))
     return int(any(finding.level is Level.PROBLEM for finding in findings))
 
 
@@ -86,18 +91,27 @@ def _examined(conninfo: str, publications: Sequence[str], slot: str | None) -> l
         return [finding]
 
 
-def _shown(finding: Finding) -> Text:
+def _shown(finding: Finding, width: int) -> Text:
     from rich.text import Text
 
     indent = "\n" + " " * _INDENT
+
+    def laid_out(words: Sequence[str], mark: str = "") -> str:
+        lines = by_words(words, max(width, _NARROWEST) - len(mark))
+        return indent.join(mark + line for line in lines)
+
     text = Text(f"{finding.level.word:{_INDENT}}", style=_STYLES[finding.level])
-    text.append(printable(finding.found), style="not bold default")
+    text.append(laid_out(printable(finding.found).split(" ")), style="not bold default")
     if finding.why:
-        text.append(indent + printable(finding.why), style="not bold dim default")
+        why = indent + laid_out(printable(finding.why).split(" "))
+        text.append(why, style="not bold dim default")
     for statement in finding.sql:
-        text.append(indent + printable(statement), style="not bold default")
+        # What is copied from the terminal means the same: no line ends inside of quotes.
+        sql = indent + laid_out(_SQL_WORD.findall(printable(statement)))
+        text.append(sql, style="not bold default")
     if finding.then:
-        text.append(f"{indent}-- {printable(finding.then)}", style="not bold default")
+        then = indent + laid_out(printable(finding.then).split(" "), "-- ")
+        text.append(then, style="not bold default")
     return text
 
 
