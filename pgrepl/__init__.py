@@ -84,7 +84,7 @@ from .raw_stream import RawStream
 from .stats import Stats
 from .stream import Stream, Transaction
 from .token import ResumeToken
-from .values import Array, Interval, Range
+from .values import Array, Interval, Multirange, Range
 
 __version__: str
 
@@ -126,6 +126,7 @@ __all__ = [
     "ManifestData",
     "ManifestStart",
     "Message",
+    "Multirange",
     "Origin",
     "PhysicalSlot",
     "Prepare",

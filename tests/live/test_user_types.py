@@ -20,7 +20,8 @@ from psycopg.types import TypeInfo
 from psycopg.types.composite import CompositeInfo, register_composite
 from psycopg.types.enum import EnumInfo, register_enum
 from psycopg.types.hstore import register_hstore
-from psycopg.types.multirange import Multirange, MultirangeInfo, register_multirange
+from psycopg.types.multirange import Multirange as PsycopgMultirange
+from psycopg.types.multirange import MultirangeInfo, register_multirange
 from psycopg.types.range import Range as PsycopgRange
 from psycopg.types.range import RangeInfo, register_range
 
@@ -36,7 +37,7 @@ from pgrepl.typedefs import (
     RangeType,
     TypeDefinition,
 )
-from pgrepl.values import Range
+from pgrepl.values import Array, Multirange, Range, text_of
 from tests.live.streams import PATIENCE, Connect, create_slot, receive_transactions, start_pgoutput
 from tests.support.clusters import Cluster, Database
 
@@ -209,7 +210,7 @@ def as_ours(value: Any) -> Any:
     """A value of psycopg's as this package has it."""
     if isinstance(value, enum.Enum):
         return value.name
-    if isinstance(value, Multirange):
+    if isinstance(value, PsycopgMultirange):
         return tuple(as_ours(part) for part in value)
     if isinstance(value, PsycopgRange):
         if value.isempty:
@@ -268,6 +269,16 @@ def test_values(server: Server, types: Any, name: str, form: str) -> None:
     values = decoded(types.lookup(server.oids[name]), column)
     assert len(values) == len(VALUES[name])
     assert list(map(shown, values)) == list(map(shown, server.expected(name, form)))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_text_of_values_is_the_servers(server: Server, types: Any, form: str) -> None:
+    for name in server.names:
+        values = decoded(types.lookup(server.oids[name]), server.columns[form][name])
+        assert [text_of(value) for value in values] == server.columns["text"][name], name
+        for value in values:
+            if isinstance(value, Array | Multirange | Range):
+                assert str(value) == text_of(value)
 
 
 @pytest.mark.parametrize("form", FORMS)

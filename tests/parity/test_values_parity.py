@@ -141,7 +141,12 @@ def test_the_samples_are_values_of_their_types() -> None:
         values = [outcome(types, oid, *sample) for oid in USER_OIDS for sample in user_samples()]
         shown = {text for _, text in values}
         assert {"nested(a=pair(number=7, word=None), b=None)", "pair(number=7, word='sad')"} < shown
-        assert {"Array(['sad', None])", "(Range(1.5, 2.0, '[)'),)", "'a.b'", "7"} < shown
+        assert {
+            "Array(['sad', None])",
+            "Multirange((Range(1.5, 2.0, '[)'),))",
+            "'a.b'",
+            "7",
+        } < shown
 
 
 def test_any_bytes_as_a_users_type() -> None:

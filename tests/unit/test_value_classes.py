@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
-from datetime import timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from pgrepl.values import Array, Interval, Range, composite_class
+from pgrepl.lsn import Lsn
+from pgrepl.values import Array, Interval, Multirange, Range, composite_class, text_of
 
 INTERVALS = {
     "1 year 2 mons 3 days 04:05:06.789": Interval(14, 3, 14706789000),
@@ -65,6 +67,50 @@ def test_array() -> None:
     assert (Array().lower_bounds, Array([1]).lower_bounds) == ((), (1,))
     for same in (pickle.loads(pickle.dumps(shifted)), copy.copy(shifted), copy.deepcopy(shifted)):
         assert (same, same.lower_bounds, type(same)) == ([5, 6], (2,), Array)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Array([1, None, "null", "", "a b", "{", 'q"\\']), r'{1,NULL,"null","","a b","{","q\"\\"}'),
+        (Array([[1, 2], [3, 4]], (1, 0)), "[1:2][0:1]={{1,2},{3,4}}"),
+        (Array([5], (-2,)), "[-2:-2]={5}"),
+        (Array(), "{}"),
+        (Array([Array(["sad"]), None]), '{"{sad}",NULL}'),
+        (Array(["(1,2)", "(3,4)"], None, ";"), "{(1,2);(3,4)}"),
+        (Array([1, 2], (0,), " "), "1 2"),
+        (Range(1, 5, "(]"), "(1,5]"),
+        (Range("", 'a"b\\,'), r'["","a""b\\,")'),
+        (Range(), "(,)"),
+        (Range(empty=True), "empty"),
+        (Range(date(2000, 1, 2), None), "[2000-01-02,)"),
+        (Multirange([Range(1, 2), Range(Decimal("3.50"), None)]), "{[1,2),[3.50,)}"),
+        (Multirange(), "{}"),
+        (
+            Array([True, 1.5, 1e15, Decimal("1E-8"), Lsn("1/A"), b"\0"]),
+            r'{t,1.5,1e+15,0.00000001,1/A,"\\x00"}',
+        ),
+        (
+            Array([(1, None, "a b", ""), {"k": None, 'q"': "v"}]),
+            r'{"(1,,\"a b\",\"\")","\"k\"=>NULL, \"q\\\"\"=>\"v\""}',
+        ),
+        (
+            Range(datetime(44, 3, 15, 1, 2, 3, 500000, UTC), time(1)),
+            '["0044-03-15 01:02:03.5+00",01:00:00)',
+        ),
+    ],
+)
+def test_text(value: Any, text: str) -> None:
+    assert str(value) == text_of(value) == text
+
+
+def test_multirange() -> None:
+    multirange = Multirange([Range(1, 2)])
+    assert multirange == (Range(1, 2),)
+    assert hash(multirange) == hash((Range(1, 2),))
+    assert repr(multirange) == "Multirange((Range(1, 2, '[)'),))"
+    for same in (pickle.loads(pickle.dumps(multirange)), copy.deepcopy(multirange)):
+        assert (same, type(same)) == (multirange, Multirange)
 
 
 @pytest.mark.parametrize(

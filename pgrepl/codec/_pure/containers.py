@@ -20,7 +20,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
-from ...values import Array, Range, composite_class
+from ...values import Array, Multirange, Range, composite_class
 from .fields import Fields
 
 __all__ = ["MAX_DEPTH", "ArrayForm", "CompositeForm", "MultirangeForm", "Part", "RangeForm"]
@@ -95,6 +95,7 @@ class ArrayForm:
         self._element = element
         self._tokens = _tokens(delimiter) if delimiter in _DELIMITERS else None
         self._delimiter = delimiter.encode() if self._tokens else b""
+        self._sign = delimiter
         self._element_of = element_of
         self._name = f"{shown(element.name)}[]"
 
@@ -106,7 +107,7 @@ class ArrayForm:
             items = data[1:-1].split(self._delimiter)
             if b"" in items:
                 return data.decode()
-            return Array([None if item == b"NULL" else decode(item) for item in items])
+            return self._array([None if item == b"NULL" else decode(item) for item in items])
         try:
             return self._general(data, self._tokens)
         except _Malformed:
@@ -118,11 +119,11 @@ class ArrayForm:
         events = self._events(data, prefix.end() if prefix else 0, tokens)
         elements, sizes = self._nested(data, events)
         if prefix is None:
-            return Array(elements, (1,) * len(sizes))
+            return self._array(elements, (1,) * len(sizes))
         bounds = [(int(low), int(high)) for low, high in _BOUND.findall(prefix[1])]
         if [high - low + 1 for low, high in bounds] != sizes:
             raise _Malformed
-        return Array(elements, tuple(low for low, _ in bounds))
+        return self._array(elements, tuple(low for low, _ in bounds))
 
     def _nested(
         self, data: bytes, events: Iterator[tuple[bytes, Any]]
@@ -218,7 +219,10 @@ class ArrayForm:
         fields.finish()
         for size in reversed(sizes[1:] if count else []):
             items = [items[at : at + size] for at in range(0, len(items), size)]
-        return Array(items, tuple(lower_bounds) if count else ())
+        return self._array(items, tuple(lower_bounds) if count else ())
+
+    def _array(self, items: list[Any], lower_bounds: tuple[int, ...] | None = None) -> Array:
+        return Array(items, lower_bounds, self._sign)
 
 
 # A bound: in quotes, with `"` and `\` doubled; bare; or none.
@@ -282,7 +286,7 @@ class RangeForm:
 
 
 class MultirangeForm:
-    """A multirange: its ranges, as a tuple."""
+    """A multirange of one type of ranges."""
 
     def __init__(self, name: str, ranges: Part) -> None:
         self._name = shown(name)
@@ -290,7 +294,7 @@ class MultirangeForm:
 
     def text(self, data: bytes) -> Any:
         if data == b"{}":
-            return ()
+            return Multirange()
         ranges = []
         at = 0
         for separator in itertools.chain([b"{"], itertools.repeat(b",")):
@@ -303,9 +307,9 @@ class MultirangeForm:
             at = found.end()
         if not ranges or data[at:] != b"}":
             return data.decode()
-        return tuple(map(self._ranges.text, ranges))
+        return Multirange(map(self._ranges.text, ranges))
 
-    def binary(self, data: bytes, depth: int) -> tuple[Any, ...]:
+    def binary(self, data: bytes, depth: int) -> Multirange:
         _check_depth(self._name, depth)
         fields = Fields(self._name, data)
         ranges: list[Any] = []
@@ -315,7 +319,7 @@ class MultirangeForm:
                 raise fields.error("a range", "NULL")
             ranges.append(self._ranges.binary_at(value, depth + 1))
         fields.finish()
-        return tuple(ranges)
+        return Multirange(ranges)
 
 
 class RecordForm:

@@ -7,52 +7,15 @@ Source: PostgreSQL documentation, "Geometric Types".
 
 from __future__ import annotations
 
-import math
 import struct
-from fractions import Fraction
 from typing import Any, Final
 
+from ...values import float_text
 from .fields import Fields, size_error
-
-_MOST_DIGITS: Final = 17  # and no number needs more
 
 _POINT: Final = struct.Struct(">dd")
 _THREE: Final = struct.Struct(">ddd")
 _FOUR: Final = struct.Struct(">dddd")
-
-
-def float_text(value: float) -> str:
-    """Return a float8 as the server writes it: the shortest digits that give it again.
-
-    Python's `repr` says the same in nearly the same form. But whole numbers have no point, an
-    exponent is written from 1e15 on and not from 1e16, and digits that lie just between two
-    numbers, and are read as this one because it is the even one, do not count.
-    """
-    if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    text = repr(value)
-    if abs(value) < 1e15:  # what lies between two of these numbers has more digits than they
-        return text.removesuffix(".0")
-    if _lies_between(text, value):
-        text = _more_digits(value)
-    if "e" in text:
-        return text
-    sign = "-" if value < 0 else ""
-    digits = text.removesuffix(".0").removeprefix("-").replace(".", "").rstrip("0")
-    return f"{sign}{digits[0]}{'.' if digits[1:] else ''}{digits[1:]}e+15"
-
-
-def _lies_between(text: str, value: float) -> bool:
-    """Whether the number written is as far from `value` as from the next one to it."""
-    difference = abs(Fraction(text) - Fraction(value))
-    # No power of two, where the next one below is nearer, has such digits.
-    return 2 * difference == Fraction(math.ulp(value))
-
-
-def _more_digits(value: float) -> str:
-    """Return the fewest digits that lie between no two numbers, with an exponent."""
-    texts = (f"{value:.{digits}e}" for digits in range(_MOST_DIGITS))
-    return next(text for text in texts if float(text) == value and not _lies_between(text, value))
 
 
 def _numbers(name: str, layout: struct.Struct, data: bytes) -> list[str]:

@@ -407,6 +407,6 @@ def _vector(oid: int, element: ValueType) -> ValueType:
         items = data.split(b" ") if data else []
         if b"" in items:
             return data.decode()
-        return Array(map(element.text, items), (0,) if items else ())
+        return Array(map(element.text, items), (0,) if items else (), " ")
 
-    return _container(oid, name, text, ArrayForm(element, ",", _only(element)).binary)
+    return _container(oid, name, text, ArrayForm(element, " ", _only(element)).binary)
