@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, TypeAlias
 
 from .errors import UsageError
+from .identifiers import quoted
 from .lsn import Lsn
 
 if TYPE_CHECKING:
@@ -99,12 +100,17 @@ UNCHANGED: Final = Unchanged()
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a relation: `type_modifier` is -1 for none, `is_key` part of the identity."""
+    """A column of a relation: `type_modifier` is -1 for none, `is_key` part of the identity.
+
+    `type_name` is what SQL calls the type: ``int8``, ``text[]``, ``public.mood``; None where nobody
+    told, see docs/types.md. It makes no difference to whether columns are equal.
+    """
 
     name: str
     type_oid: int
     type_modifier: int
     is_key: bool
+    type_name: str | None = field(default=None, kw_only=True, compare=False, repr=False)
 
 
 class Selection(NamedTuple):
@@ -172,6 +178,11 @@ class Relation:
             f"<Relation {printable(self.schema)}.{printable(self.name)} ({columns}) oid={self.oid} "
             f"replica_identity={self.replica_identity}{xid}>"
         )
+
+    @property
+    def full_name(self) -> str:
+        """Schema and name as SQL reads them, each quoted where it has to be: ``public."Item"``."""
+        return f"{quoted(self.schema)}.{quoted(self.name)}"
 
     @property
     def key_columns(self) -> tuple[Column, ...]:

@@ -418,6 +418,9 @@ class Types(Protocol):
     def lookup(self, oid: int) -> Any:
         """Return the `ValueType` of an OID; of an unknown one text is `str`, binary `bytes`."""
 
+    def name_of(self, oid: int) -> str | None:
+        """Return what SQL calls the type with an OID; None where nobody told of it."""
+
     def describe(self, oid: int, schema: str, name: str) -> None:
         """Take in what a Type message says: a user's type, or for a domain what it is over.
 

@@ -291,6 +291,39 @@ def test_fields_have_names(server: Server, types: Any, form: str) -> None:
     assert repr(item) == "item(id=1, tags=Array(['sad']))"
 
 
+def test_names_are_those_of_sql(server: Server, codec: ModuleType) -> None:
+    """Of types and tables: as SQL reads them, with the catalogue and without."""
+    database = server.database
+    words = [word for (word,) in database.execute("SELECT word FROM pg_get_keywords()")]
+    names = [*words, "Item", "a b", 'q"', "größe", "a$b", "1x", "_x"]
+    expected = database.execute("SELECT quote_ident(n) FROM unnest(%s::text[]) n", [names])
+    # A word that a later version reserves is quoted for earlier ones too.
+    unquoted = [name for name, (found,) in zip(names, expected, strict=True) if name == found]
+    for name, (found,) in zip(names, expected, strict=True):
+        full = pgrepl.Relation(1, "s", name, "d", ()).full_name
+        assert full == f"s.{found}" or (name in unquoted and full == f's."{name}"')
+    types = types_of(codec)
+    types.define(server.definitions)
+    for name in server.names:
+        oid = server.oids[name]
+        [(same,)] = database.execute(f"SELECT %s::oid = '{types.name_of(oid)}'::regtype", [oid])
+        assert same, name
+    assert types.name_of(server.oids[f"{NESTED}[]"]) == f"{NESTED}[]"
+    for oid, name in ((20, "int8"), (1009, "text[]"), (18, '"char"'), (1002, '"char"[]')):
+        assert types.name_of(oid) == name
+    assert types.name_of(1) is None
+    bare = types_of(codec)
+    for described in server.described:
+        bare.describe(described.oid, described.schema, described.name)
+    of = server.oids
+    assert [bare.name_of(of[name]) for name in ("mood", "mood[]", "small", "item")] == [
+        "public.mood",
+        "public._mood",
+        "int4",
+        "public.item",
+    ]
+
+
 def by_name(found: tuple[TypeDefinition, ...]) -> dict[str, TypeDefinition]:
     return {each.name: each for each in found if each.schema in ("public", "o t")}
 

@@ -183,6 +183,25 @@ class TestMessages:
         messages: list[Any] = [each for each in MESSAGES.values() if type(each) is cls]
         assert messages[0].xid is None
 
+    @pytest.mark.parametrize(
+        ("schema", "name", "full"),
+        [
+            ("public", "item", "public.item"),
+            ("public", "Item", 'public."Item"'),
+            ("a b", 'q"', '"a b"."q"""'),
+            ("user", "table", '"user"."table"'),
+            ("s", "größe", 's."größe"'),
+            ("_x1", "1x", '_x1."1x"'),
+            ("s", "a$b", 's."a$b"'),
+            ("s", "", 's.""'),
+            ("s", "a\n", 's."a\n"'),
+        ],
+    )
+    def test_the_full_name_is_quoted_where_sql_needs_it(
+        self, schema: str, name: str, full: str
+    ) -> None:
+        assert dataclasses.replace(ITEM, schema=schema, name=name).full_name == full
+
     def test_a_replaced_relation_derives_anew(self) -> None:
         narrow = dataclasses.replace(ITEM, columns=(NOTE, AREA))
         assert narrow.key_columns == (AREA,)

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from pgrepl.codec.overrides import unanswered
+from pgrepl.messages import Column, Relation
 from pgrepl.typedefs import (
     ArrayType,
     BaseType,
@@ -30,6 +31,7 @@ from pgrepl.typedefs import (
     TypeDefinition,
 )
 from pgrepl.values import Array, Range
+from tests.support.pgoutput_encoder import encode
 
 MOOD, PAIR, SPAN, SPANS, POSITIVE, NESTED, PRICE = range(16400, 16407)
 MOODS, PAIRS, NUMBERS, BOXES, LTREE, NOBODY = range(16500, 16506)
@@ -518,3 +520,23 @@ def test_rules_that_no_type_answers_to() -> None:
     assert found["jsonbb"][0] == "jsonb"
     assert found["publik.mood"][0] == "public.mood"
     assert found[NOBODY] == found["?"] == []
+
+
+def test_columns_know_the_names_of_their_types(codec: ModuleType) -> None:
+    decoder = codec.Decoder()
+    decoder.define(DEFINITIONS)
+    columns = tuple(
+        Column(f"c{oid}", oid, -1, False) for oid in (20, 1007, MOOD, MOODS, NOBODY, PRICE)
+    )
+    relation = decoder.feed(encode(Relation(1, "s", "t", "d", columns)))
+    assert relation.columns == columns
+    assert [column.type_name for column in relation.columns] == [
+        *("int8", "int4[]", "public.mood", "public.mood[]", None, "public.price"),
+    ]
+    again = pickle.loads(pickle.dumps(relation))
+    assert [c.type_name for c in again.columns] == [c.type_name for c in relation.columns]
+    # Definitions can say anything.
+    endless = codec.Decoder()
+    endless.define([ArrayType(1, "s", "a", 2), ArrayType(2, "s", "b", 1)])
+    relation = endless.feed(encode(Relation(1, "s", "t", "d", (Column("c", 1, -1, False),))))
+    assert relation.columns[0].type_name == "s.b[]"

@@ -374,6 +374,7 @@ cdef class Decoder:
             columns.append(Column(
                 text_of(message, attribute.name, where), attribute.type_oid,
                 attribute.type_modifier, attribute.is_key != 0,
+                type_name=self.types.pure.name_of(attribute.type_oid),
             ))
         relation = Relation(
             body.oid, schema, name, chr(body.replica_identity), tuple(columns), xid_of(message)

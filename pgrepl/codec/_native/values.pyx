@@ -464,6 +464,10 @@ cdef class Types:
         """Return the type of an OID; of an unknown one the text is `str`, the binary `bytes`."""
         return self.get(oid)
 
+    def name_of(self, oid):
+        """Return what SQL calls the type with an OID; None where nobody told of it."""
+        return self.pure.name_of(oid)
+
     def describe(self, oid, schema, name):
         """Take in what a Type message says: a user's type, or for a domain what it is over."""
         before = self.pure.edition

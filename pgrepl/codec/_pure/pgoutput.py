@@ -270,7 +270,10 @@ class Decoder:
         columns = []
         for number, (is_key, name, (type_oid, type_modifier)) in enumerate(attributes, 1):
             column_name = cursor.text(name, f"the name of column {number} of {owner}")
-            columns.append(Column(column_name, type_oid, type_modifier, is_key))
+            type_name = self._types.name_of(type_oid)
+            columns.append(
+                Column(column_name, type_oid, type_modifier, is_key, type_name=type_name)
+            )
         relation = Relation(
             oid, schema_name, relation_name, chr(identity), tuple(columns), cursor.xid
         )

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
+from ...identifiers import quoted
 from ...typedefs import (
     ArrayType,
     BaseType,
@@ -168,6 +169,26 @@ class Types:
         if self._knows(oid):
             self._known[oid] = made
         return made
+
+    def name_of(self, oid: int) -> str | None:
+        """Return what SQL calls the type with an OID; None where nobody told of it."""
+        definition = self._definition(oid)
+        if oid in ARRAYS:
+            element = self._name_of(ARRAYS[oid])
+        else:
+            of = definition.element_oid if isinstance(definition, ArrayType) else None
+            element = None if of is None else self._name_of(of)
+        return self._name_of(oid) if element is None else f"{element}[]"
+
+    def _name_of(self, oid: int) -> str | None:
+        definition = self._definition(oid)
+        if oid not in NAMES and definition is not None:
+            return f"{quoted(definition.schema)}.{quoted(definition.name)}"
+        schema, name = self._described.get(oid, ("pg_catalog", NAMES.get(oid)))
+        if schema == "pg_catalog":
+            # Without quotes that name is another type's.
+            return '"char"' if name == "char" else name
+        return f"{quoted(schema)}.{quoted(name or '')}"
 
     def describe(self, oid: int, schema: str, name: str) -> None:
         """Take in what a Type message says: a user's type, or for a domain what it is over.
