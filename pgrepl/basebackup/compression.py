@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
 from ..errors import ProtocolError, UsageError
-from ..physical.compression import Compression
+from ..physical.compression import Compression, lz4_decompressor
 
 __all__ = ["ArchiveCompression", "Decompressor"]
 
 _SUFFIXES: Final = {"gzip": ".gz", "lz4": ".lz4", "zstd": ".zst"}
 _GZIP_FORMAT: Final = 31  # zlib: the largest window, and gzip's header and trailer
 _MOST: Final = 1 << 20  # bytes to decompress at once
-_STEP: Final = 512  # of zstd: four bytes of it can stand for 128 KiB
+# Bytes that are taken at once: four of zstd can stand for 128 KiB, a few of lz4 for a whole block.
+_STEP: Final = 512
 
 
 class Decompressor(Protocol):
@@ -51,11 +52,10 @@ class ArchiveCompression:
         place, dash, method = name.partition("-")
         if not dash:
             place, method = "client", name
-        known = ("gzip", "lz4", "zstd") if place == "server" else ("gzip", "zstd")
-        if place not in ("client", "server") or method not in known or (colon and not detail):
+        if place not in ("client", "server") or method not in _SUFFIXES or (colon and not detail):
             raise UsageError(
-                "expected a compression none, [client-]gzip, [client-]zstd, server-gzip, "
-                "server-lz4 or server-zstd, with a level as in 'gzip:5' or without, "
+                "expected a compression none, [client-]gzip, [client-]lz4, [client-]zstd, "
+                "server-gzip, server-lz4 or server-zstd, with a level as in 'gzip:5' or without, "
                 f"got {text!r}"
             )
         if place == "server":
@@ -78,13 +78,9 @@ class ArchiveCompression:
         """Return what makes a decompressor. Raises `UsageError`."""
         if self.method == "gzip":
             return _Gzip
-        if self.method == "zstd":
-            _zstd_decompressor()  # there is one, or this says what is missing
-            return _Zstd
-        raise UsageError(
-            f"expected archives that can be unpacked here, but there is nothing that reads "
-            f"{self.method}: have the server compress them by gzip or zstd"
-        )
+        begin = _zstd_decompressor if self.method == "zstd" else _lz4_decompressor
+        begin()  # there is one, or this says what is missing
+        return lambda: _Frame(begin())
 
 
 class _Gzip:
@@ -114,11 +110,11 @@ class _Gzip:
             raise _cut_off()
 
 
-class _Zstd:
-    """See `Decompressor`."""
+class _Frame:
+    """One frame of zstd or lz4; see `Decompressor`."""
 
-    def __init__(self) -> None:
-        self._stream = _zstd_decompressor()
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
 
     def feed(self, data: memoryview) -> Iterator[bytes]:
         for at in range(0, len(data), _STEP):
@@ -152,6 +148,13 @@ def _zstd_decompressor() -> Any:
         raise UsageError(
             'zstd needs the package zstandard: run  pip install "pgrepl[zstd]"'
         ) from None
+
+
+def _lz4_decompressor() -> Any:
+    try:
+        return lz4_decompressor()
+    except ImportError:
+        raise UsageError('lz4 needs the package lz4: run  pip install "pgrepl[lz4]"') from None
 
 
 def _damaged(error: Exception) -> ProtocolError:

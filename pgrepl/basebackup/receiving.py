@@ -79,9 +79,10 @@ def receive_base_backup(
     `create_slot` makes to stay, or through one that is gone with the connection, or without one
     where `temporary_slot` is False. ``none`` leaves it to an archive.
 
-    `compress`: ``gzip:5`` or ``zstd:3`` for the archives, ``server-gzip``, ``server-lz4`` or
-    ``server-zstd`` for the network too (PostgreSQL 15); in plain format what the server compressed
-    is unpacked. `max_rate` in KiB a second. `manifest`: None is yes, where the server can (13).
+    `compress`: ``gzip:5``, ``lz4`` or ``zstd:3`` for the archives, ``server-gzip``, ``server-lz4``
+    or ``server-zstd`` for the network too (PostgreSQL 15); in plain format what the server
+    compressed is unpacked. `max_rate` in KiB a second. `manifest`: None is yes, where the server
+    can (13).
     `incremental`: the manifest of the backup to build on (17).
 
     `tablespace_mapping`: where to put tablespaces, by their directory at the server, absolute

@@ -115,7 +115,7 @@ def _compress_option(ctx: click.Context, parameter: click.Parameter, value: str)
     default="none",
     show_default=True,
     callback=_compress_option,
-    help="gzip or zstd, for the archives; server-gzip, server-lz4 or server-zstd (15) for the "
+    help="gzip, lz4 or zstd, for the archives; server-gzip, server-lz4 or server-zstd (15) for the "
     "network too.",
 )
 @click.option("--gzip", "-z", is_flag=True, help="The same as --compress gzip.")

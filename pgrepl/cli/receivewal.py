@@ -66,7 +66,7 @@ def _compress_option(
     *("--compress", "-Z"),
     metavar="METHOD[:LEVEL]",
     callback=_compress_option,
-    help="gzip or zstd for complete segments.",
+    help="gzip, lz4 or zstd for complete segments.",
 )
 @status_interval_option
 @click.option("--verbose", "-v", is_flag=True, help="Tell on stderr of each segment.")

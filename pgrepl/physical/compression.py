@@ -1,7 +1,7 @@
 """Segments, compressed: how, and how to tell that one is whole.
 
 gzip comes with Python, and so does zstd from 3.14 on; before that it needs the package
-`zstandard`, which is the extra `pgrepl[zstd]`.
+`zstandard`, which is the extra `pgrepl[zstd]`, and lz4 the package `lz4`, which is `pgrepl[lz4]`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,19 @@ from typing import IO, Any, Final, Protocol
 
 from ..errors import UsageError
 
-__all__ = ["Compression", "Compressor", "Damaged", "Unreadable", "measure"]
+__all__ = ["Compression", "Compressor", "Damaged", "Unreadable", "lz4_decompressor", "measure"]
 
-_LEVELS: Final = {"gzip": (range(1, 10), 6), "zstd": (range(1, 23), 3)}
-_SUFFIXES: Final = {"gzip": ".gz", "zstd": ".zst"}
+_LEVELS: Final = {
+    "gzip": (range(1, 10), 6),
+    "lz4": (range(1, 13), 1),
+    "zstd": (range(1, 23), 3),
+}
+_SUFFIXES: Final = {"gzip": ".gz", "lz4": ".lz4", "zstd": ".zst"}
 _GZIP_FORMAT: Final = 31  # zlib: the largest window, and gzip's header and trailer
 _CHUNK: Final = 1 << 18
 _HEADER: Final = 64
-_STEP: Final = 512  # of zstd: four bytes of it can stand for 128 KiB
+# Bytes that are read at once: four of zstd can stand for 128 KiB, a few of lz4 for a whole block.
+_STEP: Final = 512
 
 
 class Compressor(Protocol):
@@ -45,19 +50,19 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Compression:
-    """How to compress complete segments: `method` ``gzip`` or ``zstd``, and a level of it."""
+    """How to compress complete segments: `method` ``gzip``, ``lz4`` or ``zstd``, and a level."""
 
     method: str
     level: int
 
     @classmethod
     def parse(cls, text: str) -> Compression:
-        """Read ``gzip``, ``gzip:5``, ``zstd``, ``zstd:3``. Raises `UsageError`."""
+        """Read ``gzip``, ``gzip:5``, ``lz4``, ``zstd:3`` and the like. Raises `UsageError`."""
         method, colon, level = text.partition(":")
         if method not in _LEVELS:
             raise UsageError(
-                "expected a compression 'gzip' or 'zstd', with a level as in 'gzip:5' or without, "
-                f"got {text!r}"
+                "expected a compression 'gzip', 'lz4' or 'zstd', with a level as in 'gzip:5' or "
+                f"without, got {text!r}"
             )
         levels, default = _LEVELS[method]
         if not colon:
@@ -70,7 +75,7 @@ class Compression:
 
     @property
     def suffix(self) -> str:
-        """What is added to the name of a segment: ``.gz`` or ``.zst``."""
+        """What is added to the name of a segment: ``.gz``, ``.lz4`` or ``.zst``."""
         return _SUFFIXES[self.method]
 
     def compressor(self, size: int | None) -> Compressor:
@@ -81,12 +86,36 @@ class Compression:
         if self.method == "gzip":
             return zlib.compressobj(self.level, wbits=_GZIP_FORMAT)
         try:
+            if self.method == "lz4":
+                return _Lz4Compressor(self.level, size)
             return _zstd_compressor(self.level, size)
         except ImportError:
-            raise UsageError(_NO_ZSTD) from None
+            raise UsageError(_MISSING[self.suffix]) from None
 
 
-_NO_ZSTD: Final = 'zstd needs the package zstandard: run  pip install "pgrepl[zstd]"'
+class _Lz4Compressor:
+    """One frame, with a checksum of what is in it, as gzip and zstd have theirs."""
+
+    def __init__(self, level: int, size: int | None) -> None:
+        from lz4 import frame
+
+        self._stream = frame.LZ4FrameCompressor(compression_level=level, content_checksum=True)
+        self._header: bytes = self._stream.begin(source_size=size or 0)
+
+    def compress(self, data: bytes | bytearray | memoryview) -> bytes:
+        header, self._header = self._header, b""
+        compressed: bytes = self._stream.compress(data)
+        return header + compressed
+
+    def flush(self) -> bytes:
+        end: bytes = self._stream.flush()
+        return self._header + end
+
+
+_MISSING: Final = {
+    ".lz4": 'lz4 needs the package lz4: run  pip install "pgrepl[lz4]"',
+    ".zst": 'zstd needs the package zstandard: run  pip install "pgrepl[zstd]"',
+}
 
 
 def measure(suffix: str, file: IO[bytes], limit: int) -> tuple[int, bytes]:
@@ -113,12 +142,22 @@ def measure(suffix: str, file: IO[bytes], limit: int) -> tuple[int, bytes]:
 def _reader(suffix: str, file: IO[bytes]) -> Any:
     if suffix == ".gz":
         return gzip.GzipFile(fileobj=file)
-    if suffix == ".zst":
-        try:
-            return _zstd_reader(file)
-        except ImportError:
-            raise Unreadable(_NO_ZSTD) from None
-    raise Unreadable(f"there is nothing here that reads {suffix}: decompress the file first")
+    try:
+        return _lz4_reader(file) if suffix == ".lz4" else _zstd_reader(file)
+    except ImportError:
+        raise Unreadable(f"{_MISSING[suffix]}, or decompress the file first") from None
+
+
+def lz4_decompressor() -> Any:
+    """Return what decompresses one frame of lz4. Raises `ImportError` where nothing does."""
+    from lz4 import frame
+
+    return frame.LZ4FrameDecompressor()
+
+
+def _lz4_reader(file: IO[bytes]) -> Any:
+    lz4_decompressor()  # there is one, or this says what is missing
+    return _Frames(file, lz4_decompressor)
 
 
 if sys.version_info >= (3, 14):
@@ -158,7 +197,8 @@ else:
 class _Frames:
     """Reads what was compressed piece by piece, and notices when it ends too early.
 
-    zstandard's own reader does not: to it a frame without its last bytes is as good as any.
+    zstandard's own reader does not: to it a frame without its last bytes is as good as any. And
+    lz4's asks its file for as much as it likes.
     """
 
     def __init__(self, file: IO[bytes], begin: Callable[[], Any]) -> None:
@@ -174,7 +214,7 @@ class _Frames:
             piece: bytes = self._frame.decompress(data)
             self._rest = b""
             if self._frame.eof:
-                self._rest, self._frame = self._frame.unused_data, None
+                self._rest, self._frame = self._frame.unused_data or b"", None
             if piece:
                 return piece
         if self._frame is not None:

@@ -88,11 +88,11 @@ def receive_wal(
 
     `end`: stop when WAL beyond that position has come. `stop`: an event, or something to be called,
     that says when to stop; it is looked at several times a second. `compress`: ``gzip``,
-    ``gzip:5``, ``zstd``, ``zstd:3``, for complete segments. `synchronous`: make durable, and
-    report, all that a read brought, not only whole segments. `fsync` False: leave it to the system
-    when things become durable. `on_start` is called with timeline and position when a stream has
-    begun, that of each timeline. `on_segment` is called for each complete segment, in another
-    thread, when it is durable and before the server is told.
+    ``lz4`` or ``zstd``, with a level as in ``gzip:5`` or without, for complete segments.
+    `synchronous`: make durable, and report, all that a read brought, not only whole segments.
+    `fsync` False: leave it to the system when things become durable. `on_start` is called with
+    timeline and position when a stream has begun, that of each timeline. `on_segment` is called for
+    each complete segment, in another thread, when it is durable and before the server is told.
 
     The server hears from this side at once, so that a slot that is new keeps WAL from there on, and
     then every `status_interval` seconds, or a third of its wal_sender_timeout where that is less,

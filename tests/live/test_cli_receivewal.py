@@ -81,7 +81,7 @@ def test_slots(server: ThrowAwayCluster) -> None:
         ["--create-slot", "--drop-slot", "--slot", "s"],
         ["-D", ".", "--if-not-exists"],
         ["-D", ".", "--synchronous", "--no-sync"],
-        ["-D", ".", "--compress", "lz4"],
+        ["-D", ".", "--compress", "lzma"],
         ["-D", ".", "--compress", "gzip:10"],
         ["-D", ".", "--status-interval", "0"],
         ["-D", ".", "--endpos", "nowhere"],

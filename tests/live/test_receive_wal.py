@@ -40,6 +40,8 @@ from tests.support.clusters import Cluster
 
 DIGEST: Final = "SELECT count(*), md5(string_agg(id || note, ',' ORDER BY id)) FROM load"
 
+PACKAGES: Final = {"lz4": "lz4", "zstd": "zstandard"}
+
 flavours = pytest.mark.parametrize("flavour", FLAVOURS)
 
 
@@ -95,13 +97,13 @@ def test_the_same_as_pg_receivewal(
 
 
 @flavours
-@pytest.mark.parametrize("compress", [None, "gzip:1", "zstd"])
+@pytest.mark.parametrize("compress", [None, "gzip:1", "lz4", "zstd"])
 def test_while_the_server_works(
     server: ThrowAwayCluster, slot: str, archive: Path, flavour: str, compress: str | None
 ) -> None:
     cluster = cluster_of(server)
-    if compress == "zstd":
-        pytest.importorskip("zstandard")
+    if compress in PACKAGES:
+        pytest.importorskip(PACKAGES[compress])
     told: list[ReceivedSegment] = []
     start = restart_lsn(cluster, slot)
     options = {"slot": slot, "compress": compress, "on_segment": told.append}
@@ -115,7 +117,7 @@ def test_while_the_server_works(
     starts = range(start // SEGMENT * SEGMENT, end, SEGMENT)
     assert [segment.start for segment in told] == list(starts)
     for first, segment in zip(starts, told, strict=True):
-        suffix = {None: "", "gzip:1": ".gz", "zstd": ".zst"}[compress]
+        suffix = {None: "", "gzip:1": ".gz", "lz4": ".lz4", "zstd": ".zst"}[compress]
         assert segment.name == segment_name(1, first) + suffix
         plain = decompressed(archive / segment.name)
         assert plain == (server.data_directory / "pg_wal" / segment_name(1, first)).read_bytes()
@@ -126,6 +128,9 @@ def test_while_the_server_works(
 def decompressed(path: Path) -> bytes:
     if path.suffix == ".gz":
         return gzip.decompress(path.read_bytes())
+    if path.suffix == ".lz4":
+        unpacked: bytes = pytest.importorskip("lz4.frame").decompress(path.read_bytes())
+        return unpacked
     if path.suffix == ".zst":
         zstandard = pytest.importorskip("zstandard")
         plain: bytes = zstandard.ZstdDecompressor().decompress(path.read_bytes())
@@ -167,6 +172,35 @@ def test_by_turns_with_pg_receivewal(server: ThrowAwayCluster, slot: str, archiv
     for path in archive.glob("*.gz"):
         path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
     expect_archive(server, archive, start, end)
+
+
+@pytest.mark.parametrize("turns", [0, 1])
+def test_lz4_by_turns_with_pg_receivewal(
+    server: ThrowAwayCluster, slot: str, archive: Path, turns: int
+) -> None:
+    """Whoever begins; its checksum is checked by the other, and the system's identifier by us."""
+    frame = pytest.importorskip("lz4.frame")
+    cluster = cluster_of(server)
+    start = restart_lsn(cluster, slot)
+    for turn in range(turns, turns + 2):
+        write_wal(cluster, 20)
+        cluster.execute("SELECT txid_current()")
+        end = position(cluster)
+        if turn % 2:
+            try:
+                pg_receivewal(server, archive, slot, end - 1, "--compress=lz4")
+            except subprocess.CalledProcessError as error:
+                if b"does not support compression with LZ4" not in error.stderr:
+                    raise
+                pytest.skip("this pg_receivewal was built without lz4")
+        else:
+            receive("blocking", server.dsn(), archive, slot=slot, end=end - 1, compress="lz4")
+    packed = list(archive.glob("*.lz4"))
+    assert len(packed) >= 2
+    for path in packed:
+        path.with_suffix("").write_bytes(frame.decompress(path.read_bytes()))
+    # The last one is not complete, and in whatever form its program leaves it.
+    expect_archive(server, archive, start, end // SEGMENT * SEGMENT)
 
 
 def test_synchronous(server: ThrowAwayCluster, archive: Path) -> None:

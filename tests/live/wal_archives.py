@@ -69,7 +69,9 @@ def receiving(flavour: str, dsn: str, directory: Path, **options: Any) -> Iterat
         raise result[0]
 
 
-def pg_receivewal(server: ThrowAwayCluster, directory: Path, slot: str, end: int) -> None:
+def pg_receivewal(
+    server: ThrowAwayCluster, directory: Path, slot: str, end: int, *options: str
+) -> None:
     """Receive with PostgreSQL's own program, which begins where the slot does."""
     if int(server.version.split(".")[0]) < 15:
         pytest.skip("begins where a slot does only from PostgreSQL 15 on")
@@ -78,6 +80,7 @@ def pg_receivewal(server: ThrowAwayCluster, directory: Path, slot: str, end: int
         [
             *(server.bin_directory / "pg_receivewal", "--no-loop", "--dbname", server.dsn()),
             *("--directory", directory, "--slot", slot, "--endpos", str(pgrepl.Lsn(end))),
+            *options,
         ],
         check=True,
         capture_output=True,

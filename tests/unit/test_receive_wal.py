@@ -285,12 +285,23 @@ def test_a_complete_segment_of_a_wrong_size(size: int) -> None:
         (f"{FIFTH}.gz", gzip.compress(bytes(SEGMENT - 1)), f"got {SEGMENT - 1}"),
         (f"{FIFTH}.gz", gzip.compress(bytes(SEGMENT + 1)), f"got more than {SEGMENT}"),
         (f"{FIFTH}.gz", b"", "got 0"),
-        (f"{FIFTH}.lz4", b"x", "decompress the file first"),
     ],
 )
 def test_a_compressed_segment_that_is_not_whole(name: str, data: bytes, said: str) -> None:
     disk = Disk()
     disk.put(name, data)
+    with pytest.raises(WalStorageError, match=said):
+        receive(Connection(server_of(SEGMENT)), disk)
+
+
+@pytest.mark.parametrize(
+    ("size", "cut", "said"),
+    [(SEGMENT, 4, "cannot be read"), (SEGMENT - 1, 0, f"got {SEGMENT - 1}")],
+)
+def test_a_segment_of_lz4_that_is_not_whole(size: int, cut: int, said: str) -> None:
+    data = pytest.importorskip("lz4.frame").compress(bytes(size), content_checksum=True)
+    disk = Disk()
+    disk.put(f"{FIFTH}.lz4", data[: len(data) - cut])
     with pytest.raises(WalStorageError, match=said):
         receive(Connection(server_of(SEGMENT)), disk)
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,19 +25,14 @@ def compressed(text: str, data: bytes = WAL) -> bytes:
     return b"".join([*pieces, compressor.flush()])
 
 
-@pytest.fixture(params=["gzip", "gzip:1", "zstd", "zstd:19"])
+@pytest.fixture(params=["gzip", "gzip:1", "lz4", "lz4:9", "zstd", "zstd:19"])
 def method(request: pytest.FixtureRequest) -> str:
     text: str = request.param
-    if text.startswith("zstd"):
-        needs_zstd()
-    return text
-
-
-def needs_zstd() -> None:
     try:
-        Compression("zstd", 3).compressor(SIZE)
+        Compression.parse(text).compressor(SIZE)
     except UsageError as error:
         pytest.skip(str(error))
+    return text
 
 
 def suffix_of(method: str) -> str:
@@ -91,14 +90,31 @@ def test_what_the_system_says_is_no_damage() -> None:
         measure(".gz", io.BufferedReader(Broken()), SIZE)
 
 
-def test_nothing_reads_lz4() -> None:
-    with pytest.raises(Unreadable, match=r"\.lz4: decompress"):
-        measure(".lz4", io.BytesIO(), SIZE)
+@pytest.mark.parametrize("level", [1, 12])
+def test_other_programs_read_lz4(level: int, tmp_path: Path) -> None:
+    """And check it: the size is in the header, and a checksum at the end."""
+    info = pytest.importorskip("lz4.frame").get_frame_info(compressed(f"lz4:{level}"))
+    assert (info["content_size"], info["content_checksum"]) == (SIZE, True)
+    program = shutil.which("lz4")
+    if program is None:
+        pytest.skip("there is no program lz4 here")
+    path = tmp_path / "000000010000000000000001.lz4"
+    path.write_bytes(compressed(f"lz4:{level}"))
+    subprocess.run([program, "-t", path], check=True, capture_output=True)
+    unpacked = subprocess.run([program, "-dc", path], check=True, capture_output=True)
+    assert unpacked.stdout == WAL
 
 
 @pytest.mark.parametrize(
     ("text", "method", "level"),
-    [("gzip", "gzip", 6), ("gzip:5", "gzip", 5), ("zstd", "zstd", 3), ("zstd:22", "zstd", 22)],
+    [
+        ("gzip", "gzip", 6),
+        ("gzip:5", "gzip", 5),
+        ("zstd", "zstd", 3),
+        ("zstd:22", "zstd", 22),
+        ("lz4", "lz4", 1),
+        ("lz4:12", "lz4", 12),
+    ],
 )
 def test_words(text: str, method: str, level: int) -> None:
     assert Compression.parse(text) == Compression(method, level)
@@ -106,17 +122,36 @@ def test_words(text: str, method: str, level: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "lz4", "GZIP", "gzip:", "gzip:0", "gzip:10", "gzip:x", "gzip:٥", "zstd:23", "zstd:-1"],
+    [
+        "",
+        "lzma",
+        "lz4:0",
+        "lz4:13",
+        "GZIP",
+        "gzip:",
+        "gzip:0",
+        "gzip:10",
+        "gzip:x",
+        "gzip:٥",
+        "zstd:23",
+        "zstd:-1",
+    ],
 )
 def test_words_that_make_no_sense(text: str) -> None:
     with pytest.raises(UsageError, match="expected a (compression|level)"):
         Compression.parse(text)
 
 
-def test_without_zstd(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("zstandard", "compression.zstd"):
-        monkeypatch.setitem(__import__("sys").modules, module, None)
-    with pytest.raises(UsageError, match=r"pgrepl\[zstd\]"):
-        Compression("zstd", 3).compressor(SIZE)
-    with pytest.raises(Unreadable, match=r"pgrepl\[zstd\]"):
-        measure(".zst", io.BytesIO(), SIZE)
+@pytest.mark.parametrize(
+    ("method", "suffix", "modules"),
+    [("zstd", ".zst", ["zstandard", "compression.zstd"]), ("lz4", ".lz4", ["lz4", "lz4.frame"])],
+)
+def test_without_the_package(
+    method: str, suffix: str, modules: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in modules:
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UsageError, match=rf"pgrepl\[{method}\]"):
+        Compression(method, 3).compressor(SIZE)
+    with pytest.raises(Unreadable, match=rf"pgrepl\[{method}\]"):
+        measure(suffix, io.BytesIO(), SIZE)
