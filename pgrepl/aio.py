@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, Unpack
 
 from .aio_commands import AsyncCommands
 from .aio_raw_stream import AsyncRawStream
@@ -16,7 +16,7 @@ from .aio_stream import AsyncStream
 from .codec import PrimaryKeepalive, WalBatch, XLogData
 from .codec import codec as default_codec
 from .codec.abc import Codec
-from .conninfo import ConnectionParameters, resolve
+from .conninfo import ConnectionParameters, ConninfoKeywords, resolve
 from .errors import Error
 from .making import Making
 from .protocol.backend import ServerState
@@ -45,7 +45,7 @@ def connect(
     *,
     replication: Literal["database", "physical"] | None = None,
     _codec: Codec = default_codec,
-    **keywords: Any,
+    **keywords: Unpack[ConninfoKeywords],
 ) -> Making[AsyncConnection]:
     """Connect to a server for replication: `pgrepl.connect` for asyncio.
 

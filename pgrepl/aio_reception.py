@@ -58,13 +58,14 @@ class AsyncReception(BaseReception):
             return
         self._ended = True
         try:
-            if not self._connection.closed:
-                self._feedback.send(final=True)
-                self._feedback.stop()
-                await self._connection.stop_streaming(timeout)
-            self._tell_end("it was stopped")
-        except (TimeoutError, ConnectionFailed, UsageError):
             # A UsageError says that somebody is reading.
+            with contextlib.suppress(TimeoutError, ConnectionFailed, UsageError):
+                if not self._connection.closed:
+                    self._feedback.send(final=True)
+                    self._feedback.stop()
+                    await self._connection.stop_streaming(timeout)
+                self._tell_end("it was stopped")
+                return
             self._tell_end("it was stopped, and the connection closed")
             await self._connection.disconnect()
         except BaseException:

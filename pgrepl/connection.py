@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, Unpack
 
 from .codec import PrimaryKeepalive, WalBatch, XLogData
 from .codec import codec as default_codec
 from .codec.abc import Codec
 from .commands import Commands
-from .conninfo import resolve
+from .conninfo import ConninfoKeywords, resolve
 from .errors import Error
 from .protocol.backend import ServerState
 from .protocol.backup_stream import BackupEvent, BackupStream
@@ -44,7 +44,7 @@ def connect(
     *,
     replication: Literal["database", "physical"] | None = None,
     _codec: Codec = default_codec,
-    **keywords: Any,
+    **keywords: Unpack[ConninfoKeywords],
 ) -> Connection:
     """Connect to a server for replication.
 

@@ -4,8 +4,9 @@ This room reads the environment and the files that a conninfo leads to (pg_servi
 and nothing else: it opens no connection.
 """
 
+from .arguments import ConninfoKeywords
 from .grammar import parse
 from .parameters import ConnectionParameters, Host
 from .resolving import resolve
 
-__all__ = ["ConnectionParameters", "Host", "parse", "resolve"]
+__all__ = ["ConnectionParameters", "ConninfoKeywords", "Host", "parse", "resolve"]
