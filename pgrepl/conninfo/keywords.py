@@ -168,7 +168,9 @@ _TABLE: Final = (
         None,
         "likewise; 3.0, or `latest` where the lowest is above",
     ),
-    Keyword("client_encoding", "PGCLIENTENCODING", None, "`UTF8` or `auto`: text comes as `str`"),
+    Keyword(
+        "client_encoding", "PGCLIENTENCODING", None, "`auto`, `UTF8` or `SQL_ASCII`, see below"
+    ),
     Keyword("options", "PGOPTIONS", "", "command-line options for the server"),
     Keyword("application_name", "PGAPPNAME", None, "the session's name; empty for none"),
     Keyword(

@@ -133,7 +133,8 @@ class ConnectionParameters:
     """Everything that it takes to connect.
 
     `hosts` are tried in order, or in any with `load_balance_hosts`. `connect_timeout`, seconds,
-    holds for each address of each host anew; None: no limit. `settings` are startup parameters
+    holds for each address of each host anew; None: no limit. `client_encoding` by PostgreSQL's
+    name; None: UTF8, or SQL_ASCII where that is the database's. `settings` are startup parameters
     beyond the fixed ones, by their names.
     """
 
@@ -147,6 +148,7 @@ class ConnectionParameters:
     requirepeer: str | None = None
     application_name: str = "pgrepl"
     options: str | None = None
+    client_encoding: str | None = None
     settings: tuple[tuple[str, str], ...] = ()
     min_protocol_version: int = 0x30000
     max_protocol_version: int = 0x30000
@@ -155,23 +157,36 @@ class ConnectionParameters:
     authentication: AuthenticationSettings = field(default_factory=AuthenticationSettings)
 
     def startup_parameters(self) -> dict[str, str]:
-        """What the StartupMessage says. The settings give text one form, whatever the server's
-        are."""
+        """What the StartupMessage says: nothing that a pooler would not let through unasked."""
+        is_physical = self.replication == "physical"
         parameters = {
             "user": self.user,
             # The server has no use for it on a physical connection, but what routes connections to
             # servers may.
             "database": self.dbname,
-            "replication": "true" if self.replication == "physical" else "database",
-            "client_encoding": "UTF8",
-            "DateStyle": "ISO",
-            "IntervalStyle": "postgres",
-            "extra_float_digits": "3",
-            "bytea_output": "hex",
+            "replication": "true" if is_physical else "database",
+            "client_encoding": self.client_encoding or "UTF8",
         }
+        if not is_physical:
+            parameters["DateStyle"] = "ISO"
         parameters.update(self.settings)
         if self.application_name:
             parameters["application_name"] = self.application_name
         if self.options:
             parameters["options"] = self.options
         return parameters
+
+    def session_settings(self) -> dict[str, str]:
+        """What is set when the session has begun: text in one form, whatever the server's settings
+        are. None for physical replication, which has no SQL and no values."""
+        if self.replication == "physical":
+            return {}
+        settings = {
+            "DateStyle": self.startup_parameters()["DateStyle"],
+            "IntervalStyle": "postgres",
+            "extra_float_digits": "3",
+            "bytea_output": "hex",
+        }
+        if self.client_encoding is not None:
+            settings["client_encoding"] = self.client_encoding
+        return settings

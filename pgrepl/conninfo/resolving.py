@@ -43,6 +43,7 @@ _STRICT_SSLMODES: Final = ("require", "verify-ca", "verify-full")
 _CERTIFICATE_MODES: Final[tuple[Literal["disable", "allow"], ...]] = ("disable", "allow")
 _TLS_VERSIONS: Final = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 _PROTOCOL_VERSIONS: Final = {"3.0": 0x30000, "3.2": 0x30002, "latest": 0x30002}
+_ENCODINGS: Final = {"utf8": "UTF8", "unicode": "UTF8", "sqlascii": "SQL_ASCII"}
 _MAX_STARTUP: Final = 10000
 # The server takes any abbreviation that is not ambiguous.
 _TRUE: Final = re.compile(r"t(r(ue?)?)?|y(es?)?|on|1", re.IGNORECASE)
@@ -107,6 +108,7 @@ def _resolve(
         requirepeer=values.optional("requirepeer"),
         application_name=_application_name(values),
         options=values.optional("options"),
+        client_encoding=_client_encoding(values),
         settings=tuple(_settings()),
         min_protocol_version=lowest,
         max_protocol_version=highest,
@@ -196,12 +198,21 @@ def _refuse_what_cannot_be(values: Values) -> None:
         raise values.refusal(
             "sslcompression", "0", "something else: compressed TLS is not safe, leave it out"
         )
+
+
+def _client_encoding(values: Values) -> str | None:
     encoding = values.text("client_encoding")
+    if encoding in ("", "auto"):
+        return None
     plain = "".join(filter(str.isalnum, encoding)).lower()
-    if encoding not in ("", "auto") and plain not in ("utf8", "unicode"):
+    if plain not in _ENCODINGS:
         raise values.refusal(
-            "client_encoding", "UTF8 or auto", "another encoding; text comes as str in any case"
+            "client_encoding",
+            "UTF8, SQL_ASCII or auto",
+            "another encoding; text comes as str in any case, and with SQL_ASCII its bytes as the "
+            "database stores them",
         )
+    return _ENCODINGS[plain]
 
 
 def _application_name(values: Values) -> str:

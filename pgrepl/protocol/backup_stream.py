@@ -28,13 +28,13 @@ from typing import Final, TypeAlias
 
 from ..errors import ProtocolError
 from ..lsn import Lsn
-from . import frontend
 from .answers import lsn, number, only_row, text, timeline
 from .backend import BodyReader, ServerState, unexpected
 from .base_backup import BackupOptions, base_backup_command, wants_manifest
-from .conversation import Conversation, Frame, Send
+from .conversation import Conversation, Frame
 from .grammar import has_option_lists
 from .query import Answer, Result
+from .session_settings import command
 
 __all__ = [
     "ArchiveData",
@@ -163,7 +163,7 @@ class BackupStream:
         Raises `ServerError` when its whole answer was read, and `ProtocolError`.
         """
         if self._state is _State.NEW:
-            yield Send(frontend.query(self._command))
+            yield from command(self._server, self._command)
             self._state = _State.HEADER
         event: BackupEvent | None = None
         while event is None and self._state is not _State.ENDED:

@@ -18,6 +18,7 @@ from .backend import BodyReader, ServerState, unexpected
 from .conversation import Conversation, Frame, Send
 from .grammar import boolean, has_option_lists, literal, option_list, require
 from .query import Answer
+from .session_settings import command
 
 __all__ = ["BackupOptions", "base_backup_command", "upload_manifest", "wants_manifest"]
 
@@ -184,7 +185,7 @@ def upload_manifest(
     """
     require(state, _UPLOAD, "UPLOAD_MANIFEST needs")
     pieces = _pieces(data)
-    yield Send(frontend.query("UPLOAD_MANIFEST"))
+    yield from command(state, "UPLOAD_MANIFEST")
     answer = Answer(state)
     while True:
         frame: Frame = yield from state.receive()

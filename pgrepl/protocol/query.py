@@ -12,6 +12,7 @@ from ..errors import ProtocolError, ServerError, UsageError, server_error
 from . import frontend
 from .backend import BodyReader, ServerState, error_fields, unexpected
 from .conversation import Conversation, Frame, Send
+from .session_settings import command
 
 __all__ = ["MOST_BYTES", "Answer", "Result", "drain", "simple_query"]
 
@@ -108,7 +109,7 @@ def simple_query(
     Raises `ServerError` after the whole answer was read, so that the next command works. A COPY in
     either direction is refused with `UsageError`, likewise read to its end.
     """
-    yield Send(frontend.query(sql))
+    yield from command(state, sql)
     answer = Answer(state, most_bytes)
     refused = ""
     while True:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from ..errors import UsageError
 from ..lsn import Lsn, encode_lsn
-from . import frontend
 from .answers import lsn, number, single_row, text
 from .backend import BodyReader, ServerState
-from .conversation import Conversation, Frame, Send
+from .conversation import Conversation, Frame
 from .grammar import identifier, literal, timeline_id
 from .query import Answer, Result
+from .session_settings import command
 
 __all__ = [
     "SystemIdentity",
@@ -83,18 +83,18 @@ def show(state: ServerState, name: str) -> Conversation[str]:
     return text(row[0])
 
 
-def start_streaming(state: ServerState, command: str) -> Conversation[list[Result] | None]:
+def start_streaming(state: ServerState, sql: str) -> Conversation[list[Result] | None]:
     """Run START_REPLICATION; None: the stream has begun.
 
     A physical stream asked to start where its timeline ends has nothing to send; the results that
     say so, with the next timeline, are returned. Raises `ServerError`.
     """
-    if not command.lstrip().startswith("START_REPLICATION"):
+    if not sql.lstrip().startswith("START_REPLICATION"):
         raise UsageError(
-            f"expected a START_REPLICATION command, in upper case, got {command.split()[:1]}; "
+            f"expected a START_REPLICATION command, in upper case, got {sql.split()[:1]}; "
             "other commands go through query()"
         )
-    yield Send(frontend.query(command))
+    yield from command(state, sql)
     answer = Answer(state)
     while True:
         frame: Frame = yield from state.receive()

@@ -18,6 +18,7 @@ from . import frontend
 from .authentication import Credentials, authenticate
 from .backend import BodyReader, ServerState, error_fields, unexpected
 from .conversation import Conversation, Frame, Receive, ReceiveByte, Send, StartTLS
+from .session_settings import settings_due
 
 __all__ = ["request_tls", "start_up"]
 
@@ -33,6 +34,7 @@ _HEADER: Final = 5
 _MAX_LENGTHS: Final = {b"R": 2000, b"v": 2000, b"E": 30000, b"N": 30000}
 _AUTHENTICATION_OK: Final = bytes(4)
 
+_NO_SETTINGS: Final[Mapping[str, str]] = {}
 _NEVER_USED: Final = 0x30001
 _CANCEL_KEY_3_0: Final = 4
 _MAX_CANCEL_KEY: Final = 256
@@ -68,19 +70,21 @@ def start_up(
     state: ServerState,
     parameters: Mapping[str, str],
     credentials: Credentials,
+    settings: Mapping[str, str] = _NO_SETTINGS,
     *,
     min_protocol_version: int = frontend.PROTOCOL_3_0,
     max_protocol_version: int = frontend.PROTOCOL_3_0,
 ) -> Conversation[None]:
     """Say who we are and what session we want, authenticate, and wait for the first command.
 
-    `parameters` become the StartupMessage; ``user`` must be among them. The versions are the
+    `parameters` become the StartupMessage; ``user`` must be among them. `settings` are set ahead of
+    the first command, for a session that has SQL. The versions are the
     protocol's, 0x30002 for 3.2: the highest is asked for, and the server may come down to the
     lowest; `state` tells what was agreed upon. Raises `ServerError`, `AuthenticationError` or
     `ProtocolError`.
     """
     state.protocol_version = max_protocol_version
-    conversation = _start_up(state, parameters, credentials)
+    conversation = _start_up(state, parameters, credentials, settings)
     gate = _Gate(state, min_protocol_version)
     reply: Any = None
     while True:
@@ -178,7 +182,10 @@ def _dotted(version: int) -> str:
 
 
 def _start_up(
-    state: ServerState, parameters: Mapping[str, str], credentials: Credentials
+    state: ServerState,
+    parameters: Mapping[str, str],
+    credentials: Credentials,
+    settings: Mapping[str, str],
 ) -> Conversation[None]:
     yield Send(frontend.startup(parameters, state.protocol_version))
     yield from authenticate(state, credentials)
@@ -194,11 +201,17 @@ def _start_up(
             break
         else:
             raise unexpected(frame, "BackendKeyData or ReadyForQuery")
-    if state.parameters.get("client_encoding", "UTF8") != "UTF8":
-        # A pooler in between may have dropped the request; text in another encoding would be
-        # misread.
+    state.settings_due = settings_due(settings, parameters, state.parameters)
+    wanted = parameters.get("client_encoding", "UTF8")
+    if not settings and state.parameters.get("client_encoding", wanted) not in (
+        wanted,
+        "SQL_ASCII",
+    ):
+        # A pooler in between may have dropped the request, and no SQL can say it again; text in
+        # another encoding would be misread. SQL_ASCII, what a session without a database has by
+        # itself, is no encoding: what is not UTF-8 then is kept and shown as bytes.
         raise ProtocolError(
-            "expected client_encoding UTF8 as requested, got "
+            f"expected client_encoding {wanted} as requested, got "
             f"{state.parameters['client_encoding'][:40]!r}"
         )
 

@@ -141,6 +141,7 @@ class Attempt:
                 is_encrypted=is_encrypted,
                 is_local=is_local,
             ),
+            parameters.session_settings(),
             min_protocol_version=parameters.min_protocol_version,
             max_protocol_version=parameters.max_protocol_version,
         )

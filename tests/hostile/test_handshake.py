@@ -383,8 +383,9 @@ def test_no_password_is_sent_that_nobody_gave(connect: Connect) -> None:
 
 
 def test_text_in_another_encoding(connect: Connect) -> None:
+    """Where there is no SQL to say it with."""
     latin = OK + builders.parameter_status("client_encoding", "LATIN1")
-    (error,) = bad_messages(connect, latin, [READY])
+    (error,) = bad_messages(connect, latin, [READY], replication="physical")
     assert type(error) is ProtocolError
     assert "expected client_encoding UTF8 as requested, got 'LATIN1'" in str(error)
 

@@ -84,6 +84,13 @@ def relay(peer: Peer, upstream: socket.socket, heard: list[bytes], forge: Forger
     """Pass on the StartupMessage, and then message by message until one side hangs up."""
     length = peer.recv_exactly(4)
     upstream.sendall(length + peer.recv_exactly(struct.unpack("!i", length)[0] - 4))
+    relay_messages(peer, upstream, heard, forge)
+
+
+def relay_messages(
+    peer: Peer, upstream: socket.socket, heard: list[bytes], forge: Forgery = unchanged
+) -> None:
+    """Pass on message by message until one side hangs up."""
     server = Peer(upstream, None)
     while True:
         source = who_speaks(peer, server)

@@ -73,6 +73,9 @@ class Peer:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = connection
         self._tls = tls
+        # Whether the client sets its session's settings ahead of its first command, which goes
+        # without saying: they are taken, and only the command is shown.
+        self.expects_settings = False
 
     @property
     def has_tls(self) -> bool:
@@ -110,14 +113,22 @@ class Peer:
         assert 8 <= length <= 10000, f"the client's first packet claims a length of {length}"
         body = self.recv_exactly(length - 8)
         texts = body.decode().split("\0")[:-2] if code >> 16 == 3 else []
-        return Startup(code, dict(zip(texts[::2], texts[1::2], strict=True)), body)
+        parameters = dict(zip(texts[::2], texts[1::2], strict=True))
+        self.expects_settings = parameters.get("replication") == "database"
+        return Startup(code, parameters, body)
 
     def recv_message(self) -> tuple[bytes, bytes]:
         """A message as (tag, body)."""
         header = self.recv_exactly(5)
         (length,) = struct.unpack("!i", header[1:])
         assert length >= 4, f"the client's message {header[:1]!r} claims a length of {length}"
-        return header[:1], self.recv_exactly(length - 4)
+        message = header[:1], self.recv_exactly(length - 4)
+        if not (self.expects_settings and message[0] == b"Q" and message[1].startswith(b"SET ")):
+            return message
+        self.expects_settings = False
+        count = message[1].count(b";") + 1
+        self.send(builders.command_complete("SET") * count + builders.ready_for_query())
+        return self.recv_message()
 
     def expect(self, tag: bytes) -> bytes:
         """The body of a message that must have this tag."""

@@ -45,6 +45,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "application_name": ("app", "app"),
     "fallback_application_name": ("app", "app"),
     "options": ("-c a=b", "-c a=b"),
+    "client_encoding": ("sql-ascii", "SQL_ASCII"),
     "min_protocol_version": ("3.2", 0x30002),
     "max_protocol_version": ("latest", 0x30002),
     "sslmode": ("allow", "allow"),
@@ -73,9 +74,8 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "allow_cleartext_password": ("1", True),
     "scram_max_iterations": ("1", 1),
 }
-# Accepted, and without any further effect: there is no GSS encryption, no compression, and text is
-# always UTF-8.
-WITHOUT_EFFECT = {"gssencmode": "prefer", "sslcompression": "0", "client_encoding": "Unicode"}
+# Accepted, and without any further effect: there is no GSS encryption and no compression.
+WITHOUT_EFFECT = {"gssencmode": "prefer", "sslcompression": "0"}
 # They lead to files.
 LEADING = {"service", "servicefile", "passfile"}
 # What a value cannot be without.
@@ -220,9 +220,9 @@ def test_v20_a_keyword_that_is_not_supported_is_named(
         ({"scram_client_key": KEY[:-4]}, "base64 of 32 bytes for scram_client_key"),
         ({"scram_client_key": KEY + "\n"}, "base64 of 32 bytes for scram_client_key"),
         ({"scram_server_key": "é" * 44}, "base64 of 32 bytes for scram_server_key"),
-        ({"client_encoding": "LATIN1"}, "expected UTF8 or auto for client_encoding"),
-        ({"client_encoding": "UTF16"}, "expected UTF8 or auto for client_encoding"),
-        ({"client_encoding": "AUTO"}, "expected UTF8 or auto for client_encoding"),
+        ({"client_encoding": "LATIN1"}, "expected UTF8, SQL_ASCII or auto for client_encoding"),
+        ({"client_encoding": "UTF16"}, "expected UTF8, SQL_ASCII or auto for client_encoding"),
+        ({"client_encoding": "AUTO"}, "expected UTF8, SQL_ASCII or auto for client_encoding"),
         ({"replication": "false"}, "got a false one: pgrepl connects for replication only"),
         ({"replication": "DATABASE"}, "'database' (logical) or a true boolean (physical) for repl"),
         ({"replication": "o"}, "'database' (logical) or a true boolean (physical) for repl"),
@@ -412,7 +412,9 @@ def test_the_startup_parameters() -> None:
     assert (logical["user"], logical["database"], logical["replication"]) == ("u", "d", "database")
     assert (logical["options"], logical["application_name"]) == ("-c a=b", "app")
     assert (logical["client_encoding"], logical["DateStyle"]) == ("UTF8", "ISO")
-    physical = resolve("", asked, replication="physical").startup_parameters()
+    made = resolve("", asked, replication="physical")
+    assert made.session_settings() == {}
+    physical = made.startup_parameters()
     assert physical["replication"] == "true"
     # The server has no use for it; PgBouncer goes by it.
     assert physical["database"] == "d"
