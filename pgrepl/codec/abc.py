@@ -261,7 +261,9 @@ class Decoder(Protocol):
     the next one begins; without, changes may come by themselves.
 
     Values are Python's own, see docs/types.md; `types` says by OID or name how to make others.
-    Without `typed` they stay what was sent: `str`, or `bytes` of a column in binary.
+    Without `typed` they stay what was sent: `str`, or `bytes` of a column in binary. `encoding` is
+    Python's name for what columns sent as text are in; names are read as UTF-8 in any case, and
+    their other bytes written as in ``\\xe9``.
 
     Raises `ValueError` for a version or mode that there is not, or that do not go together, and
     `TypeError` or `ValueError` for `types` that make no sense.
@@ -274,6 +276,7 @@ class Decoder(Protocol):
         types: Mapping[int | str, Callable[[Any], Any] | int] | None = None,
         typed: bool = True,
         ordered: bool = False,
+        encoding: str = "utf-8",
     ) -> None: ...
 
     def feed(self, payload: Any, lsn: int | None = None) -> LogicalMessage:
@@ -413,6 +416,7 @@ class Types(Protocol):
         self,
         overrides: Mapping[int | str, Callable[[Any], Any] | int] | None = None,
         typed: bool = True,
+        encoding: str = "utf-8",
     ) -> None: ...
 
     def lookup(self, oid: int) -> Any:

@@ -105,7 +105,9 @@ _WORDS: Final = {
         "expected a rule of `types` to make a value of what came in message {tag}, it raised an "
         "exception; row.raw() gives the bytes"
     ),
-    Fault.ENCODING: "expected UTF-8 text in message {tag}, got a byte sequence that is not",
+    Fault.ENCODING: (
+        "expected text that can be decoded in message {tag}, got other bytes, which row.raw() gives"
+    ),
 }
 
 

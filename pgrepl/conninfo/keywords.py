@@ -168,9 +168,7 @@ _TABLE: Final = (
         None,
         "likewise; 3.0, or `latest` where the lowest is above",
     ),
-    Keyword(
-        "client_encoding", "PGCLIENTENCODING", None, "`auto`, `UTF8` or `SQL_ASCII`, see below"
-    ),
+    Keyword("client_encoding", "PGCLIENTENCODING", None, "an encoding, or `auto`, see below"),
     Keyword("options", "PGOPTIONS", "", "command-line options for the server"),
     Keyword("application_name", "PGAPPNAME", None, "the session's name; empty for none"),
     Keyword(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from ..secret import Secret
+from .encodings import SQL_ASCII, UTF8
 
 __all__ = [
     "AUTHENTICATION_METHODS",
@@ -134,7 +135,7 @@ class ConnectionParameters:
 
     `hosts` are tried in order, or in any with `load_balance_hosts`. `connect_timeout`, seconds,
     holds for each address of each host anew; None: no limit. `client_encoding` by PostgreSQL's
-    name; None: UTF8, or SQL_ASCII where that is the database's. `settings` are startup parameters
+    name, None for none. `settings` are startup parameters
     beyond the fixed ones, by their names.
     """
 
@@ -165,7 +166,7 @@ class ConnectionParameters:
             # servers may.
             "database": self.dbname,
             "replication": "true" if is_physical else "database",
-            "client_encoding": self.client_encoding or "UTF8",
+            "client_encoding": self._asked_encoding,
         }
         if not is_physical:
             parameters["DateStyle"] = "ISO"
@@ -181,12 +182,15 @@ class ConnectionParameters:
         are. None for physical replication, which has no SQL and no values."""
         if self.replication == "physical":
             return {}
-        settings = {
+        return {
             "DateStyle": self.startup_parameters()["DateStyle"],
             "IntervalStyle": "postgres",
             "extra_float_digits": "3",
             "bytea_output": "hex",
+            "client_encoding": self._asked_encoding,
         }
-        if self.client_encoding is not None:
-            settings["client_encoding"] = self.client_encoding
-        return settings
+
+    @property
+    def _asked_encoding(self) -> str:
+        # What other encodings are for is known when the database's is, see `python_codec`.
+        return SQL_ASCII if self.client_encoding == SQL_ASCII else UTF8

@@ -15,6 +15,7 @@ from typing import Final, Literal, get_args
 from ..errors import UsageError
 from ..secret import Secret
 from . import services
+from .encodings import encoding_named
 from .grammar import read
 from .hosts import hosts
 from .keywords import KEYWORDS, unknown_keyword
@@ -43,7 +44,6 @@ _STRICT_SSLMODES: Final = ("require", "verify-ca", "verify-full")
 _CERTIFICATE_MODES: Final[tuple[Literal["disable", "allow"], ...]] = ("disable", "allow")
 _TLS_VERSIONS: Final = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 _PROTOCOL_VERSIONS: Final = {"3.0": 0x30000, "3.2": 0x30002, "latest": 0x30002}
-_ENCODINGS: Final = {"utf8": "UTF8", "unicode": "UTF8", "sqlascii": "SQL_ASCII"}
 _MAX_STARTUP: Final = 10000
 # The server takes any abbreviation that is not ambiguous.
 _TRUE: Final = re.compile(r"t(r(ue?)?)?|y(es?)?|on|1", re.IGNORECASE)
@@ -201,18 +201,17 @@ def _refuse_what_cannot_be(values: Values) -> None:
 
 
 def _client_encoding(values: Values) -> str | None:
-    encoding = values.text("client_encoding")
-    if encoding in ("", "auto"):
+    text = values.text("client_encoding")
+    if text in ("", "auto"):
         return None
-    plain = "".join(filter(str.isalnum, encoding)).lower()
-    if plain not in _ENCODINGS:
+    encoding = encoding_named(text)
+    if encoding is None:
         raise values.refusal(
             "client_encoding",
-            "UTF8, SQL_ASCII or auto",
-            "another encoding; text comes as str in any case, and with SQL_ASCII its bytes as the "
-            "database stores them",
+            "auto or an encoding that PostgreSQL and Python have",
+            "another; with SQL_ASCII text comes as the database stores it",
         )
-    return _ENCODINGS[plain]
+    return encoding
 
 
 def _application_name(values: Values) -> str:

@@ -171,6 +171,8 @@ class ServerState:
         self.pid = 0
         self.cancel_key = b""
         self.transaction_status = b"I"
+        self.codec = "utf-8"
+        """Python's name for what text is in."""
         self.settings_due: Mapping[str, str] = {}
         """What is set ahead of the first command, see `session_settings`."""
         self.has_stopped_stream = False

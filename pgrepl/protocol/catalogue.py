@@ -168,7 +168,10 @@ def _fields(name: str, rows: Sequence[_Row]) -> tuple[tuple[Field, ...], bool]:
 def _text(value: str | None) -> str:
     if value is None:
         raise ProtocolError("expected text in the catalogue's answer, got NULL")
-    return value
+    if value.isascii():
+        return value
+    # As the stream has the names of types: bytes that are not UTF-8 written as in \\xe9.
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _oid(value: str | None) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from ..conninfo.encodings import SQL_ASCII, UTF8
 from ..errors import ProtocolError, ServerError, server_error
 from . import frontend
 from .backend import ServerState, error_fields, unexpected
@@ -24,26 +25,18 @@ __all__ = ["command", "settings_due"]
 # A CommandComplete and a ParameterStatus for each setting; and what may come at any time.
 _MAX_MESSAGES: Final = 100
 
-_ENCODING: Final = "client_encoding"
-# Of a database that does not say what its bytes mean: they come as they are, since the server
-# would refuse those that are none in the client's encoding, and end the stream there every time.
-_AS_STORED: Final = "SQL_ASCII"
-
 
 def settings_due(
-    wanted: Mapping[str, str], parameters: Mapping[str, str], reported: Mapping[str, str]
-) -> dict[str, str]:
-    """Return the settings for `ServerState.settings_due`: `wanted`, and client_encoding.
+    wanted: Mapping[str, str], reported: Mapping[str, str], client_encoding: str | None
+) -> Mapping[str, str]:
+    """Return the settings for `ServerState.settings_due`.
 
-    Where that is not `wanted`, it is the one of the StartupMessage's `parameters`, or SQL_ASCII
-    where that is the database's. `reported` is what the server told.
+    `wanted`, but for a database that does not say what its bytes mean: those come as they are,
+    since the server would refuse those that are no UTF-8, and end a stream there every time. UTF8
+    as the `client_encoding` that was asked for has just that. `reported`: what the server told.
     """
-    if not wanted:
-        return {}
-    asked = parameters.get(_ENCODING, "")
-    if _ENCODING not in wanted and reported.get("server_encoding") == _AS_STORED:
-        asked = _AS_STORED
-    return {**wanted, _ENCODING: wanted.get(_ENCODING, asked)}
+    is_unknown = reported.get("server_encoding") == SQL_ASCII and client_encoding != UTF8
+    return {**wanted, "client_encoding": SQL_ASCII} if wanted and is_unknown else wanted
 
 
 def command(state: ServerState, sql: str) -> Conversation[None]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ..conninfo.encodings import SQL_ASCII, UTF8, python_codec
 from ..errors import ProtocolError, ServerError, TLSError, server_error
 from ..remedies import add_hint, remedy_at_start
 from . import frontend
@@ -72,25 +73,31 @@ def start_up(
     credentials: Credentials,
     settings: Mapping[str, str] = _NO_SETTINGS,
     *,
+    client_encoding: str | None = None,
     min_protocol_version: int = frontend.PROTOCOL_3_0,
     max_protocol_version: int = frontend.PROTOCOL_3_0,
 ) -> Conversation[None]:
     """Say who we are and what session we want, authenticate, and wait for the first command.
 
     `parameters` become the StartupMessage; ``user`` must be among them. `settings` are set ahead of
-    the first command, for a session that has SQL. The versions are the
+    the first command, for a session that has SQL; `client_encoding` is the one that was asked for,
+    if any. The versions are the
     protocol's, 0x30002 for 3.2: the highest is asked for, and the server may come down to the
     lowest; `state` tells what was agreed upon. Raises `ServerError`, `AuthenticationError` or
     `ProtocolError`.
     """
     state.protocol_version = max_protocol_version
-    conversation = _start_up(state, parameters, credentials, settings)
+    conversation = _start_up(state, parameters, credentials)
     gate = _Gate(state, min_protocol_version)
     reply: Any = None
     while True:
         try:
             request = conversation.send(reply)
         except StopIteration:
+            state.settings_due = settings_due(settings, state.parameters, client_encoding)
+            server_encoding = state.parameters.get("server_encoding")
+            state.codec = python_codec(client_encoding, server_encoding)
+            _check_encoding(state, settings, parameters)
             return
         except ServerError as error:
             hint = remedy_at_start(error.fields, parameters)
@@ -182,10 +189,7 @@ def _dotted(version: int) -> str:
 
 
 def _start_up(
-    state: ServerState,
-    parameters: Mapping[str, str],
-    credentials: Credentials,
-    settings: Mapping[str, str],
+    state: ServerState, parameters: Mapping[str, str], credentials: Credentials
 ) -> Conversation[None]:
     yield Send(frontend.startup(parameters, state.protocol_version))
     yield from authenticate(state, credentials)
@@ -201,19 +205,18 @@ def _start_up(
             break
         else:
             raise unexpected(frame, "BackendKeyData or ReadyForQuery")
-    state.settings_due = settings_due(settings, parameters, state.parameters)
-    wanted = parameters.get("client_encoding", "UTF8")
-    if not settings and state.parameters.get("client_encoding", wanted) not in (
-        wanted,
-        "SQL_ASCII",
-    ):
+
+
+def _check_encoding(
+    state: ServerState, settings: Mapping[str, str], parameters: Mapping[str, str]
+) -> None:
+    wanted = parameters.get("client_encoding", UTF8)
+    got = state.parameters.get("client_encoding", wanted)
+    if not settings and got not in (wanted, SQL_ASCII):
         # A pooler in between may have dropped the request, and no SQL can say it again; text in
         # another encoding would be misread. SQL_ASCII, what a session without a database has by
         # itself, is no encoding: what is not UTF-8 then is kept and shown as bytes.
-        raise ProtocolError(
-            f"expected client_encoding {wanted} as requested, got "
-            f"{state.parameters['client_encoding'][:40]!r}"
-        )
+        raise ProtocolError(f"expected client_encoding {wanted} as requested, got {got[:40]!r}")
 
 
 def _take_cancel_key(state: ServerState, reader: BodyReader) -> None:

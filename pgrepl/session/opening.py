@@ -90,8 +90,18 @@ class Opening:
         """
         options = self.options
         plugin_options = options.plugin_options(state.version)
+        if options.binary and state.codec != "utf-8":
+            raise UsageError(
+                "expected binary=False where text comes as the database stores it, which "
+                f"client_encoding asks for and {state.codec} reads"
+            )
         decoder = codec.Decoder(
-            options.version, options.streaming, self.types, self.typed, ordered=True
+            options.version,
+            options.streaming,
+            self.types,
+            self.typed,
+            ordered=True,
+            encoding=state.codec,
         )
         checked = yield from preflight(
             state,

@@ -142,6 +142,7 @@ class Attempt:
                 is_local=is_local,
             ),
             parameters.session_settings(),
+            client_encoding=parameters.client_encoding,
             min_protocol_version=parameters.min_protocol_version,
             max_protocol_version=parameters.max_protocol_version,
         )

@@ -16,7 +16,7 @@ from typing import Any, Final
 import pytest
 
 import pgrepl
-from tests.live.streams import PATIENCE, TABLE, Connect, create_slot
+from tests.live.streams import PATIENCE, TABLE, Connect, create_slot, wait_until_free
 from tests.live.test_intermediaries import relay_messages
 from tests.support import builders
 from tests.support.clusters import Database
@@ -105,6 +105,7 @@ def test_streams(through: dict[str, Any], database: Database, is_async: bool) ->
             received: Any = connection.receive_wal_message(timeout=PATIENCE)
             message = decoder.feed(received) if hasattr(received, "data") else None
         assert message.new.astuple() == VALUES
+    wait_until_free(database, slot)
     if not is_async:
         with (
             pgrepl.connect(**through) as connection,

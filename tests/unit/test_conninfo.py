@@ -220,9 +220,9 @@ def test_v20_a_keyword_that_is_not_supported_is_named(
         ({"scram_client_key": KEY[:-4]}, "base64 of 32 bytes for scram_client_key"),
         ({"scram_client_key": KEY + "\n"}, "base64 of 32 bytes for scram_client_key"),
         ({"scram_server_key": "é" * 44}, "base64 of 32 bytes for scram_server_key"),
-        ({"client_encoding": "LATIN1"}, "expected UTF8, SQL_ASCII or auto for client_encoding"),
-        ({"client_encoding": "UTF16"}, "expected UTF8, SQL_ASCII or auto for client_encoding"),
-        ({"client_encoding": "AUTO"}, "expected UTF8, SQL_ASCII or auto for client_encoding"),
+        ({"client_encoding": "EUC_TW"}, "expected auto or an encoding that PostgreSQL and Pyt"),
+        ({"client_encoding": "UTF16"}, "expected auto or an encoding that PostgreSQL and Pyt"),
+        ({"client_encoding": "AUTO"}, "expected auto or an encoding that PostgreSQL and Pyt"),
         ({"replication": "false"}, "got a false one: pgrepl connects for replication only"),
         ({"replication": "DATABASE"}, "'database' (logical) or a true boolean (physical) for repl"),
         ({"replication": "o"}, "'database' (logical) or a true boolean (physical) for repl"),
@@ -268,7 +268,7 @@ def test_an_error_tells_who_gave_the_value(monkeypatch: pytest.MonkeyPatch, tmp_
         with pytest.raises(UsageError) as caught:
             resolve(conninfo, keywords)
         assert str(caught.value).endswith(source)
-    monkeypatch.setenv("PGCLIENTENCODING", "WIN1252")
+    monkeypatch.setenv("PGCLIENTENCODING", "EUC_TW")
     with pytest.raises(UsageError, match="from PGCLIENTENCODING"):
         resolve("port=1", {})
 

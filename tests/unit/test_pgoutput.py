@@ -266,13 +266,6 @@ def test_v5_v6_v8_fault(
 
 
 NOT_UTF8: tuple[tuple[bytes, int, str], ...] = (
-    (b"O" + b"\0" * 8 + b"\xff\0", 9, "the origin's name"),
-    (b"R\0\0\0\1\xff\0\xff\0d\0\0", 5, "the schema of relation 1"),
-    (b"R\0\0\0\1s\0\xc3\0d\0\0", 7, "the name of relation 1"),
-    (b"R\0\0\0\1s\0t\0d\0\1\0\xed\xa0\x80\0" + b"\0" * 8, 13, "the name of column 1 of relation 1"),
-    (b"Y\0\0\0\1\xff\0\0", 5, "the schema of type 1"),
-    (b"Y\0\0\0\1\0\xff\0", 6, "the name of type 1"),
-    (b"M\0" + b"\0" * 8 + b"\xff\0\0\0\0\0", 10, "the prefix"),
     (b"I" + OID + b"N\0\2nt\0\0\0\3a\xffb", 14, 'column "note" of public.item'),
     (b"D" + OID + b"K\0\2t\0\0\0\1\xffn", 13, 'column "id" of public.item'),
     # The first one in the order of the wire
@@ -285,9 +278,61 @@ def test_text_that_is_not_utf8(codec: Any, payload: bytes, offset: int, where: s
     error = fault(ready(codec), payload)
     assert (error.tag, error.offset) == (payload[:1], offset)
     assert str(error) == (
-        f"expected UTF-8 text in message '{chr(payload[0])}', got a byte sequence that is not, "
-        f"in {where} (offset {offset})"
+        f"expected text that can be decoded in message '{chr(payload[0])}', got other bytes, which "
+        f"row.raw() gives, in {where} (offset {offset})"
     )
+
+
+@pytest.mark.parametrize(
+    ("payload", "names"),
+    [
+        (b"O" + b"\0" * 8 + b"\xff\0", [r"\xff"]),
+        (b"R\0\0\0\1\xe9\0caf\xe9\0d\0\0", [r"\xe9", r"caf\xe9"]),
+        (
+            b"R\0\0\0\1s\0\xc3\0d\0\1\0\xed\xa0\x80\xc3\xa9\0" + b"\0" * 8,
+            ["s", r"\xc3", r"\xed\xa0\x80é"],
+        ),
+        (b"Y\0\0\0\1\xff\0\xfe\0", [r"\xff", r"\xfe"]),
+        (b"M\0" + b"\0" * 8 + b"\xffa\0\0\0\0\0", [r"\xffa"]),
+    ],
+)
+def test_names_that_are_not_utf8_are_written_with_their_bytes(
+    codec: Any, payload: bytes, names: list[str]
+) -> None:
+    message = ready(codec).feed(payload)
+    found = [
+        getattr(message, name) for name in ("schema", "name", "prefix") if hasattr(message, name)
+    ]
+    found += [column.name for column in getattr(message, "columns", ())]
+    assert found == names
+
+
+def test_text_in_another_encoding(codec: Any) -> None:
+    """Columns sent as text are read in it, whatever their type; names, and what is sent in binary,
+    are not."""
+    arrays = Relation(
+        7, "s", "t", "d", tuple(Column("c", oid, -1, False) for oid in (25, 1009, 23))
+    )
+    for encoding, sent, value in (
+        ("iso8859-1", b"caf\xe9", "café"),
+        ("iso8859-1", b"\xc3\xa9", "Ã©"),
+        ("euc_jp", b"\xc6\xfc\xcb\xdc", "日本"),
+        ("ascii", b"\xc3\xa9", None),
+        ("cp1252", b"\x81", None),
+    ):
+        decoder = codec.Decoder(encoding=encoding)
+        decoder.feed(encode(arrays))
+        size = struct.pack("!i", len(sent))
+        quoted = struct.pack("!i", len(sent) + 4) + b'{"' + sent + b'"}'
+        columns = b"t" + size + sent + b"t" + quoted + b"t\0\0\0\1" + b"7"
+        row = decoder.feed(b"I\0\0\0\7N\0\3" + columns).new
+        assert (row.raw(0), row[2]) == (sent, 7)
+        if value is not None:
+            assert (row[0], list(row[1])) == (value, [value])
+            continue
+        with pytest.raises(DecodeError, match="text that can be decoded"):
+            row[0]
+        assert row[2] == 7
 
 
 def test_names_in_errors_are_safe_to_print(codec: Any) -> None:

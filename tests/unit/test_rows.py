@@ -444,7 +444,8 @@ class TestRaw:
                 read()
             error = caught.value
             assert str(error) == (
-                "expected UTF-8 text in message 'I', got a byte sequence that is not, in column "
+                "expected text that can be decoded in message 'I', got other bytes, which "
+                "row.raw() gives, in column "
                 '"note" of public.item (offset 20, LSN 1/2)'
             )
             assert (error.tag, error.offset, error.lsn) == (b"I", 20, Lsn("1/2"))

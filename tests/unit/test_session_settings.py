@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import Any
 
 import pytest
 
-from pgrepl.conninfo import resolve
+from pgrepl.conninfo import encodings, resolve
 from pgrepl.errors import ServerShutdown
 from pgrepl.protocol import frontend
 from pgrepl.protocol.authentication import Credentials
 from pgrepl.protocol.backend import ServerState
 from pgrepl.protocol.query import simple_query
-from pgrepl.protocol.session_settings import settings_due
 from pgrepl.protocol.startup import start_up
 from tests.support import builders
 from tests.support.dialogue import Dialogue, refused
@@ -94,26 +94,51 @@ def test_an_answer_without_an_end(message: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("conninfo", "reported", "encoding"),
+    ("conninfo", "server", "client", "codec"),
     [
-        ("", {}, "UTF8"),
-        ("", {"server_encoding": "LATIN1"}, "UTF8"),
-        ("", {"server_encoding": "SQL_ASCII"}, "SQL_ASCII"),
-        ("client_encoding=auto", {"server_encoding": "SQL_ASCII"}, "SQL_ASCII"),
-        ("client_encoding=utf-8", {"server_encoding": "SQL_ASCII"}, "UTF8"),
-        ("client_encoding=sql_ascii", {"server_encoding": "LATIN1"}, "SQL_ASCII"),
+        ("", None, "UTF8", "utf-8"),
+        ("", "LATIN1", "UTF8", "utf-8"),
+        ("", "UTF8", "UTF8", "utf-8"),
+        ("", "SQL_ASCII", "SQL_ASCII", "utf-8"),
+        ("client_encoding=auto", "SQL_ASCII", "SQL_ASCII", "utf-8"),
+        ("client_encoding=utf-8", "SQL_ASCII", "UTF8", "utf-8"),
+        ("client_encoding=latin1", "SQL_ASCII", "SQL_ASCII", "iso8859-1"),
+        ("client_encoding=latin1", "UTF8", "UTF8", "utf-8"),
+        ("client_encoding=latin1", "EUC_TW", "UTF8", "utf-8"),
+        ("client_encoding=sql_ascii", "SQL_ASCII", "SQL_ASCII", "utf-8"),
+        ("client_encoding=sql_ascii", "UTF8", "SQL_ASCII", "utf-8"),
+        ("client_encoding=sql_ascii", "EUC_JIS_2004", "SQL_ASCII", "euc_jis_2004"),
+        ("client_encoding=sql_ascii", "MULE_INTERNAL", "SQL_ASCII", "ascii"),
+        ("client_encoding=sql_ascii", None, "SQL_ASCII", "utf-8"),
     ],
 )
-def test_the_encoding(conninfo: str, reported: dict[str, str], encoding: str) -> None:
+def test_the_encoding(conninfo: str, server: str | None, client: str, codec: str) -> None:
     parameters = resolve(conninfo, {})
-    asked = parameters.startup_parameters()
-    assert settings_due(parameters.session_settings(), asked, reported) == {
+    state = ServerState()
+    starting: Any = start_up(
+        state,
+        parameters.startup_parameters(),
+        Credentials("ann"),
+        parameters.session_settings(),
+        client_encoding=parameters.client_encoding,
+    )
+    told = [] if server is None else [builders.parameter_status("server_encoding", server)]
+    assert Dialogue(starting).receive(builders.authentication(0), *told, READY).ended
+    assert state.codec == codec
+    assert state.settings_due == {
         "DateStyle": "ISO",
         "IntervalStyle": "postgres",
         "extra_float_digits": "3",
         "bytea_output": "hex",
-        "client_encoding": encoding,
+        "client_encoding": client,
     }
+
+
+def test_every_encoding_has_a_codec() -> None:
+    for name, codec in encodings._CODECS.items():
+        assert encodings.encoding_named(name.lower().replace("_", "-")) == name
+        assert codecs.lookup(codec)
+    assert encodings.encoding_named("EUC_TW") is None
 
 
 def test_the_start_asks_for_nothing_that_a_pooler_would_refuse() -> None:
@@ -122,16 +147,12 @@ def test_the_start_asks_for_nothing_that_a_pooler_would_refuse() -> None:
     assert resolve("", {}).startup_parameters().keys() <= known
     physical = resolve("", {}, replication="physical")
     assert physical.startup_parameters().keys() <= known - {"DateStyle"}
-    assert settings_due(physical.session_settings(), physical.startup_parameters(), {}) == {}
+    assert physical.session_settings() == {}
 
 
-@pytest.mark.parametrize(("settings", "encoding"), [(SETTINGS, "LATIN1"), ({}, "UTF8")])
-def test_the_end_of_the_start(settings: dict[str, str], encoding: str) -> None:
-    """A pooler that forgets the encoding is told again, where there is SQL."""
+def test_a_session_without_sql_sets_nothing() -> None:
     state = ServerState()
-    parameters = {"user": "ann", "client_encoding": "UTF8"}
-    starting: Any = start_up(state, parameters, Credentials("ann"), settings)
-    status = builders.parameter_status("client_encoding", encoding)
+    status = builders.parameter_status("server_encoding", "SQL_ASCII")
+    starting: Any = start_up(state, {"user": "ann"}, Credentials("ann"))
     assert Dialogue(starting).receive(builders.authentication(0), status, READY).ended
-    wanted = {**settings, "client_encoding": "UTF8"} if settings else {}
-    assert state.settings_due == wanted
+    assert state.settings_due == {}

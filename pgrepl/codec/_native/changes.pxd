@@ -11,10 +11,9 @@ cdef object flaw_at(
 )
 cdef object xid_of(const pgr_message *message)
 cdef object lsn_of(uint64_t position)
-cdef object text_of(const pgr_message *message, pgr_span text, where)
+cdef object text_of(pgr_span text)
 
 cdef int check_widths(const pgr_message *message, Layout layout) except -1
-cdef int check_text(const pgr_message *message) except -1
 cdef object make_change(const pgr_message *message, Layout layout, uint64_t lsn, bint has_lsn)
 cdef object make_truncate(
     const pgr_message *message, tuple layouts, uint64_t lsn, bint has_lsn

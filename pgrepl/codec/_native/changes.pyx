@@ -20,7 +20,6 @@ from ..faults import Fault
 
 
 cdef int COLUMN_COUNT = Fault.COLUMN_COUNT
-cdef int ENCODING = Fault.ENCODING
 
 # These come by the million.
 cdef Slots INSERT = slots_of(Insert, ("relation", "new", "xid"))
@@ -56,11 +55,9 @@ cdef object lsn_of(uint64_t position):
     return int_type.tp_new(<type>lsn_type, <PyObject *>arguments, NULL)
 
 
-cdef object text_of(const pgr_message *message, pgr_span text, where):
-    try:
-        return PyUnicode_DecodeUTF8(<const char *>text.bytes, <Py_ssize_t>text.size, NULL)
-    except UnicodeDecodeError:
-        raise flaw_at(message, ENCODING, text.bytes, 0, 0, where)
+cdef object text_of(pgr_span text):
+    """Make a name; bytes of it that are not UTF-8 are written as in ``\\xe9``."""
+    return PyUnicode_DecodeUTF8(<const char *>text.bytes, <Py_ssize_t>text.size, "backslashreplace")
 
 
 cdef inline int check_width(
@@ -80,12 +77,6 @@ cdef int check_widths(const pgr_message *message, Layout layout) except -1:
         check_width(message, &message.body.change.old_tuple, layout)
     if message.body.change.new_tuple.mark != 0:
         check_width(message, &message.body.change.new_tuple, layout)
-    return 0
-
-
-cdef int check_text(const pgr_message *message) except -1:
-    """Find what `make_message` would find."""
-    text_of(message, message.body.logical.prefix, "the prefix")
     return 0
 
 
@@ -152,7 +143,7 @@ cdef object make_message(const pgr_message *source):
     message = new_instance(&MESSAGE)
     put(message, &MESSAGE, 0, body.transactional != 0)
     put(message, &MESSAGE, 1, lsn_of(body.lsn))
-    put(message, &MESSAGE, 2, text_of(source, body.prefix, "the prefix"))
+    put(message, &MESSAGE, 2, text_of(body.prefix))
     put(message, &MESSAGE, 3, content)
     put(message, &MESSAGE, 4, xid_of(source))
     return message

@@ -12,7 +12,7 @@ from cpython.buffer cimport (
 from cpython.bytes cimport PyBytes_CheckExact
 
 from .changes cimport (
-    check_text, check_widths, flaw_at, flaw_of, lsn_of, make_change, make_message, make_truncate,
+    check_widths, flaw_at, flaw_of, lsn_of, make_change, make_message, make_truncate,
     text_of, xid_of
 )
 from .rows cimport Layout
@@ -100,7 +100,8 @@ cdef class Decoder:
     cdef bint has_time
 
     def __cinit__(
-        self, proto_version=1, streaming="off", types=None, typed=True, bint ordered=False
+        self, proto_version=1, streaming="off", types=None, typed=True, bint ordered=False,
+        encoding="utf-8",
     ):
         dialect = Dialect.of(proto_version, streaming)
         self.stream.proto_version = dialect.proto_version
@@ -108,7 +109,7 @@ cdef class Decoder:
         self.stream.ordered = ordered
         self.relations = Relations()
         self.layouts = self.relations.described
-        self.types = Types(types, typed)
+        self.types = Types(types, typed, encoding)
 
     def feed(self, payload, lsn=None):
         """Decode one message from any bytes-like object or an `XLogData`.
@@ -209,7 +210,6 @@ cdef class Decoder:
         elif message.tag == c"M":
             if not message.body.logical.transactional:
                 return self.make(message)  # which a rollback does not take along
-            check_text(message)
         else:
             made = self.make(message)
             if message.tag == c"O":
@@ -352,8 +352,8 @@ cdef class Decoder:
     cdef object describe_type(self, const pgr_message *message):
         """Make a Type, and take it in for the relations that come after it."""
         cdef const pgr_type *body = &message.body.type
-        schema = text_of(message, body.schema, f"the schema of type {body.oid}") or "pg_catalog"
-        name = text_of(message, body.name, f"the name of type {body.oid}")
+        schema = text_of(body.schema) or "pg_catalog"
+        name = text_of(body.name)
         self.types.describe(body.oid, schema, name)
         return Type(body.oid, schema, name, xid_of(message))
 
@@ -362,17 +362,15 @@ cdef class Decoder:
         cdef const pgr_relation *body = &message.body.relation
         cdef pgr_cursor cursor = pgr_message_cursor(message, body.attributes)
         cdef pgr_attribute attribute
-        cdef int i
-        owner = f"relation {body.oid}"
-        schema = text_of(message, body.schema, f"the schema of {owner}") or "pg_catalog"
-        name = text_of(message, body.name, f"the name of {owner}")
+        cdef int _i
+        schema = text_of(body.schema) or "pg_catalog"
+        name = text_of(body.name)
         columns = []
-        for i in range(body.attribute_count):
+        for _i in range(body.attribute_count):
             if pgr_attribute_next(&cursor, &attribute) != PGR_OK:
                 raise flaw_of(&cursor.error)
-            where = f"the name of column {i + 1} of {owner}"
             columns.append(Column(
-                text_of(message, attribute.name, where), attribute.type_oid,
+                text_of(attribute.name), attribute.type_oid,
                 attribute.type_modifier, attribute.is_key != 0,
                 type_name=self.types.pure.name_of(attribute.type_oid),
             ))
@@ -531,7 +529,7 @@ cdef object make_commit(const pgr_commit *body):
 
 cdef object make_origin(const pgr_message *message):
     cdef const pgr_origin *body = &message.body.origin
-    return Origin(lsn_of(body.commit_lsn), text_of(message, body.name, "the origin's name"))
+    return Origin(lsn_of(body.commit_lsn), text_of(body.name))
 
 
 cdef object make_stream_commit(const pgr_stream_commit *body):
@@ -557,7 +555,7 @@ cdef object make_prepared(const pgr_message *message):
         cls = CommitPrepared
     else:
         cls = StreamPrepare
-    gid = text_of(message, body.gid, "the gid")
+    gid = text_of(body.gid)
     return cls(lsn_of(body.lsn), lsn_of(body.end_lsn), body.time, body.xid, gid)
 
 
@@ -566,5 +564,5 @@ cdef object make_rollback_prepared(const pgr_message *message):
     return RollbackPrepared(
         lsn_of(body.prepare_end_lsn), lsn_of(body.rollback_end_lsn),
         body.prepare_time, body.rollback_time, body.xid,
-        text_of(message, body.gid, "the gid"),
+        text_of(body.gid),
     )

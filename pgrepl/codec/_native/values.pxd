@@ -12,4 +12,5 @@ cdef class ValueType:
 cdef class Types:
     cdef object pure            # the pure twin's registry
     cdef dict known             # by OID
+    cdef bint is_utf8
     cdef ValueType get(self, object oid)

@@ -456,8 +456,9 @@ cdef class Types:
     that the catalogue's definitions tell of.
     """
 
-    def __init__(self, overrides=None, typed=True):
-        self.pure = PureTypes(overrides, typed)
+    def __init__(self, overrides=None, typed=True, encoding="utf-8"):
+        self.pure = PureTypes(overrides, typed, encoding)
+        self.is_utf8 = encoding == "utf-8"
         self.known = {}
 
     def lookup(self, oid):
@@ -485,7 +486,10 @@ cdef class Types:
     cdef ValueType get(self, object oid):
         found = self.known.get(oid)
         if found is None:
-            found = made(self.pure.lookup(oid))
+            if self.is_utf8:
+                found = made(self.pure.lookup(oid))
+            else:
+                found = ValueType(self.pure.of_column(oid))
             # An OID that nobody described may come out of a value, and there is no end of those.
             if len(self.known) < MAX_KNOWN:
                 self.known[oid] = found

@@ -77,7 +77,7 @@ def _message(cursor: Cursor, find: Find, lsn: int | None) -> Message:
     start, stop = cursor.span(cursor.count(I32))
     cursor.finish()
     content = cursor.data[start:stop]
-    text = cursor.text(prefix, "the prefix")
+    text = cursor.text(prefix)
     return Message(transactional, Lsn(position), text, content, cursor.xid)
 
 

@@ -134,8 +134,6 @@ class Cursor:
         if self.whole is not None:
             self.whole(self)
 
-    def text(self, span: Span, where: str) -> str:
-        try:
-            return self.data[span.start : span.stop].decode()
-        except UnicodeDecodeError:
-            raise self.flaw(Fault.ENCODING, span.start, where=where) from None
+    def text(self, span: Span) -> str:
+        """Return a name; bytes of it that are not UTF-8 are written as in ``\\xe9``."""
+        return self.data[span.start : span.stop].decode("utf-8", "backslashreplace")

@@ -95,9 +95,10 @@ class Decoder:
         types: Mapping[int | str, Override] | None = None,
         typed: bool = True,
         ordered: bool = False,
+        encoding: str = "utf-8",
     ) -> None:
         self._dialect = Dialect.of(proto_version, streaming)
-        self._types = Types(types, typed)
+        self._types = Types(types, typed, encoding)
         self._relations: Relations[Layout] = Relations()
         self._block: int | None = None  # the transaction whose stream block is open
         self._transaction = 0  # the tag that began the one that is open
@@ -250,7 +251,7 @@ class Decoder:
         commit_lsn = cursor.one(_U64)
         name = cursor.cstr()
         cursor.finish()
-        return Origin(Lsn(commit_lsn), cursor.text(name, "the origin's name"))
+        return Origin(Lsn(commit_lsn), cursor.text(name))
 
     def _relation(self, cursor: Cursor) -> Relation:
         oid = cursor.one(_U32)
@@ -264,12 +265,11 @@ class Decoder:
             attributes.append((is_key, cursor.cstr(), cursor.take(_ATTRIBUTE_TYPE)))
         cursor.finish()
 
-        owner = f"relation {oid}"
-        schema_name = cursor.text(schema, f"the schema of {owner}") or "pg_catalog"
-        relation_name = cursor.text(name, f"the name of {owner}")
+        schema_name = cursor.text(schema) or "pg_catalog"
+        relation_name = cursor.text(name)
         columns = []
-        for number, (is_key, name, (type_oid, type_modifier)) in enumerate(attributes, 1):
-            column_name = cursor.text(name, f"the name of column {number} of {owner}")
+        for is_key, name, (type_oid, type_modifier) in attributes:
+            column_name = cursor.text(name)
             type_name = self._types.name_of(type_oid)
             columns.append(
                 Column(column_name, type_oid, type_modifier, is_key, type_name=type_name)
@@ -278,7 +278,7 @@ class Decoder:
             oid, schema_name, relation_name, chr(identity), tuple(columns), cursor.xid
         )
         types = self._types
-        layout = Layout(relation, [types.lookup(c.type_oid) for c in columns], types.edition)
+        layout = Layout(relation, [types.of_column(c.type_oid) for c in columns], types.edition)
         if self._block is None or cursor.xid is None:
             self._relations.describe(oid, layout)
         else:
@@ -291,8 +291,8 @@ class Decoder:
         oid = cursor.one(_U32)
         schema, name = cursor.cstr(), cursor.cstr()
         cursor.finish()
-        schema_name = cursor.text(schema, f"the schema of type {oid}") or "pg_catalog"
-        type_name = cursor.text(name, f"the name of type {oid}")
+        schema_name = cursor.text(schema) or "pg_catalog"
+        type_name = cursor.text(name)
         self._types.describe(oid, schema_name, type_name)
         return Type(oid, schema_name, type_name, cursor.xid)
 
@@ -541,4 +541,4 @@ def _gid(cursor: Cursor) -> str:
     """Read the gid, which ends the message."""
     gid = cursor.cstr()
     cursor.finish()
-    return cursor.text(gid, "the gid")
+    return cursor.text(gid)

@@ -107,6 +107,7 @@ class ValueType:
         return f"<ValueType {shown(self.name)} oid={self.oid}>"
 
 
+UTF8: Final = "utf-8"
 _TEXT: Final = bytes.decode
 
 # Of extensions: before their text stands a version in binary.
@@ -129,16 +130,21 @@ class Types:
     before the name alone. A function gets the `str` of a text value and the `bytes` of a binary one
     (of jsonb and jsonpath without the version byte, hence ``{"jsonb": json.loads}`` does for both).
     A type's override counts inside of other types too. Without `typed` all values are the server's
-    text, or the bytes of a binary column. `edition` counts how often types have changed their
-    meaning: what was looked up in the same edition means the same.
+    text, or the bytes of a binary column. `encoding`: Python's name for what columns sent as text
+    are in. `edition` counts how often types have changed their meaning: what was looked up in the
+    same edition means the same.
 
     Raises `TypeError` and `ValueError` for overrides that are none.
     """
 
     def __init__(
-        self, overrides: Mapping[int | str, Override] | None = None, typed: bool = True
+        self,
+        overrides: Mapping[int | str, Override] | None = None,
+        typed: bool = True,
+        encoding: str = UTF8,
     ) -> None:
         self._typed = typed
+        self._encoding = encoding
         self._overrides = dict(overrides or {})
         self._known: dict[int, ValueType] = {}
         self._described: dict[int, tuple[str, str]] = {}
@@ -148,6 +154,17 @@ class Types:
         self.edition = 0
         for key, override in self._overrides.items():
             _check_override(key, override)
+
+    def of_column(self, oid: int) -> ValueType:
+        """Return the type with an OID, for what is sent as text in the encoding."""
+        made, encoding = self.lookup(oid), self._encoding
+        if encoding == UTF8:
+            return made
+
+        def text(data: bytes) -> Any:
+            return made.text(data if data.isascii() else data.decode(encoding).encode())
+
+        return ValueType(made.oid, made.name, text, made.binary)
 
     def lookup(self, oid: int) -> ValueType:
         """Return the type with an OID; one that is not known gives `str` from text, and `bytes`
