@@ -46,6 +46,7 @@ from weakref import WeakSet
 
 from ..errors import Error, SpoolError, UsageError
 from ..messages import Origin, Relation
+from ..ownership import Owner, Uncopied
 
 __all__ = [
     "HEADER",
@@ -146,6 +147,7 @@ class Spool:
         "_limit",
         "_most",
         "_most_kept",
+        "_owner",
         "_piece_size",
         "_taken",
         "memory",
@@ -161,6 +163,7 @@ class Spool:
         self._most_kept = max(self._limit, 1 << 20) // 4 * 3
         self._piece_size = min(_LARGEST_PIECE, memory_limit // 16)
         self._directory = directory
+        self._owner = Owner()
         self._known: dict[int, Stored] = {}
         self._taken: WeakSet[Stored] = WeakSet()  # that are being read
         self._fault: str | None = None  # after which no record is certain
@@ -279,7 +282,7 @@ class Aborted:
         return at < len(self._xids) and self._xids[at] == xid
 
 
-class Stored:
+class Stored(Uncopied):
     """What one transaction has sent: pieces in a file, if there is one, and then those in memory.
 
     It is written first, and taken from the spool before it is read.
@@ -323,10 +326,13 @@ class Stored:
     def moving(self) -> contextlib.AbstractContextManager[None]:
         """See `Spool.moving`. Both `room` and `next_piece` need it.
 
-        Raises `UsageError` when the spool was closed.
+        Raises `UsageError` when the spool was closed, and in a forked child for what is in a file:
+        both processes would read and write at one position.
         """
         if self._closed:
             raise UsageError("the stream was stopped in the middle of this transaction")
+        if self._file is not None and self._spool._owner.is_parent:
+            raise self._spool._owner.refusal()
         return self._spool.moving()
 
     def bind(self, layout: Layout) -> int:
@@ -440,7 +446,8 @@ class Stored:
             self._file = None
 
     def __del__(self) -> None:
-        self.close()
+        if hasattr(self, "_closed"):  # which comes last
+            self.close()
 
     def _let_go(self) -> None:
         users = self._spool._layouts
