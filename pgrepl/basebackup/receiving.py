@@ -82,8 +82,7 @@ def receive_base_backup(
     `compress`: ``gzip:5``, ``lz4`` or ``zstd:3`` for the archives, ``server-gzip``, ``server-lz4``
     or ``server-zstd`` for the network too (PostgreSQL 15); in plain format what the server
     compressed is unpacked. `max_rate` in KiB a second. `manifest`: None is yes, where the server
-    can (13).
-    `incremental`: the manifest of the backup to build on (17).
+    can (13). `incremental`: the manifest of the backup to build on (17).
 
     `tablespace_mapping`: where to put tablespaces, by their directory at the server, absolute
     paths both; plain format needs one for each that there is. `fsync` False leaves it to the system

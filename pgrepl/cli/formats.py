@@ -4,15 +4,19 @@ Law: no line can do anything to a terminal. Whatever a server sends, names and v
 here with every character escaped that does not print: controls, ANSI escapes, line separators,
 characters that reverse the direction of text. Nothing is lost by that: text uses the escapes of
 PostgreSQL's ``E'...'`` strings, JSON its own.
+
+Long values are taken piece by piece: nothing that the interpreter does in one go, during which no
+other thread runs, takes so long that the server would miss a status.
 """
 
 from __future__ import annotations
 
+import codecs
 import functools
 import json
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from ..codec import Row
 from ..lsn import Lsn
@@ -40,7 +44,7 @@ from ..messages import (
     Update,
     to_datetime,
 )
-from .printing import printable
+from .printing import escaped, json_escape, printable
 
 __all__ = ["Format", "JsonFormat", "TextFormat", "may_be_line", "table_name", "timestamp"]
 
@@ -49,6 +53,11 @@ _BOOL: Final = 16
 _NUMBERS: Final = frozenset({26, 20, 21, 23, 700, 701, 1700})
 _NUMBER: Final = re.compile(r"[-+.0-9eE]+|NaN|-?Infinity", re.ASCII)
 _OMISSION: Final = "…"
+_LONG: Final = 1 << 14
+"""Characters or bytes of a value that is taken piece by piece; a row may have 1600 values."""
+_PIECE: Final = 1 << 16
+_Text = TypeVar("_Text", str, bytes)
+
 # Where a word begins in a class's name, but for the first one.
 _KINDS: Final = re.compile(r"(?<!^)[A-Z]")
 
@@ -59,7 +68,23 @@ _WORDS: Final = (
 )
 _BEGINNINGS: Final = (b'{"kind": "', *(f"{word} ".encode() for word in _WORDS))
 
-_encode: Final = json.JSONEncoder(ensure_ascii=False).encode
+
+class _Long:
+    """A long value, which is no JSON yet."""
+
+    def __init__(self, value: str | bytes) -> None:
+        self.value = value
+
+
+class _HasLongValue(Exception):
+    """Raised where JSON would be made of a long value in one go."""
+
+
+def _refuse(value: object) -> object:
+    raise _HasLongValue
+
+
+_encode: Final = json.JSONEncoder(ensure_ascii=False, default=_refuse).encode
 
 
 def may_be_line(beginning: bytes) -> bool:
@@ -147,7 +172,7 @@ class TextFormat:
         if value is UNCHANGED:
             return "UNCHANGED"
         if isinstance(value, bytes):
-            return self._shortened(value.hex(), r"'\x{}'")
+            return self._shortened(_hex(value), r"'\x{}'")
         if type_oid in _NUMBERS and _NUMBER.fullmatch(value):
             return self._shortened(value, "{}")
         if type_oid == _BOOL and value in ("t", "f"):
@@ -198,10 +223,13 @@ class JsonFormat:
         """Return the line."""
         if isinstance(message, Begin):
             self._xid = message.xid
-        text = _encode(dict(self._members(message, Lsn(lsn))))
+        members = dict(self._members(message, Lsn(lsn)))
         if isinstance(message, Commit):
             self._xid = None
-        return text if text.isprintable() else "".join(map(_json_escape, text))
+        try:
+            return _shown(_encode(members))
+        except _HasLongValue:
+            return "".join(_pieces(members))
 
     def _members(self, message: LogicalMessage, lsn: Lsn) -> Iterator[tuple[str, Any]]:
         yield "kind", _KINDS.sub(r"_\g<0>", type(message).__name__).lower()
@@ -230,7 +258,7 @@ class JsonFormat:
                 yield "transactional", transactional
                 yield "prefix", prefix
                 yield "content", _json_value(content)
-                yield "text", _decoded(content)
+                yield "text", _json_value(_decoded(content))
             case Origin(commit_lsn, name):
                 yield "commit_lsn", str(commit_lsn)
                 yield "name", name
@@ -315,19 +343,57 @@ def _json_row(row: Row | None) -> dict[str, Any] | None:
 
 
 def _json_value(value: str | bytes | None) -> Any:
+    if value is None:
+        return None
+    if len(value) > _LONG:
+        return _Long(value)
     return {"hex": value.hex()} if isinstance(value, bytes) else value
+
+
+def _pieces(value: Any) -> Iterator[str]:
+    """Yield the JSON of something that may have long values in it."""
+    match value:
+        case dict():
+            opening = "{"
+            for name, member in value.items():
+                yield opening + _shown(_encode(name)) + ": "
+                yield from _pieces(member)
+                opening = ", "
+            yield "{}" if opening == "{" else "}"
+        case _Long(value=str() as text):
+            yield '"'
+            yield from (_shown(_encode(piece)[1:-1]) for piece in _cut(text))
+            yield '"'
+        case _Long(value=bytes() as content):
+            yield '{"hex": "'
+            yield from (piece.hex() for piece in _cut(content))
+            yield '"}'
+        case _:
+            yield _shown(_encode(value))
+
+
+def _cut(value: _Text) -> Iterator[_Text]:
+    """Yield a long value in pieces."""
+    for start in range(0, len(value), _PIECE):
+        yield value[start : start + _PIECE]
+
+
+def _hex(content: bytes) -> str:
+    return "".join(piece.hex() for piece in _cut(content))
 
 
 def _decoded(content: bytes) -> str | None:
     """Return what is text in a message's content, which can be anything, or None."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
     try:
-        return content.decode()
+        text = "".join(map(decoder.decode, _cut(content)))
+        return text + decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         return None
 
 
-def _json_escape(character: str) -> str:
-    return character if character.isprintable() else json.dumps(character)[1:-1]
+def _shown(text: str) -> str:
+    return escaped(text, json_escape)
 
 
 def table_name(relation: Relation) -> str:
@@ -357,4 +423,4 @@ def _quoted(text: str) -> str:
 
 def _escaped(text: str) -> str:
     """Return the inside of a literal: quotes doubled, backslashes doubled, the rest printable."""
-    return printable(text.replace("\\", r"\\").replace("'", "''"))
+    return "".join(printable(piece.replace("\\", r"\\").replace("'", "''")) for piece in _cut(text))

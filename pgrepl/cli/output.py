@@ -24,6 +24,8 @@ __all__ = ["Output"]
 
 # What a pipe takes without blocking once it is ready.
 _PIECE: Final[int] = getattr(select, "PIPE_BUF", 4096)
+_ENCODED: Final = 1 << 20
+"""Characters of a line that are encoded at once."""
 _FLAGS: Final[int] = (
     os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 )
@@ -83,7 +85,13 @@ class Output:
 
     def put(self, line: str | None, position: int = 0) -> None:
         """Add a line, if there is one, and then a position, if it is not 0."""
-        self.put_bytes(b"" if line is None else line.encode() + b"\n", position)
+        if line is None:
+            self.put_bytes(b"", position)
+            return
+        # Piece by piece, so that other threads can run between two of them.
+        for start in range(0, len(line), _ENCODED):
+            self._unwritten += line[start : start + _ENCODED].encode()
+        self.put_bytes(b"\n", position)
 
     def put_bytes(self, data: bytes, position: int = 0) -> None:
         """Add bytes that are to be written whole or not at all, and then a position."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from .failure import CommandFailed, OutputLost
@@ -22,6 +22,8 @@ __all__ = [
     "bytes_text",
     "by_words",
     "duration_text",
+    "escaped",
+    "json_escape",
     "output_width",
     "print_json",
     "print_rich",
@@ -32,18 +34,31 @@ __all__ = [
 _UNITS: Final = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
 _TIMES: Final = (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1))
 _NAMED_ESCAPES: Final = {"\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t"}
+_FEW: Final = 16
+"""Different characters that are replaced one by one."""
 _WIDE: Final = 10_000
 """Columns of an output that is no terminal: enough that nothing is wrapped or cut."""
 
 
 def printable(text: str) -> str:
     """Return text for one line, with what does not print escaped; a backslash stays as it is."""
-    return text if text.isprintable() else "".join(map(_escape, text))
+    return escaped(text, _escape)
+
+
+def escaped(text: str, escape: Callable[[str], str]) -> str:
+    """Return text with what does not print escaped, each character as `escape` says."""
+    if text.isprintable():
+        return text
+    odd = [character for character in set(text) if not character.isprintable()]
+    if len(odd) > _FEW:
+        return "".join(c if c.isprintable() else escape(c) for c in text)
+    # Character by character would be slow where long text has a line end here and there.
+    for character in odd:
+        text = text.replace(character, escape(character))
+    return text
 
 
 def _escape(character: str) -> str:
-    if character.isprintable():
-        return character
     code = ord(character)
     if code < 0x80:
         return _NAMED_ESCAPES.get(character, f"\\x{code:02x}")
@@ -94,9 +109,12 @@ def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
 
 def _json_line(line: str) -> str:
     # Line ends and what else is below a blank is escaped inside of strings already.
-    if line.isprintable():
-        return line
-    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
+    return escaped(line, json_escape)
+
+
+def json_escape(character: str) -> str:
+    """Return a character as JSON escapes it inside of a string."""
+    return json.dumps(character)[1:-1]
 
 
 def by_words(words: Iterable[str], width: int) -> Iterator[str]:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pgrepl
+from pgrepl.cli import formats
 from pgrepl.cli.formats import JsonFormat, TextFormat
 from pgrepl.codec import Row
 from pgrepl.messages import (
@@ -399,3 +400,75 @@ def test_json_of_a_change_in_a_block_has_its_own_number() -> None:
     form.line(BEGIN, 0)
     assert json.loads(form.line(insert(1), 0))["xid"] == 742
     assert json.loads(form.line(Insert(T, insert(1).new, 743), 0))["xid"] == 743
+
+
+# Long values
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x" * 200_000,
+        "é\n\"\\\x7f'" * 40_000,
+        "".join(map(chr, range(0xD800))) * 3,
+        "😀\u202e" * 40_000,
+    ],
+    ids=["ascii", "escapes", "everything", "wide"],
+)
+def test_long_text(value: str) -> None:
+    told = JsonFormat().line(Insert(T, Row(T, ["1", value, None, UNCHANGED])), 7)
+    assert json.loads(told)["new"] == {"id": "1", "v": value, "on": None}
+    assert json.loads(told)["unchanged"] == ["n"]
+    assert told.isprintable()
+    short = JsonFormat().line(Insert(T, Row(T, ["1", "v", None, UNCHANGED])), 7)
+    assert told.startswith(short[: short.index('"v": ')])
+    assert told.endswith(short[short.index(', "on"') :])
+    text = TextFormat().line(Insert(T, Row(T, ["1", value, None, UNCHANGED])), 7)
+    assert text is not None
+    assert text.isprintable()
+    short = TextFormat().line(Insert(T, Row(T, ["1", "v", None, UNCHANGED])), 7) or ""
+    before, behind = short.split("'v'")
+    quoted = text.removeprefix(before).removesuffix(behind)
+    assert ast.literal_eval(quoted.replace("''", r"\'")[:-1] + "'") == value
+
+
+def test_long_bytes() -> None:
+    value = bytes(range(256)) * 1000
+    message = Message(False, pgrepl.Lsn(5), "p", value)
+    told = json.loads(JsonFormat().line(message, 7))
+    assert (told["content"], told["text"]) == ({"hex": value.hex()}, None)
+    told = json.loads(JsonFormat().line(Insert(T, Row(T, ["1", value, "t", "1"])), 7))
+    assert told["new"] == {"id": "1", "v": {"hex": value.hex()}, "on": "t", "n": "1"}
+    text = TextFormat().line(Insert(T, Row(T, ["1", value, "t", "1"])), 7)
+    assert text is not None
+    assert rf"v='\x{value.hex()}'" in text
+    content = ("é" * 100_001).encode()
+    told = json.loads(JsonFormat().line(Message(False, pgrepl.Lsn(5), "p", content), 7))
+    assert told["text"] == content.decode()
+
+
+@pytest.mark.parametrize("value", ["é\x7f" * 1_000_000, b"\xff" * 2_000_000], ids=["text", "bytes"])
+def test_nothing_is_done_with_a_long_value_in_one_go(
+    value: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """During which no status would go out, since no other thread can run."""
+    sizes: list[int] = []
+    cut = formats._cut
+
+    def escaped(text: str, escape: Any) -> str:
+        sizes.append(len(text))
+        return text
+
+    def pieces(value: Any) -> Any:
+        for piece in cut(value):
+            sizes.append(len(piece))
+            yield piece
+
+    monkeypatch.setattr(formats, "escaped", escaped)
+    monkeypatch.setattr(formats, "printable", lambda text: escaped(text, None))
+    monkeypatch.setattr(formats, "_cut", pieces)
+    for form in (JsonFormat(), TextFormat()):
+        sizes.clear()
+        form.line(Insert(T, Row(T, ["1", value, None, UNCHANGED])), 7)
+        assert len(sizes) > 2_000_000 // formats._PIECE
+        assert max(sizes) <= 2 * formats._PIECE
