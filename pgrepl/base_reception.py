@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from .errors import Error, ServerError, UsageError
 from .lsn import Lsn
 from .messages import to_datetime
-from .ownership import Uncopied
+from .ownership import Owner, Uncopied
 from .protocol.preflight import Preflight
 from .session.session import Session
 from .stats import Stats
@@ -36,6 +36,10 @@ class Closable(Protocol):
 
 class Feedback(Protocol):
     """What a stream knows of its feedback here."""
+
+    @property
+    def owner(self) -> Owner:
+        """The process that made the stream."""
 
     def clock(self) -> tuple[float, int]:
         """Return the time by the session's clock, and the wall's: microseconds since 2000."""
@@ -200,7 +204,8 @@ class BaseReception(Uncopied, ABC):
     # What is logged: no rows, and no words of the server's, which may quote some
 
     def _tell_end(self, why: str) -> None:
-        if not self._has_told_end:
+        # What a forked child does with it is no end.
+        if not (self._has_told_end or self._feedback.owner.is_parent):
             self._has_told_end = True
             if _log.isEnabledFor(logging.INFO):
                 _log.info("slot %r: the stream ends: %s; %s", self._slot, why, self.stats())

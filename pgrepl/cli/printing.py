@@ -60,6 +60,8 @@ def escaped(text: str, escape: Callable[[str], str]) -> str:
 
 def _escape(character: str) -> str:
     code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # how Python has a byte that is no UTF-8
+        return f"\\x{code - 0xDC00:02x}"
     if code < 0x80:
         return _NAMED_ESCAPES.get(character, f"\\x{code:02x}")
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

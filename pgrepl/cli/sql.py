@@ -11,6 +11,7 @@ Source: PostgreSQL documentation, "Lexical Structure", "Schemas: The System Cata
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Final, Literal, TypeAlias
 
@@ -39,6 +40,9 @@ Replication: TypeAlias = Literal["database", "physical"]
 
 _CANCELLING: Final = 5.0
 """Seconds that the server gets to take note of a command's cancellation."""
+
+# How Python has bytes that are no UTF-8.
+_NO_TEXT: Final = re.compile("[\udc80-\udcff]")
 
 _OURS: Final = (
     "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false),"
@@ -101,7 +105,7 @@ def ask_one(connection: Connection, query: str) -> Record:
 def identifier(name: str) -> str:
     """Quote the name of an object."""
     _refuse_zero(name)
-    if name.isprintable():
+    if name.isprintable() or _NO_TEXT.search(name):  # which no notation has
         return '"' + name.replace('"', '""') + '"'
     escaped = name.replace("\\", r"\\").replace('"', '""')
     return 'U&"' + "".join(map(_numbered, escaped)) + '"'

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from typing import Final
 
 from ..codec.abc import WalBatch
 from ..ownership import Uncopied
@@ -31,7 +32,7 @@ class AsyncFeedback(Uncopied):
         """`tell_health` is called now and then, with `clock`; see `Session`."""
         self._session = session
         self._transport = transport
-        self._owner = transport.owner
+        self.owner: Final = transport.owner
         self._tell_health = tell_health
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -47,8 +48,8 @@ class AsyncFeedback(Uncopied):
         self, delivered: int, position: int, written: bool, flushed: bool, applied: bool
     ) -> None:
         """Take an acknowledgement, from any thread. Raises `UsageError` in a forked child."""
-        if self._owner.is_parent:
-            raise self._owner.refusal()
+        if self.owner.is_parent:
+            raise self.owner.refusal()
         arguments = (delivered, position, written, flushed, applied)
         if asyncio._get_running_loop() is self._loop:
             self._acknowledge(*arguments)

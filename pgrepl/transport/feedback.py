@@ -43,7 +43,7 @@ class Feedback(Uncopied):
         """`tell_health` is called now and then, in the thread, with `clock`; see `Session`."""
         self._session = session
         self._transport = transport
-        self._owner = transport.owner
+        self.owner: Final = transport.owner
         self._tell_health = tell_health
         # Taken by itself: into the `with` of a Condition, Ctrl-C can come behind its taking.
         self._lock = threading.Lock()
@@ -63,8 +63,8 @@ class Feedback(Uncopied):
         self, delivered: int, position: int, written: bool, flushed: bool, applied: bool
     ) -> None:
         """Take an acknowledgement. Waits for nobody."""
-        if self._owner.is_parent:
-            raise self._owner.refusal()
+        if self.owner.is_parent:
+            raise self.owner.refusal()
         with self._lock:
             self._session.delivered(delivered)
             self._session.acknowledge(position, time.monotonic(), written, flushed, applied)
@@ -72,8 +72,8 @@ class Feedback(Uncopied):
 
     def wait_begins(self, delivered: int, idle: bool) -> float | None:
         """Send what is due before the application waits; return for how long at most it should."""
-        if self._owner.is_parent:
-            raise self._owner.refusal()
+        if self.owner.is_parent:
+            raise self.owner.refusal()
         with self._lock:
             self._session.delivered(delivered)
             self._session.wait_begins(time.monotonic(), idle)
@@ -102,8 +102,8 @@ class Feedback(Uncopied):
 
         Raises `ConnectionFailed`. A server that does not take it in time finds it before the next.
         """
-        if self._owner.is_parent:
-            raise self._owner.refusal()
+        if self.owner.is_parent:
+            raise self.owner.refusal()
         with self._lock:
             data = self._session.data_to_send(time.monotonic(), now_microseconds(), final)
             if data is None:
@@ -121,7 +121,7 @@ class Feedback(Uncopied):
 
     def stop(self) -> None:
         """End the thread, and wait until it has ended."""
-        if self._owner.is_parent:
+        if self.owner.is_parent:
             return  # it has no such thread
         with self._lock:
             self._stopped = True

@@ -6,8 +6,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import logging
 import os
 import ssl
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Coroutine
@@ -86,8 +88,9 @@ def used_by_child(connection: pgrepl.Connection, stream: pgrepl.Stream) -> None:
 
 
 def left_by_child(connection: pgrepl.Connection, stream: pgrepl.Stream) -> None:
-    """As ``with`` blocks do."""
+    """As ``with`` blocks do; it is not the stream that ends."""
     descriptor = connection.fileno()
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, force=True)
     with connection, stream:
         pass
     assert connection.closed

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
 
 from ...connection import Connection
 from .finding import Finding
@@ -13,15 +16,34 @@ from .slots import check_slots
 
 __all__ = ["examine"]
 
+_WITHOUT: Final = "SQL_ASCII"
+# How Python has bytes that are no UTF-8.
+_NO_TEXT: Final = re.compile("[\udc80-\udcff]")
+_BY_HAND: Final = (
+    "no SQL is shown, since a name in it is not UTF-8; write it in a session with the encoding of "
+    "that name"
+)
+
 
 def examine(
     connection: Connection, publications: Sequence[str] = (), slot: str | None = None
 ) -> list[Finding]:
     """Return the findings for a connection to a database, made by `pgrepl.cli.sql.session`."""
+    if connection.parameters.get("server_encoding") == _WITHOUT:
+        # Its names may be of any encoding, and what is no UTF-8 would be an error of the server's.
+        connection.query(f"SELECT pg_catalog.set_config('client_encoding', '{_WITHOUT}', false)")
     server = Server.read(connection, slot)
-    return [
+    findings = (
         connected(server),
         *check_settings(connection, server),
         *check_publications(connection, publications),
         *check_slots(connection, server),
-    ]
+    )
+    return [_writable(finding) for finding in findings]
+
+
+def _writable(finding: Finding) -> Finding:
+    """Leave out SQL that nobody could type: names of bytes that are no text."""
+    if any(_NO_TEXT.search(text) for text in (*finding.sql, finding.then)):
+        return replace(finding, sql=(), then=_BY_HAND)
+    return finding
