@@ -190,7 +190,7 @@ def basebackup_command(
     \b
     Example:
       pgrepl basebackup "host=db user=replicator" -D /srv/backup/data -P -c fast
-      pgrepl basebackup "host=db user=replicator" -D /srv/backup/today -F tar -Z zstd
+      pgrepl basebackup "host=db user=replicator" -D /srv/today -F tar -Z zstd
       pgrepl basebackup "host=db" -D /srv/monday -i /srv/sunday/backup_manifest
 
     The status is 0, 1 after an error, 2 for a mistake on the command line, 130 or 143 after Ctrl-C

@@ -40,6 +40,10 @@ _BARS: Final = "▁▂▃▄▅▆▇█"
 _REMEMBERED: Final = 200
 _COUNTS_WIDTH: Final = 46
 """Columns that the table of counts needs; the rest of an 80-column terminal is enough beside it."""
+_LABEL_WIDTH: Final = 13
+_FRAME: Final = 4
+"""Columns of a panel that its border takes."""
+_LONGEST_LINE: Final = 24
 
 
 class Screen:
@@ -70,14 +74,19 @@ class Screen:
         layout = Layout()
         layout.split_column(
             Layout(self._head(elapsed), size=4),
-            Layout(name="numbers", size=len(TABLES) + 4),
+            Layout(name="numbers", size=len(TABLES) + 5),
             Layout(_panel("latest changes", _Tail(self._latest))),
         )
         layout["numbers"].split_row(
             Layout(_panel("changes", _counts(tally)), size=_COUNTS_WIDTH),
-            Layout(_panel("stream", _measures(tally, acknowledged, lag_bytes))),
+            Layout(_panel("stream", _measures(tally, acknowledged, lag_bytes, self._room))),
         )
         self._live.update(layout, refresh=True)
+
+    @property
+    def _room(self) -> int:
+        """Columns that there are for a measure, behind its label."""
+        return self._console.width - _COUNTS_WIDTH - _FRAME - _LABEL_WIDTH
 
     def _head(self, elapsed: float) -> Panel:
         done = min(elapsed, self._seconds)
@@ -118,22 +127,24 @@ def _counts(tally: Tally) -> Table:
     return table
 
 
-def _measures(tally: Tally, acknowledged: Lsn, lag_bytes: int) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold", min_width=12)
+def _measures(tally: Tally, acknowledged: Lsn, lag_bytes: int, room: int) -> Table:
+    table = Table.grid()
+    # Never narrower, whatever the others would like to have.
+    table.add_column(style="bold", no_wrap=True, width=_LABEL_WIDTH)
     table.add_column(no_wrap=True)
-    rate = tally.rates[-1] if tally.rates else 0.0
-    lag = f"{tally.lags[-1] / 1000:.1f} ms, {decimal(lag_bytes)}" if tally.lags else "-"
-    table.add_row("rate", f"{rate:,.0f}/s  {_sparkline(tally.rates)}")
-    table.add_row("lag", lag)
+    rate = f"{tally.rates[-1] if tally.rates else 0.0:,.0f}/s "
+    line = _sparkline(tally.rates, min(max(room - len(rate), 0), _LONGEST_LINE))
+    table.add_row("rate", rate + line)
+    table.add_row("lag", f"{tally.lags[-1] / 1000:.1f} ms" if tally.lags else "-")
+    table.add_row("behind", decimal(lag_bytes) if tally.lags else "-")
     table.add_row("transactions", f"{tally.transactions:,}")
     table.add_row("largest", f"{tally.largest:,} changes")
     table.add_row("acknowledged", str(acknowledged))
     return table
 
 
-def _sparkline(values: Sequence[float], width: int = 24) -> str:
-    latest = list(values)[-width:]
+def _sparkline(values: Sequence[float], width: int) -> str:
+    latest = list(values)[-width:] if width else []
     highest = max(latest, default=0.0) or 1.0
     return "".join(_BARS[int(value / highest * (len(_BARS) - 1))] for value in latest)
 

@@ -66,7 +66,7 @@ def list_command(conninfo: str, replication: Replication, as_json: bool) -> int:
     \b
     Example:
       pgrepl slots list postgresql://replicator@db.example.org/shop
-      pgrepl slots list "host=db dbname=shop" --json | jq '.[] | select(.active_pid == null)'
+      pgrepl slots list "host=db dbname=shop" --json | jq '.[].slot'
     """
     require_sql(replication, "slots are listed")
     with session(conninfo) as connection:
@@ -113,8 +113,8 @@ def create_command(
 
     \b
     Example:
-      pgrepl slots create postgresql://replicator@db.example.org/shop --slot changes
-      pgrepl slots create "host=db" --slot standby_2 --physical --reserve-wal --if-not-exists
+      pgrepl slots create "host=db dbname=shop" --slot changes --if-not-exists
+      pgrepl slots create "host=db" --slot standby_2 --physical --reserve-wal
     """
     _check_kind(physical, plugin, two_phase, failover, reserve_wal, temporary)
     if not physical and replication == "physical":
@@ -217,7 +217,7 @@ def drop_command(
     \b
     Example:
       pgrepl slots drop postgresql://replicator@db.example.org/shop --slot changes
-      pgrepl slots drop "host=db dbname=shop" --slot changes --if-exists --wait --yes
+      pgrepl slots drop "host=db dbname=shop" --slot changes --if-exists --yes
     """
     with session(conninfo, replication) as connection:
         found = connection.slots(slot) if replication == "database" else None
@@ -275,7 +275,7 @@ def alter_command(
 
     \b
     Example:
-      pgrepl slots alter postgresql://replicator@db.example.org/shop --slot changes --failover
+      pgrepl slots alter "host=db dbname=shop" --slot changes --failover
     """
     if failover is None and two_phase is None:
         raise click.UsageError("expected --failover or --two-phase, or one of their opposites")

@@ -157,8 +157,9 @@ def stream_command(conninfo: str, drops: bool, no_loop: bool, **given: Any) -> i
 
     \b
     Example:
-      pgrepl stream "host=db dbname=shop" --slot changes -P shop --create-slot --format json
-      pgrepl stream "host=db dbname=shop" --slot audit --plugin test_decoding -f audit.txt
+      pgrepl stream "host=db dbname=shop" --slot new -P shop --create-slot
+      pgrepl stream "host=db dbname=shop" --slot shop -P shop --format json -f f
+      pgrepl stream "host=db dbname=shop" --slot a --plugin test_decoding -f f
 
     Ctrl-C and SIGTERM end the stream in order, with a last report; the status is then 0, and before
     the first connection was made 130 or 143. It is 141 when nobody reads the output any more, 1

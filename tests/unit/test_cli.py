@@ -78,6 +78,36 @@ def test_help(
     assert all(word in said for word in words)
 
 
+def every_command(commands: Any) -> list[tuple[str, ...]]:
+    """All words that --help can be asked of."""
+    import click
+
+    found: list[tuple[str, ...]] = []
+
+    def add(words: tuple[str, ...], command: Any) -> None:
+        found.append(words)
+        if isinstance(command, click.Group):
+            context = click.Context(command)
+            for name in command.list_commands(context):
+                add((*words, name), command.get_command(context, name))
+
+    add((), commands.program)
+    return found
+
+
+def test_help_fits_a_terminal(
+    commands: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of 80 columns, examples and all."""
+    monkeypatch.setenv("COLUMNS", "80")
+    asked = every_command(commands)
+    assert {("stream",), ("slots", "advance"), ("doctor",)} <= set(asked)
+    for words in asked:
+        assert exit_status(*words, "--help") == 0
+        said = capsys.readouterr().out
+        assert [line for line in said.splitlines() if len(line) > 80] == [], words
+
+
 COMMAND = ("stream", "host=nowhere", "--slot", "s", "--publication", "p")
 
 

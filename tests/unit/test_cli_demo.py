@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 from typing import Any
 
 import pytest
@@ -142,6 +144,39 @@ def test_tally() -> None:
     tally.sample(now=102.0)
     assert list(tally.rates) == [4.5]
     assert tally.peak_rate == 4.5
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_screen_has_all_its_labels(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also on a terminal of 80 columns, whatever the numbers."""
+    pytest.importorskip("rich")
+    from rich.console import Console
+
+    from pgrepl.cli import display
+
+    shown = io.StringIO()
+    made = Console(width=width, height=24, file=shown, force_terminal=True, color_system=None)
+    monkeypatch.setattr(display, "Console", lambda: made)
+    tally = Tally(Ledger(), 0.0)
+    tally.changes.update({(t, kind): 999_999 for t in display.TABLES for kind in display.KINDS})
+    tally.transactions, tally.largest = 1_234_567, 20_000
+    tally.rates.extend(float(rate) for rate in range(23_456))
+    tally.lags.append(123_456)
+    with display.Screen("title", 20.0) as screen:
+        screen.draw(tally, 7.5, pgrepl.Lsn("12/F73E0220"), 123_456_789)
+    told = shown.getvalue()
+    for label, value in (
+        ("rate", "23,455/s"),
+        ("lag", r"123\.5 ms"),
+        ("behind", r"123\.5 MB"),
+        ("transactions", "1,234,567"),
+        ("largest", "20,000 changes"),
+        ("acknowledged", "12/F73E0220"),
+    ):
+        assert re.search(rf"│ {label} +{value} ", told), label
+    for kind in display.KINDS:
+        assert kind in told
+    assert "…" not in told
 
 
 def test_transcript_cuts_large_transactions() -> None:
