@@ -121,17 +121,19 @@ class _ChangeIterator(AsyncIterator[Change]):
 class _TransactionIterator(AsyncIterator[AsyncTransaction]):
     """The transactions of a stream."""
 
-    __slots__ = ("_stream",)
+    __slots__ = ("_stream", "_whole")
 
-    def __init__(self, stream: AsyncStream) -> None:
+    def __init__(self, stream: AsyncStream, whole: bool) -> None:
         self._stream = stream
+        self._whole = whole
 
     async def __anext__(self) -> AsyncTransaction:
         stream = self._stream
-        before = stream._transactions.open
+        before = None if stream._transactions.is_gathering else stream._transactions.open
         if before is not None and not before._has_ended:
             await self._pass_to_end(before)
-        while (transaction := stream._next_transaction()) is None:
+        next_one = stream._next_whole if self._whole else stream._next_transaction
+        while (transaction := next_one()) is None:
             if not await stream._fetched(None):
                 raise StopAsyncIteration
         return transaction
@@ -215,10 +217,13 @@ class AsyncStream(AsyncReception, BaseStream[AsyncTransaction]):
         self._begin_to_read(by_transaction=False)
         return _MessageIterator(self)
 
-    def transactions(self) -> AsyncIterator[AsyncTransaction]:
-        """Iterate over transactions in the order of their commits; see `Stream.transactions`."""
-        self._begin_to_read(by_transaction=True)
-        return _TransactionIterator(self)
+    def transactions(self, *, whole: bool = False) -> AsyncIterator[AsyncTransaction]:
+        """Iterate over transactions in the order of their commits; see `Stream.transactions`.
+
+        With `whole` they own their changes, and can be iterated over by ``for`` too.
+        """
+        self._begin_to_read(by_transaction=True, whole=whole)
+        return _TransactionIterator(self, whole)
 
     def batches(self, max_rows: int = 1000, max_wait: float = 1.0) -> AsyncIterator[Batch]:
         """Iterate over batches of changes, one wait for many; see `Stream.batches`."""

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from .base_reception import BaseReception
 from .codec.abc import Changes
-from .delivery import Acknowledgeable, Batch, Change, ReadTransaction, StreamEvent
+from .delivery import Acknowledgeable, Batch, Change, ReadTransaction, Rest, StreamEvent
 from .errors import ConnectionFailed, UsageError
 from .lsn import Lsn
 from .messages import Message, RollbackPrepared
@@ -36,6 +36,7 @@ class BaseStream(BaseReception, Generic[T]):
         self._decoder = opened.decoder
         self._handled = opened.handled  # changes of the first transaction, not to be given again
         self._spool = opened.spool
+        self._streams = opened.streams
         self._by_transaction = False
         self._last_batch: Batch | None = None  # unless more was given since
         self._wal: Any = ()  # what `_changes` are decoded from
@@ -75,8 +76,45 @@ class BaseStream(BaseReception, Generic[T]):
 
     def _next_transaction(self) -> T | None:
         """Begin the next transaction; None: another batch is needed."""
-        with self._handing_out():
+        if self._ended:
+            return None  # what the end of the stream may have cut off is no fault
+        try:
             return self._transactions.next()
+        except BaseException as error:
+            if self._was_stopped(error):
+                return None
+            raise
+
+    def _was_stopped(self, error: BaseException) -> bool:
+        """Deal with an error where changes are handed out: either the stream was stopped meanwhile,
+        by another thread perhaps, which is no fault, or it has failed."""
+        if self._ended and isinstance(error, UsageError):
+            return True
+        self._fail(error)
+        return False
+
+    def _next_whole(self) -> T | None:
+        """Return the next transaction that has come to its end; None: another batch is needed."""
+        transaction = self._transactions.open
+        if transaction is None or transaction._has_ended:
+            transaction = self._next_transaction()
+            if transaction is None:
+                return None
+        try:
+            gathered = self._transactions.gather(self._spool)
+            if gathered is None:
+                return None
+            if self._handled:
+                before = self._handled
+                self._pass_handled(iter(gathered))
+                gathered = Rest(gathered, before - self._handled)
+        except BaseException as error:
+            if self._was_stopped(error):
+                return None
+            raise
+        transaction._owned = gathered
+        self._end(transaction)
+        return transaction
 
     def _changes_at_hand(self, transaction: T) -> Iterator[Change]:
         """Give what has come of a transaction; then it has ended, or another batch is needed."""
@@ -89,8 +127,8 @@ class BaseStream(BaseReception, Generic[T]):
             yield from run
         except GeneratorExit:
             raise  # nothing is lost
-        except BaseException:
-            self._fail()
+        except BaseException as error:
+            self._was_stopped(error)
             raise
         # Meanwhile it may have been passed over, by whoever asked for the next one.
         self._require_open(transaction)
@@ -188,13 +226,14 @@ class BaseStream(BaseReception, Generic[T]):
         self._last_batch = Batch(changes, Lsn(self._decoder.delivered))
         return self._last_batch
 
-    def _begin_to_read(self, by_transaction: bool) -> None:
+    def _begin_to_read(self, by_transaction: bool, whole: bool = False) -> None:
         """Go on from the boundary of a transaction, in this way or the other."""
         transaction = self._transactions.open
         if (
             transaction is not None
             and not transaction._has_ended
             and (transaction._over is None or not by_transaction)
+            and not (whole and self._transactions.is_gathering)
         ):
             raise UsageError(
                 f"expected the last transaction to be read to its end, {transaction!r} was left in "
@@ -212,7 +251,7 @@ class BaseStream(BaseReception, Generic[T]):
         """Decode a batch as it is read."""
         if not len(batch):
             raise ConnectionFailed("the server ended the stream; its log may say why")
-        spool = self._spool if self._by_transaction else None
+        spool = self._spool if self._streams and self._by_transaction else None
         return self._decoder.decode_batch(batch, spool)
 
     def _begin_to_receive(self) -> None:
@@ -244,8 +283,7 @@ class BaseStream(BaseReception, Generic[T]):
 
     def _let_go(self) -> None:
         """Give back what was put aside, and the room for it."""
-        if self._spool is not None:
-            self._spool.close()
+        self._spool.close()
 
     # Acknowledging
 

@@ -7,6 +7,7 @@ the stream are missed aloud, by whoever reads them and by whoever acknowledges t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from .errors import UsageError
@@ -29,7 +30,7 @@ from .ownership import Uncopied
 from .session.transactions import BaseTransaction, Over
 from .token import ResumeToken
 
-__all__ = ["Acknowledgeable", "Batch", "Change", "ReadTransaction", "StreamEvent"]
+__all__ = ["Acknowledgeable", "Batch", "Change", "ReadTransaction", "Rest", "StreamEvent"]
 
 Change: TypeAlias = Insert | Update | Delete | Truncate | Message
 """What a transaction consists of."""
@@ -93,6 +94,19 @@ class ReadTransaction(Uncopied, BaseTransaction):
                 "say that they are not needed"
             )
         self._acknowledged = moved
+
+
+class Rest:
+    """Changes without the first ones of them, to be iterated over again and again."""
+
+    __slots__ = ("_changes", "_count")
+
+    def __init__(self, changes: Iterable[Change], count: int) -> None:
+        self._changes = changes
+        self._count = count  # of those that are left out
+
+    def __iter__(self) -> Iterator[Change]:
+        return islice(self._changes, self._count, None)
 
 
 class Batch:

@@ -84,19 +84,25 @@ class Stream(Reception, BaseStream[Transaction]):
             with self._handing_out():
                 yield from self._changes or ()
 
-    def transactions(self) -> Iterator[Transaction]:
+    def transactions(self, *, whole: bool = False) -> Iterator[Transaction]:
         """Iterate over transactions in the order of their commits.
 
         Changes that were not read when the next transaction is asked for are passed over; who
         tries to read them later, or to acknowledge them, gets a `UsageError`. Raises what iterating
         over the stream raises.
+
+        With `whole` each is given when all of it has come, and owns its changes: they can be
+        iterated over at any time, repeatedly, by any thread, also when the stream has ended. What
+        they take is given back when nobody has the transaction any more. Those that somebody has
+        share `memory_limit` with what is streamed, and wait in a temporary file beyond it.
         """
-        self._begin_to_read(by_transaction=True)
-        transaction = self._transactions.open
+        self._begin_to_read(by_transaction=True, whole=whole)
+        transaction = None if self._transactions.is_gathering else self._transactions.open
+        next_one = self._next_whole if whole else self._next_transaction
         while True:
             if transaction is not None and not transaction._has_ended:
                 self._pass_to_end(transaction)
-            transaction = self._next_transaction()
+            transaction = next_one()
             if transaction is not None:
                 yield transaction
             elif not self._fetched(None):

@@ -14,6 +14,7 @@ from ..lsn import Lsn
 from ..messages import Column, LogicalMessage, Origin, Relation
 from ..typedefs import TypeDefinition
 from .spool import Spool
+from .stored import Stored
 
 __all__ = [
     "MAX_FRAME_LENGTH",
@@ -21,6 +22,7 @@ __all__ = [
     "Codec",
     "Decoder",
     "FrameReader",
+    "Kept",
     "PrimaryKeepalive",
     "Replay",
     "Row",
@@ -352,6 +354,16 @@ class Changes(Protocol):
         subtransaction, as it came. Raises `ValueError` without a spool.
         """
 
+    def put_aside(self, stored: Stored) -> None:
+        """Put the changes of the transaction that is open aside, as far as the batch has them.
+
+        What `of_transaction` would give is checked and not made; `end` and `origin` are as behind
+        that. Raises what `Decoder.feed` raises, and `SpoolError`.
+        """
+
+    def kept(self, stored: Stored) -> Kept:
+        """Return the changes of a transaction that was put aside as a whole."""
+
     def settle(self) -> None:
         """Count what `streamed` gave as delivered."""
 
@@ -381,9 +393,23 @@ class Replay(Protocol):
     def release(self) -> None:
         """Pass over what was not read, and give back what it takes."""
 
+    def keep(self) -> Kept:
+        """Have all of it kept, before anything of it was read; nothing more can be read here."""
+
     @property
     def origin(self) -> Origin | None:
         """The Origin that came in the transaction's blocks, or None."""
+
+
+class Kept(Protocol):
+    """The changes of a whole transaction; iterate over them as often as wanted, from any thread.
+
+    They mean what they meant when they came, and what a `Replay` of them would give. What they
+    take, in memory or on disk, is given back when nobody has this any more, nor what iterates over
+    it. Iterating raises `SpoolError` when they cannot be read.
+    """
+
+    def __iter__(self) -> Iterator[Any]: ...
 
 
 # By another name, since `Codec.WalBatch` hides the class inside of `Codec`.

@@ -29,11 +29,13 @@ Overrides: TypeAlias = Mapping[int | str, Callable[[Any], Any] | int]
 @dataclass(frozen=True, slots=True)
 class Opened:
     """A stream that has begun: what was found before, what decodes it, where it puts aside what is
-    streamed before it ends, and how many changes of its first transaction are dealt with."""
+    streamed before it ends, if it is, and what is given as a whole; and how many changes of its
+    first transaction are dealt with."""
 
     checked: Preflight
     decoder: Decoder
-    spool: Spool | None
+    spool: Spool
+    streams: bool
     handled: int
 
 
@@ -116,9 +118,9 @@ class Opening:
             decoder.define(definitions)
         command = start_logical_command(self.slot, checked.start, plugin_options)
         yield from start_streaming(command)
-        spool = None if options.streaming == "off" else Spool(self.memory_limit)
+        spool, streams = Spool(self.memory_limit), options.streaming != "off"
         handled = self.start.index if isinstance(self.start, ResumeToken) else 0
-        return Opened(checked, decoder, spool, handled)
+        return Opened(checked, decoder, spool, streams, handled)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 from ..codec.abc import Changes, Replay
+from ..codec.spool import Spool
+from ..codec.stored import Stored
 from ..errors import DecodeError
 from ..lsn import Lsn, encode_lsn
 from ..messages import (
@@ -144,6 +146,12 @@ class Transactions(Generic[T]):
         self._changes: Changes | None = None
         self._open: T | None = None
         self._last_end = 0
+        self._stored: Stored | None = None  # where the open one is put as a whole
+
+    @property
+    def is_gathering(self) -> bool:
+        """Whether the open transaction is being put aside, to be given as a whole."""
+        return self._stored is not None
 
     @property
     def open(self) -> T | None:
@@ -273,6 +281,31 @@ class Transactions(Generic[T]):
                 return False
             self._complete(transaction, changes.end)
         return True
+
+    def gather(self, spool: Spool) -> Iterable[Any] | None:
+        """Put what has come of the open transaction aside; return all of its changes at its end.
+
+        None: it has not come yet. What is returned can be iterated over again and again, also when
+        the stream has ended. Raises `DecodeError` and `SpoolError`.
+        """
+        transaction, changes = self._open, self._changes
+        assert transaction is not None and changes is not None
+        gathered: Iterable[Any] = ()
+        if transaction._replay is not None:
+            gathered = transaction._replay.keep()
+        elif transaction._at_hand is not None:
+            gathered = tuple(transaction._at_hand)
+        elif transaction.end_lsn is None:
+            if self._stored is None:
+                self._stored = spool.put_aside()
+            self._take_origin(transaction)
+            changes.put_aside(self._stored)
+            if not self.run_ends():
+                return None
+            gathered, self._stored = changes.kept(self._stored), None
+            return gathered
+        self.run_ends()
+        return gathered
 
     def put_back(self, changes: list[Any]) -> None:
         """Have the next run of the open transaction begin with changes of one that was cut off."""

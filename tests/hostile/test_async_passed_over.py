@@ -157,3 +157,41 @@ def test_skipping_in_the_middle_and_beginning_again(run: Any, opened: Any) -> No
 
     with ScriptedServer(decoded(THREE, until_hang_up)) as server:
         run(main(server))
+
+
+def test_whole_transactions_are_for_later(run: Any, opened: Any) -> None:
+    """Cancelled in the middle of one, the loop goes on where it stood."""
+    steps = asyncio.Queue[None]()
+
+    def script(peer: Peer) -> None:
+        begin_decoded(peer)
+        peer.send(said(ITEM) + transaction(0x1800, 0) + said(begin(0x2000)) + said(insert(1)))
+        asyncio.run_coroutine_threadsafe(steps.get(), loop).result(PATIENCE)
+        peer.send(said(commit(0x2000), 0x2010) + transaction(0x3000, 2, 3))
+        until_hang_up(peer)
+
+    async def main(server: ScriptedServer) -> None:
+        nonlocal loop
+        loop = asyncio.get_running_loop()
+        connection, stream = await opened(server)
+        transactions = stream.transactions(whole=True)
+        kept = [await anext(transactions)]
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await anext(transactions)
+        with pytest.raises(UsageError, match="left in the middle"):
+            stream.transactions()
+        steps.put_nowait(None)
+        again = stream.transactions(whole=True)
+        kept += [await anext(again), await anext(transactions)]
+        stream.ack(kept[2])
+        assert stream._session.positions.acknowledged.flushed == 0x3010
+        await leave(connection, stream)
+        for _ in range(2):
+            assert [await ids(each) for each in kept] == [[0], [1], [2, 3]]
+        assert [change.new["id"] for change in kept[2]] == [2, 3]
+        assert len(await kept[2].read()) == 2
+
+    loop: Any = None
+    with ScriptedServer(script) as server:
+        run(main(server))

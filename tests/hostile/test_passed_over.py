@@ -221,3 +221,64 @@ def test_other_kinds(connect: Connect) -> None:
 def _within(messages: tuple[Any, ...], xid: int) -> list[Any]:
     """Messages as they stand in a block of a streamed transaction."""
     return [replace(each, xid=xid) if hasattr(each, "xid") else each for each in messages]
+
+
+def test_whole_transactions_are_for_later(three: Any) -> None:
+    """Even acknowledged unread: they are in the hands of whoever has them."""
+    stream, _ = three
+    kept = list(islice(stream.transactions(whole=True), 3))
+    assert all(each.is_whole for each in kept)
+    stream.ack(kept[0])
+    assert stream._session.positions.acknowledged.flushed == 0x2010
+    assert int(stream.token(kept[1]).end_lsn) == 0x3010
+    for _ in range(2):
+        assert [ids(each) for each in kept] == [[1], [2, 3], [4]]
+    assert ids(kept[1].read()) == [2, 3]
+    kept[0].skip()
+    with pytest.raises(UsageError, match="it was skipped"):
+        list(kept[0])
+    stream._connection.disconnect()
+    stream.stop()
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.extend(ids(kept[1])))
+    thread.start()
+    thread.join()
+    assert found == [2, 3]
+
+
+def test_from_whole_ones_to_others_and_back(three: Any) -> None:
+    stream, _ = three
+    assert ids(next(stream.transactions(whole=True))) == [1]
+    second = next(stream.transactions())
+    second.skip()
+    assert ids(next(stream.transactions(whole=True))) == [4]
+
+
+def test_stopping_by_another_thread_ends_the_loop(connect: Connect) -> None:
+    """In the middle of a block, which is no fault of the server's, nor of the stream's."""
+    messages = _within((StreamStart(700, True), ITEM, insert(1), StreamStop()), 700)
+    bytes_ = b"".join(said(each) for each in messages)
+    bytes_ += b"".join(said(each) for each in _within((StreamStart(700, False), insert(2)), 700))
+    with ScriptedServer(decoded(bytes_, until_hang_up)) as server:
+        connection, stream = stream_of(connect, server, streaming="on")
+        original = stream._spool.begin
+
+        class Stopped:
+            """Is stopped when a block goes on."""
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(spool, name)
+
+            def begin(self, xid: int, first_segment: bool) -> Any:
+                if not first_segment:
+                    connection.disconnect()
+                    thread = threading.Thread(target=stream.stop)
+                    thread.start()
+                    thread.join()
+                return original(xid, first_segment)
+
+            def __contains__(self, xid: int) -> bool:
+                return xid in spool
+
+        spool, stream._spool = stream._spool, Stopped()
+        assert list(stream.transactions()) == []

@@ -224,7 +224,7 @@ class TestTotals:
 
     def test_what_belongs_to_no_transaction(self, reader: Reader) -> None:
         reader.next(Message(False, Lsn(5), "prefix", b""))
-        assert len(read_on(reader.transactions)) == 1
+        assert len(list(read_on(reader.transactions))) == 1
         assert reader.decoder.totals == (1, 1, None)
 
 

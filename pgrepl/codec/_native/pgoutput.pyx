@@ -17,7 +17,7 @@ from .changes cimport (
 )
 from .rows cimport Layout
 from .slots cimport Slots, new_instance, put, slots_of
-from .spool cimport Writer, replay_of, writer_of
+from .spool cimport Writer, kept_of, replay_of, writer_of
 from .values cimport Types
 from .wal cimport WalBatch, pgr_wal_columns
 
@@ -92,6 +92,7 @@ cdef class Decoder:
     cdef uint64_t ended         # highest end of what can be acknowledged
     cdef object spool           # for the batch that is being decoded, or None
     cdef Writer writer          # of the block that is open and put aside, or None
+    cdef Writer keeper          # of the transaction that is open and put aside, or None
     cdef bint spooled           # whether there ever was one
     cdef uint64_t unsettled     # the end of a streamed transaction whose changes are being read
     cdef uint64_t changes       # how many were decoded or put aside
@@ -187,37 +188,43 @@ cdef class Decoder:
             raise flaw_of(&error)
         if self.stream.in_block and self.spool is not None and message.tag != c"S":
             return self.put_aside(&message, size)
+        if self.keeper is not None and message.tag in (c"I", c"U", c"D", c"T", c"M"):
+            self.write(self.keeper, &message, size)
+            if message.tag == c"M" and not message.body.logical.transactional:
+                self.end(message.body.logical.lsn)
+            return None
         return self.make(&message)
 
     cdef object put_aside(self, const pgr_message *message, size_t size):
         """Keep what a streamed transaction consists of, and return what is none of it, or None."""
         cdef Writer writer = self.writer
-        cdef uint32_t binding = 0
-        cdef Layout layout
         if writer is None:
             raise UsageError(mixed)
-        if message.tag in (c"I", c"U", c"D"):
+        if message.tag == c"M" and not message.body.logical.transactional:
+            return self.make(message)  # which a rollback does not take along
+        if message.tag in (c"I", c"U", c"D", c"T", c"M"):
+            self.write(writer, message, size)
+            return None
+        made = self.make(message)
+        if message.tag == c"O":
+            writer.stored.come_from(made)
+        return None
+
+    cdef int write(self, Writer writer, const pgr_message *message, size_t size) except -1:
+        """Put a change aside, if it is one that could be made."""
+        cdef uint32_t binding = 0
+        cdef Layout layout
+        cdef bytes indexes = b""
+        if message.tag == c"T":
+            indexes = writer.bind_all(self.truncated(message))
+            binding = message.body.truncate.relation_count
+        elif message.tag != c"M":
             layout = self.described(message, pgr_message_body(message))
             check_widths(message, layout)
             binding = writer.bind(layout)
-        elif message.tag == c"T":
-            indexes = writer.bind_all(self.truncated(message))
-            writer.append(
-                message.start, size, self.lsn, message.body.truncate.relation_count, indexes
-            )
-            self.changes += 1
-            return None
-        elif message.tag == c"M":
-            if not message.body.logical.transactional:
-                return self.make(message)  # which a rollback does not take along
-        else:
-            made = self.make(message)
-            if message.tag == c"O":
-                writer.stored.come_from(made)
-            return None
-        writer.append(message.start, size, self.lsn, binding)
+        writer.append(message.start, size, self.lsn, binding, indexes)
         self.changes += 1
-        return None
+        return 0
 
     cdef object make(self, const pgr_message *message):
         cdef Layout layout
@@ -449,6 +456,28 @@ cdef class Changes:
         if self.spool is None:
             raise ValueError("expected changes that were decoded with a spool")
         return replay_of(self.spool.take(xid), &self.decoder.stream, xid)
+
+    def put_aside(self, stored):
+        """Put the changes of the transaction that is open aside."""
+        cdef uint8_t tag
+        self.end = self.origin = None
+        self.decoder.keeper = writer_of(stored)
+        try:
+            while self.end is None and self.next < self.batch.run.xlogdata:
+                tag = self.tag()
+                message = self.decode()
+                if tag in (c"C", c"P"):
+                    self.end = message
+                elif tag == c"O":
+                    self.origin = message
+        finally:
+            self.decoder.keeper = None
+
+    def kept(self, stored):
+        """Iterate over what was put aside as often as wanted."""
+        cdef pgr_stream stream = self.decoder.stream
+        stream.ordered = stream.in_block = False  # changes alone, without what surrounds them
+        return kept_of(stored, &stream)
 
     def settle(self):
         """Count the streamed transaction as delivered: its changes have been read."""

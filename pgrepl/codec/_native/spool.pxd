@@ -22,3 +22,4 @@ cdef class Writer:
 
 cdef Writer writer_of(stored)
 cdef object replay_of(stored, const pgr_stream *stream, uint32_t xid)
+cdef object kept_of(stored, const pgr_stream *stream)

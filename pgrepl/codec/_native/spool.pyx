@@ -18,7 +18,7 @@ from .pgoutput cimport PGR_OK, pgr_error, pgr_message, pgr_pgoutput_read
 
 from ...errors import UsageError
 from .._pure.cursor import Flaw
-from ..spool import HEADER, RECORD, damaged, entered
+from ..stored import HEADER, RECORD, damaged, entered
 
 
 cdef struct Record:
@@ -142,6 +142,7 @@ cdef class Replay:
     cdef list bound
     cdef object void
     cdef bytearray piece
+    cdef uint64_t behind        # bytes of the pieces before that
     cdef uint32_t at            # in the piece: of the next record
     cdef uint32_t used
     cdef pgr_stream stream      # as it is within a block of the transaction
@@ -149,6 +150,7 @@ cdef class Replay:
     cdef bint counts
     cdef bint ended
     cdef bint reading           # somebody is: Python runs meanwhile, and could come here again
+    cdef bint keeps             # what is read, for others to read it too
 
     @property
     def origin(self):
@@ -187,7 +189,13 @@ cdef class Replay:
         """Pass over what was not read, and give back what it takes."""
         self.ended = True
         self.piece = None
-        self.stored.close()
+        if not self.keeps:
+            self.stored.close()
+
+    def keep(self):
+        """Have the changes kept, to be read as often as wanted, but not by this."""
+        self.ended = True
+        return kept_of(self.stored, &self.stream)
 
     cdef int enter(self) except -1:
         if self.reading:
@@ -245,14 +253,35 @@ cdef class Replay:
 
     cdef int turn(self) except -1:
         """Go on to the next piece, or to the end."""
-        with self.stored.moving():
-            self.piece = self.stored.next_piece(self.piece)
+        if self.piece is not None:
+            self.behind += self.used
+        if self.keeps:
+            self.piece = self.stored.piece_at(self.behind)
+        else:
+            with self.stored.moving():
+                self.piece = self.stored.next_piece(self.behind, self.piece)
         if self.piece is None:
             self.release()
             return 0
         self.at = HEADER_SIZE
         self.used = used_of(self.piece)
         return 0
+
+
+@cython.final
+cdef class Kept:
+    """The changes of a transaction, to be read again; see `pgrepl.codec.abc.Kept`."""
+
+    cdef object stored
+    cdef pgr_stream stream
+
+    def __iter__(self):
+        cdef Replay replay
+        if self.stored is None:
+            raise TypeError("expected a Kept that `kept` or `keep` made")
+        replay = replay_in(self.stored, &self.stream)
+        replay.keeps = True
+        return replay
 
 
 cdef int read_record(
@@ -287,13 +316,27 @@ cdef int read_record(
 
 cdef object replay_of(stored, const pgr_stream *stream, uint32_t xid):
     """Return the changes of a transaction that is taken out of a spool."""
+    cdef pgr_stream within = stream[0]
+    within.in_block = True
+    within.block_xid = xid
+    return replay_in(stored, &within)
+
+
+cdef object kept_of(stored, const pgr_stream *stream):
+    """Return the changes of a whole transaction, as they came in this state of the stream."""
+    cdef Kept kept = Kept.__new__(Kept)
+    stored.finish()
+    kept.stored = stored
+    kept.stream = stream[0]
+    return kept
+
+
+cdef Replay replay_in(stored, const pgr_stream *stream):
     cdef Replay replay = Replay.__new__(Replay)
     replay.stored = stored
     replay.bound = stored.bound
     replay.void = stored.aborted
     replay.stream = stream[0]
-    replay.stream.in_block = True
-    replay.stream.block_xid = xid
-    replay.part = xid
+    replay.part = stream.block_xid
     replay.counts = True
     return replay

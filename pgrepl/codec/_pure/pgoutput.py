@@ -45,10 +45,11 @@ from ..dialect import Dialect
 from ..faults import Fault, fault_error
 from ..relations import Relations
 from ..spool import Spool, mixed
+from ..stored import Stored
 from .changes import READERS, Change
 from .cursor import I16, U8, Cursor, Flaw
 from .rows import Layout
-from .spool import Replay, Writer
+from .spool import Kept, Replay, Writer
 from .values import Override, Types
 from .wal import WalBatch, XLogData
 
@@ -158,11 +159,13 @@ class Decoder:
             self._writer.stored.come_from(message)
         return None
 
-    def _layouts(self, block: int, change: Change) -> list[Layout]:
+    def _layouts(self, block: int | None, change: Change) -> list[Layout]:
         """Return what the OIDs of a change mean, in their order."""
         if isinstance(change, Message):
             return []
         relations = change.relations if isinstance(change, Truncate) else (change.relation,)
+        if block is None:
+            return [self._relations.described[relation.oid] for relation in relations]
         found = (self._relations.find_streamed(block, relation.oid) for relation in relations)
         return [layout for layout in found if layout is not None]
 
@@ -444,6 +447,24 @@ class Changes:
             raise ValueError("expected changes that were decoded with a spool")
         return Replay(self._spool.take(xid))
 
+    def put_aside(self, stored: Stored) -> None:
+        """Put the changes of the transaction that is open aside."""
+        writer = stored.writer = Writer.of(stored)
+        self.end = self.origin = None
+        while self._next < len(self._payloads):
+            payload = self._payloads[self._next]
+            message = self._decoded()
+            if isinstance(message, Insert | Update | Delete | Truncate | Message):
+                with stored.moving():
+                    layouts = self._decoder._layouts(None, message)
+                    writer.append(_contents(payload), self._decoder._lsn, layouts)
+            elif message is not None and self._ends(message):
+                return
+
+    def kept(self, stored: Stored) -> Kept:
+        """Iterate over what was put aside as often as wanted."""
+        return Kept(stored, in_block=False)
+
     def settle(self) -> None:
         """Count the streamed transaction as delivered: its changes have been read."""
         decoder = self._decoder
@@ -454,14 +475,21 @@ class Changes:
     def of_transaction(self) -> Iterator[LogicalMessage]:
         """Iterate over the changes of the transaction that is open."""
         self.end = self.origin = None
-        while self.end is None and self._next < len(self._payloads):
+        while self._next < len(self._payloads):
             message = self._decoded()
             if isinstance(message, Insert | Update | Delete | Truncate | Message):
                 yield message
-            elif isinstance(message, Commit | Prepare):
-                self.end = message
-            elif isinstance(message, Origin):
-                self.origin = message
+            elif message is not None and self._ends(message):
+                return
+
+    def _ends(self, message: LogicalMessage) -> bool:
+        """Take note of what is no change; say whether it ends the transaction."""
+        if isinstance(message, Origin):
+            self.origin = message
+        elif isinstance(message, Commit | Prepare):
+            self.end = message
+            return True
+        return False
 
 
 class _Order(Enum):

@@ -11,14 +11,15 @@ from typing import Final, final
 from ...errors import UsageError
 from ...messages import Origin
 from .. import abc as contract
-from ..spool import HEADER, RECORD, Stored, damaged, entered
+from ..stored import HEADER, RECORD, Stored, damaged, entered
 from .changes import READERS, Change
 from .cursor import Cursor, Flaw
 from .rows import Layout
 
-__all__ = ["Replay", "Writer"]
+__all__ = ["Kept", "Replay", "Writer"]
 
 _MARK: Final = struct.Struct(">BI")  # how a payload begins: its tag, and the xid of its part
+_TAG_SIZE: Final = 1  # where it has no xid, outside of stream blocks
 _TRUNCATE, _MESSAGE = b"TM"
 _INDEX_SIZE: Final = 4
 
@@ -76,13 +77,42 @@ class Writer:
 
 
 @final
+class Kept:
+    __doc__ = contract.Kept.__doc__
+
+    __slots__ = ("_in_block", "_stored")
+
+    def __init__(self, stored: Stored, in_block: bool) -> None:
+        self._stored = stored
+        self._in_block = in_block
+        stored.finish()
+
+    def __iter__(self) -> Replay:
+        return Replay(self._stored, self._in_block, keeps=True)
+
+
+@final
 class Replay:
     __doc__ = contract.Replay.__doc__
 
-    __slots__ = ("_at", "_bound", "_ended", "_piece", "_reading", "_stored", "_void")
+    __slots__ = (
+        "_at",
+        "_behind",
+        "_bound",
+        "_ended",
+        "_in_block",
+        "_keeps",
+        "_piece",
+        "_reading",
+        "_stored",
+        "_void",
+    )
 
-    def __init__(self, stored: Stored) -> None:
+    def __init__(self, stored: Stored, in_block: bool = True, keeps: bool = False) -> None:
         self._stored = stored
+        self._in_block = in_block
+        self._keeps = keeps
+        self._behind = 0  # bytes of the pieces before the one that is being read
         self._bound: list[Layout] = stored.bound
         self._void = stored.aborted
         self._piece: bytearray | None = None
@@ -106,8 +136,11 @@ class Replay:
             payload, lsn, layouts, end = found
             of = {layout.relation.oid: layout for layout in layouts}
             cursor = Cursor(payload)
-            tag, cursor.xid = _MARK.unpack_from(payload)
-            cursor.at = _MARK.size
+            tag = payload[0]
+            cursor.at = _TAG_SIZE
+            if self._in_block:
+                tag, cursor.xid = _MARK.unpack_from(payload)
+                cursor.at = _MARK.size
             try:
                 change = READERS[tag](cursor, lambda cursor, oid, offset: of[oid], lsn or None)
             except (Flaw, KeyError):
@@ -125,7 +158,13 @@ class Replay:
         """Pass over what was not read, and give back what it takes."""
         self._ended = True
         self._piece = None
-        self._stored.close()
+        if not self._keeps:
+            self._stored.close()
+
+    def keep(self) -> Kept:
+        """Have the changes kept, to be read as often as wanted, but not by this."""
+        self._ended = True
+        return Kept(self._stored, self._in_block)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -149,14 +188,15 @@ class Replay:
                 raise damaged()
             size, binding, lsn = RECORD.unpack_from(piece, self._at)
             end = start + size
-            if end > used or size < _MARK.size:
+            least = _MARK.size if self._in_block else _TAG_SIZE
+            if end > used or size < least:
                 raise damaged()
-            tag, part = _MARK.unpack_from(piece, start)
-            if part in self._void:
+            tag = piece[start]
+            if self._in_block and _MARK.unpack_from(piece, start)[1] in self._void:
                 self._at = end
                 continue
             stop = end - _INDEX_SIZE * binding if tag == _TRUNCATE else end
-            if stop < start + _MARK.size:
+            if stop < start + least:
                 raise damaged()
             indexes = array("I", bytes(piece[stop:end])) if tag == _TRUNCATE else (binding,)
             if tag != _MESSAGE and any(index >= len(self._bound) for index in indexes):
@@ -167,8 +207,13 @@ class Replay:
 
     def _turn(self) -> None:
         """Go on to the next piece, or to the end."""
-        with self._stored.moving():
-            self._piece = self._stored.next_piece(self._piece)
-            self._at = HEADER.size
+        if self._piece is not None:
+            self._behind += HEADER.unpack_from(self._piece)[0]
+        if self._keeps:
+            self._piece = self._stored.piece_at(self._behind)
+        else:
+            with self._stored.moving():
+                self._piece = self._stored.next_piece(self._behind, self._piece)
+        self._at = HEADER.size
         if self._piece is None:
             self.release()
