@@ -102,7 +102,7 @@ _WORDS: Final = {
     ),
     Fault.VALUE: "expected a value that can be decoded in message {tag}, got another",
     Fault.RULE: (
-        "expected a rule of `types` to make a value of what came in message {tag}, it raised an "
+        "expected a rule of `types` to make a value of what came in message {tag}, got an "
         "exception; row.raw() gives the bytes"
     ),
     Fault.ENCODING: (

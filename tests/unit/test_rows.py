@@ -259,7 +259,7 @@ class TestRules:
     """What a rule of `types` raises is the row's, and is told with where it was raised."""
 
     FAILED = (
-        "expected a rule of `types` to make a value of what came in message 'I', it raised an "
+        "expected a rule of `types` to make a value of what came in message 'I', got an "
         "exception; row.raw() gives the bytes, in column "
     )
 

@@ -59,7 +59,8 @@ cdef Slots COMMIT = slots_of(Commit, ("commit_lsn", "end_lsn", "commit_time"))
 
 @cython.final
 cdef class Decoder:
-    """Decoder(proto_version=1, streaming="off", types=None, typed=True, ordered=False)\n--\n
+    """Decoder(proto_version=1, streaming="off", types=None, typed=True, ordered=False, \
+encoding="utf-8")\n--\n
     Decodes the pgoutput payloads of one stream, keeping the relations that they refer to.
 
     `proto_version` (1 to 4) and `streaming` (``off``, ``on`` or ``parallel``) are what the server
@@ -75,7 +76,9 @@ cdef class Decoder:
     the next one begins; without, changes may come by themselves.
 
     Values are Python's own, see docs/types.md; `types` says by OID or name how to make others.
-    Without `typed` they stay what was sent: `str`, or `bytes` of a column in binary.
+    Without `typed` they stay what was sent: `str`, or `bytes` of a column in binary. `encoding` is
+    Python's name for what columns sent as text are in; names are read as UTF-8 in any case, and
+    their other bytes written as in ``\\xe9``.
 
     Raises `ValueError` for a version or mode that there is not, or that do not go together, and
     `TypeError` or `ValueError` for `types` that make no sense.
