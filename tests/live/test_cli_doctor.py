@@ -247,6 +247,33 @@ def test_a_slot_in_use(patient: Patient) -> None:
         eventually(lambda: patient.examined(slot="s") == [], "the slot is free")
 
 
+# As a stream does, it waits for what it must wait for.
+PEEK = (
+    "BEGIN; SET LOCAL statement_timeout = '500ms'; SELECT pg_logical_slot_peek_binary_changes("
+    "'s', NULL, NULL, 'proto_version', '1', 'publication_names', 'p'); COMMIT"
+)
+
+
+def test_a_slot_that_waits_for_a_standby(patient: Patient) -> None:
+    since(patient, 17)
+    patient.run(
+        "SELECT pg_create_logical_replication_slot('s', 'pgoutput', false, false, true)",
+        "SELECT pg_create_physical_replication_slot('standby', true)",
+    )
+    patient.configure(synchronized_standby_slots="standby")
+    for why in ("nobody uses", "does not exist"):
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            patient.run(PEEK)
+        finding = only(patient.examined(), "synchronized_standby_slots", Level.PROBLEM)
+        assert why in finding.found
+        assert patient.examined(slot="s") == [finding]
+        if why == "nobody uses":
+            patient.run("SELECT pg_drop_replication_slot('standby')")
+    patient.mend(finding)
+    assert patient.examined() == []
+    patient.run(PEEK)
+
+
 def write_segments(patient: Patient, count: int) -> None:
     for _ in range(count):
         patient.run("SELECT pg_logical_emit_message(false, 'x', 'y')", "SELECT pg_switch_wal()")

@@ -16,7 +16,6 @@ from .slots import check_slots
 
 __all__ = ["examine"]
 
-_WITHOUT: Final = "SQL_ASCII"
 # How Python has bytes that are no UTF-8.
 _NO_TEXT: Final = re.compile("[\udc80-\udcff]")
 _BY_HAND: Final = (
@@ -29,9 +28,6 @@ def examine(
     connection: Connection, publications: Sequence[str] = (), slot: str | None = None
 ) -> list[Finding]:
     """Return the findings for a connection to a database, made by `pgrepl.cli.sql.session`."""
-    if connection.parameters.get("server_encoding") == _WITHOUT:
-        # Its names may be of any encoding, and what is no UTF-8 would be an error of the server's.
-        connection.query(f"SELECT pg_catalog.set_config('client_encoding', '{_WITHOUT}', false)")
     server = Server.read(connection, slot)
     findings = (
         connected(server),

@@ -16,6 +16,7 @@ from .server import Server
 __all__ = ["check_slots"]
 
 _PLUGIN: Final = "pgoutput"
+_STANDBY_SLOTS: Final = 170000
 _NAME: Final = re.compile(r"[a-z0-9_]{1,63}")
 
 
@@ -23,6 +24,8 @@ def check_slots(connection: Connection, server: Server) -> Iterator[Finding]:
     """Look at the consumer's slot, if one is named, and at all others."""
     if server.slot_name is not None:
         yield from _consumer_slot(server, server.slot_name)
+    if server.version >= _STANDBY_SLOTS and not server.in_recovery:
+        yield from _standby_slots(connection, server)
     sizes = ask_one(
         connection,
         "SELECT pg_size_bytes(current_setting('max_wal_size')) AS much,"
@@ -80,6 +83,49 @@ def _consumer_slot(server: Server, name: str) -> Iterator[Finding]:
         yield Finding(
             "slot", Level.OK, f"the slot {name!r} is free, and {behind} behind", subject=subject
         )
+
+
+def _standby_slots(connection: Connection, server: Server) -> Iterator[Finding]:
+    """Slots of standbys that those of failover wait for, and that do not move."""
+    waiting = [
+        slot.name
+        for slot in server.slots
+        if slot.failover
+        and slot.database == server.database
+        and server.slot_name in (None, slot.name)
+    ]
+    if not waiting:
+        return
+    row = ask_one(connection, "SELECT current_setting('synchronized_standby_slots') AS names")
+    names = [each.strip(' "') for each in row.get("names", str).split(",") if each.strip()]
+    by_name = {slot.name: slot for slot in server.slots}
+    bad = {name: why for name in names if (why := _why_it_stands(by_name.get(name)))}
+    for name, why in bad.items():
+        left = ", ".join(each for each in names if each not in bad)
+        yield Finding(
+            "synchronized_standby_slots",
+            Level.PROBLEM,
+            f"{', '.join(map(repr, waiting))} must wait for the slot {name!r} of a standby, which "
+            f"{why}",
+            "A consumer of a slot with failover is sent nothing that the standbys of "
+            "synchronized_standby_slots do not have yet: its stream stands still, without an error.",
+            (
+                f"ALTER SYSTEM SET synchronized_standby_slots = {literal(left)};",
+                "SELECT pg_reload_conf();",
+            ),
+            "or have the standby of that slot connect again",
+            {"slot": name},
+        )
+
+
+def _why_it_stands(slot: ReplicationSlot | None) -> str:
+    if slot is None:
+        return "does not exist"
+    if slot.slot_type != "physical":
+        return "is none: it is logical"
+    if slot.invalidation is not None:
+        return f"is invalidated: {slot.invalidation}"
+    return "" if slot.active_pid is not None else "nobody uses"
 
 
 def _wrong_kind(slot: ReplicationSlot, database: str) -> str:
