@@ -108,7 +108,7 @@ def _standby_slots(connection: Connection, server: Server) -> Iterator[Finding]:
             f"{', '.join(map(repr, waiting))} must wait for the slot {name!r} of a standby, which "
             f"{why}",
             "A consumer of a slot with failover is sent nothing that the standbys of "
-            "synchronized_standby_slots do not have yet: its stream stands still, without an error.",
+            "synchronized_standby_slots do not have yet: its stream stands still without an error.",
             (
                 f"ALTER SYSTEM SET synchronized_standby_slots = {literal(left)};",
                 "SELECT pg_reload_conf();",
