@@ -10,7 +10,7 @@ from .backup import AsyncBackup, Backup
 from .codec import Decoder, PrimaryKeepalive, Row, WalBatch, XLogData
 from .codec import implementation as __impl__
 from .connection import Connection, connect
-from .delivery import Batch, Change, StreamEvent
+from .delivery import Batch, Change, Idle, StreamEvent
 from .errors import (
     AuthenticationError,
     AuthenticationRejected,
@@ -120,6 +120,7 @@ __all__ = [
     "Delete",
     "EndOfTimeline",
     "Error",
+    "Idle",
     "Insert",
     "Interval",
     "Lsn",

@@ -139,6 +139,7 @@ class AsyncConnection(AsyncCommands):
         status_interval: float = 10.0,
         receive_timeout: float | None = 60.0,
         memory_limit: int = 64 << 20,
+        until: int | Literal["now"] | None = None,
         timeout: float | None = None,
     ) -> Making[AsyncStream]:
         """Stream the decoded changes of a slot that uses pgoutput; see `Connection.stream`.
@@ -154,6 +155,7 @@ class AsyncConnection(AsyncCommands):
             memory_limit,
             typed,
             on_missing_publication,
+            until,
             proto_version=proto_version,
             streaming=streaming,
             two_phase=two_phase,

@@ -10,6 +10,7 @@ from .base_reception import BaseReception
 from .errors import ConnectionFailed, UsageError
 from .transport.async_feedback import AsyncFeedback
 from .transport.clock import Deadline
+from .transport.signals import AsyncSignals
 
 if TYPE_CHECKING:
     from .aio import AsyncConnection
@@ -27,7 +28,10 @@ class AsyncReception(BaseReception):
         self._connection._transport.close()
 
     async def _next_batch(self, deadline: Deadline) -> Any | None:
-        """Return the next batch; None: the stream was stopped by another task."""
+        """Return the next batch; None: the stream was stopped by another task, or nothing more is
+        to be given."""
+        if self._leaves_off():
+            return None
         try:
             batch = self._connection._batch_at_hand()
             return await self._wait(deadline) if batch is None else batch
@@ -37,17 +41,34 @@ class AsyncReception(BaseReception):
             raise
 
     async def _wait(self, deadline: Deadline) -> Any:
-        """Wait for a batch, telling the server what it should know before."""
+        """Wait for a batch, telling the server what it should know before; None: as above."""
         try:
             while True:
                 limit = self._wait_begins(deadline.left())
                 with contextlib.suppress(TimeoutError):
                     return await self._connection._next_batch(limit)
                 self._feedback.silence()
+                if self._limit is not None and self._is_done:
+                    return None
                 if deadline.left() == 0.0:
                     raise TimeoutError("nothing came in time; the stream goes on")
         finally:
             self._feedback.wait_ends()
+
+    def stop_on(self, *signals: int) -> None:
+        """Have these signals end the iteration in order; see `Stream.stop_on`.
+
+        By the event loop, which must be the main thread's; handlers that `add_signal_handler` of
+        the loop set before are replaced for good, all others come back. The task that reads comes
+        to its end by itself, and is not cancelled.
+        """
+        self._expect_no_signals()
+        owner = self._connection._transport.owner
+        self._signals = AsyncSignals(signals, self._on_signal(), owner)
+
+    def _take_signal(self, number: int) -> None:
+        super()._take_signal(number)
+        self._connection._transport.end_wait()
 
     async def stop(self, timeout: float = 10.0) -> None:
         """Report for the last time, end the stream, and return to commands; see `Stream.stop`.
@@ -64,15 +85,16 @@ class AsyncReception(BaseReception):
                     self._feedback.send(final=True)
                     self._feedback.stop()
                     await self._connection.stop_streaming(timeout)
-                self._tell_end("it was stopped")
+                self._tell_end(self._end_in_words)
                 return
-            self._tell_end("it was stopped, and the connection closed")
+            self._tell_end(f"{self._end_in_words}, and the connection was closed")
             await self._connection.disconnect()
         except BaseException:
             self._close()
             raise
         finally:
             self._feedback.stop()
+            self._release_signals()
             self._let_go()
 
     async def __aenter__(self) -> Self:

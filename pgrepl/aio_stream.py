@@ -7,11 +7,11 @@ cancelled, by `asyncio.timeout` for instance, and the next call goes on where it
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from .aio_reception import AsyncReception
 from .base_stream import BaseStream
-from .delivery import Batch, Change, ReadTransaction, StreamEvent
+from .delivery import Batch, Change, Idle, ReadTransaction, StreamEvent
 from .errors import UsageError
 from .messages import LogicalMessage
 from .session.opening import Opened
@@ -118,24 +118,34 @@ class _ChangeIterator(AsyncIterator[Change]):
         raise StopAsyncIteration
 
 
-class _TransactionIterator(AsyncIterator[AsyncTransaction]):
-    """The transactions of a stream."""
+class _TransactionIterator(AsyncIterator[AsyncTransaction | Idle]):
+    """The transactions of a stream, and where nothing comes for `idle` seconds, that."""
 
-    __slots__ = ("_stream", "_whole")
+    __slots__ = ("_idle", "_quiet", "_stream", "_whole")
 
-    def __init__(self, stream: AsyncStream, whole: bool) -> None:
+    def __init__(self, stream: AsyncStream, whole: bool, idle: float | None) -> None:
         self._stream = stream
         self._whole = whole
+        self._idle = idle
+        self._quiet: Deadline | None = None  # of the wait that goes on, also if it was cut off
 
-    async def __anext__(self) -> AsyncTransaction:
+    async def __anext__(self) -> AsyncTransaction | Idle:
         stream = self._stream
         before = None if stream._transactions.is_gathering else stream._transactions.open
         if before is not None and not before._has_ended:
             await self._pass_to_end(before)
         next_one = stream._next_whole if self._whole else stream._next_transaction
         while (transaction := next_one()) is None:
-            if not await stream._fetched(None):
-                raise StopAsyncIteration
+            if self._quiet is None:
+                self._quiet = Deadline.after(self._idle)
+            try:
+                if not await stream._fetched(self._quiet.left()):
+                    raise StopAsyncIteration
+            except TimeoutError:
+                self._quiet = None
+                if (event := stream._idle()) is not None:
+                    return event
+        self._quiet = None
         return transaction
 
     async def _pass_to_end(self, transaction: AsyncTransaction) -> None:
@@ -160,6 +170,8 @@ class _MessageIterator(AsyncIterator[LogicalMessage]):
     async def __anext__(self) -> LogicalMessage:
         stream = self._stream
         while True:
+            if stream._ends_here:
+                raise StopAsyncIteration
             if stream._changes is not None:
                 with stream._handing_out():
                     for message in stream._changes:
@@ -168,34 +180,57 @@ class _MessageIterator(AsyncIterator[LogicalMessage]):
                 raise StopAsyncIteration
 
 
-class _BatchIterator(AsyncIterator[Batch]):
-    """The changes of a stream in batches; one that was cut off is gone on with."""
+class _BatchIterator(AsyncIterator[Batch | Idle]):
+    """The changes of a stream in batches; one that was cut off is gone on with, or a wait."""
 
-    __slots__ = ("_changes", "_deadline", "_max_rows", "_max_wait", "_stream")
+    __slots__ = (
+        "_changes",
+        "_deadline",
+        "_idle",
+        "_is_for_more",
+        "_max_rows",
+        "_max_wait",
+        "_stream",
+    )
 
-    def __init__(self, stream: AsyncStream, max_rows: int, max_wait: float) -> None:
+    def __init__(
+        self, stream: AsyncStream, max_rows: int, max_wait: float, idle: float | None
+    ) -> None:
         self._stream = stream
         self._max_rows = max_rows
         self._max_wait = max_wait
+        self._idle = idle
         self._changes: list[Change] = []
-        self._deadline = Deadline.after(None)
+        self._deadline: Deadline | None = None
+        self._is_for_more = False  # the deadline is the batch's
 
-    async def __anext__(self) -> Batch:
+    async def __anext__(self) -> Batch | Idle:
+        stream = self._stream
+        while await self._filled():
+            changes, self._changes = self._changes, []
+            self._deadline, self._is_for_more = None, False
+            if changes:
+                return stream._batch(changes)
+            if (event := stream._idle()) is not None:
+                return event
+        raise StopAsyncIteration
+
+    async def _filled(self) -> bool:
+        """Wait for what makes a batch, or until none came for a while; False: none will."""
         stream, changes = self._stream, self._changes
-        while len(changes) < self._max_rows and self._deadline.left() != 0.0:
+        deadline = self._deadline or Deadline.after(self._idle)
+        while len(changes) < self._max_rows and deadline.left() != 0.0:
             if stream._take(changes, self._max_rows - len(changes)):
                 continue
-            if changes and self._deadline.timeout is None:
-                self._deadline = Deadline(self._max_wait)
+            if changes and not self._is_for_more:
+                deadline, self._is_for_more = Deadline(self._max_wait), True
+            self._deadline = deadline
             try:
-                if not await stream._fetched(self._deadline.left()):
-                    break
+                if not await stream._fetched(deadline.left()):
+                    return bool(changes)
             except TimeoutError:
                 break
-        if not changes:
-            raise StopAsyncIteration
-        self._changes, self._deadline = [], Deadline.after(None)
-        return stream._batch(changes)
+        return True
 
 
 class AsyncStream(AsyncReception, BaseStream[AsyncTransaction]):
@@ -217,18 +252,38 @@ class AsyncStream(AsyncReception, BaseStream[AsyncTransaction]):
         self._begin_to_read(by_transaction=False)
         return _MessageIterator(self)
 
-    def transactions(self, *, whole: bool = False) -> AsyncIterator[AsyncTransaction]:
+    @overload
+    def transactions(
+        self, *, whole: bool = False, idle: None = None
+    ) -> AsyncIterator[AsyncTransaction]: ...
+    @overload
+    def transactions(
+        self, *, whole: bool = False, idle: float
+    ) -> AsyncIterator[AsyncTransaction | Idle]: ...
+    def transactions(
+        self, *, whole: bool = False, idle: float | None = None
+    ) -> AsyncIterator[AsyncTransaction] | AsyncIterator[AsyncTransaction | Idle]:
         """Iterate over transactions in the order of their commits; see `Stream.transactions`.
 
         With `whole` they own their changes, and can be iterated over by ``for`` too.
         """
-        self._begin_to_read(by_transaction=True, whole=whole)
-        return _TransactionIterator(self, whole)
+        self._begin_transactions(idle, whole)
+        return _TransactionIterator(self, whole, idle)
 
-    def batches(self, max_rows: int = 1000, max_wait: float = 1.0) -> AsyncIterator[Batch]:
+    @overload
+    def batches(
+        self, max_rows: int = 1000, max_wait: float = 1.0, *, idle: None = None
+    ) -> AsyncIterator[Batch]: ...
+    @overload
+    def batches(
+        self, max_rows: int = 1000, max_wait: float = 1.0, *, idle: float
+    ) -> AsyncIterator[Batch | Idle]: ...
+    def batches(
+        self, max_rows: int = 1000, max_wait: float = 1.0, *, idle: float | None = None
+    ) -> AsyncIterator[Batch] | AsyncIterator[Batch | Idle]:
         """Iterate over batches of changes, one wait for many; see `Stream.batches`."""
-        self._begin_batches(max_rows)
-        return _BatchIterator(self, max_rows, max_wait)
+        self._begin_batches(max_rows, idle)
+        return _BatchIterator(self, max_rows, max_wait, idle)
 
     async def _fetch_more(self) -> None:
         """Go on with the open transaction."""

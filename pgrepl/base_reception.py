@@ -7,6 +7,7 @@ went out behind an error could acknowledge what nobody has.
 from __future__ import annotations
 
 import logging
+import signal
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from .lsn import Lsn
 from .messages import to_datetime
 from .ownership import Owner, Uncopied
 from .protocol.preflight import Preflight
+from .session.limit import Limit
 from .session.session import Session
 from .stats import Stats
 
@@ -52,8 +54,21 @@ class Feedback(Protocol):
     def wait_begins(self, delivered: int, idle: bool) -> float | None:
         """Send what is due before the application waits; return for how long at most it should."""
 
+    def wait_ends(self) -> None:
+        """Take note that the application is busy."""
+
+    def ask(self) -> float:
+        """Ask the server how far it has come; return the seconds after which to do so again."""
+
     def stop(self) -> None:
         """Send nothing more."""
+
+
+class Signals(Protocol):
+    """What a stream knows of the signals that end it."""
+
+    def close(self) -> None:
+        """Put back the handlers that were there before."""
 
 
 class _Guard:
@@ -96,6 +111,9 @@ class BaseReception(Uncopied, ABC):
         self._start = checked.start
         self._system = checked.system
         self._ended = False
+        self._limit: Limit | None = None  # where the iteration ends by itself
+        self._signals: Signals | None = None
+        self._stopped_by: signal.Signals | None = None
         self._has_told_end = False
         self._on_errors = _Guard(Error, self._fail)
         self._on_anything = _Guard(BaseException, self._fail)
@@ -144,11 +162,82 @@ class BaseReception(Uncopied, ABC):
                 "sends what was not acknowledged in time once more"
             )
 
+    # The end of the iteration
+
+    @property
+    def stopped_by(self) -> signal.Signals | None:
+        """The signal that asked the iteration to end, see `stop_on`; None: none has."""
+        return self._stopped_by
+
+    @property
+    def _is_done(self) -> bool:
+        """Whether nothing more is to be given; asked when all that was received has been."""
+        limit = self._limit
+        if limit is None:
+            return False
+        received = max(self._session.positions.received, self._start)
+        return limit.is_reached(received, self._is_between)
+
+    @property
+    def _is_used_up(self) -> bool:
+        """Whether the application has been given all that was received."""
+        return True
+
+    def _leaves_off(self) -> bool:
+        """Say whether nothing more is to be given; then a slot in which there was nothing goes on,
+        as it does when the application waits."""
+        if self._limit is None or not self._is_done:
+            return False
+        if self._is_between and self._is_used_up:
+            self._feedback.wait_begins(self._delivered, True)
+            self._feedback.wait_ends()
+        return True
+
+    def _expect_no_signals(self) -> None:
+        self._require_on()
+        if self._signals is not None:
+            raise UsageError("expected one call of stop_on() for all signals, got a second one")
+
+    def _take_signal(self, number: int) -> None:
+        """Have the iteration end at the next boundary."""
+        self._limit = self._limit or Limit()
+        self._limit.is_wanted = True
+        self._stopped_by = signal.Signals(number)
+
+    def _on_signal(self) -> Callable[[int], bool]:
+        """Return what takes a signal, and says whether there was a stream to take it."""
+        reference = weakref.ref(self)
+
+        def ask(number: int) -> bool:
+            stream = reference()
+            if stream is None or stream._is_over:
+                return False
+            stream._take_signal(number)
+            return True
+
+        return ask
+
+    def _release_signals(self) -> None:
+        if self._signals is not None:
+            self._signals.close()
+
+    @property
+    def _end_in_words(self) -> str:
+        if self._stopped_by is not None:
+            return f"{self._stopped_by.name} came"
+        limit = self._limit
+        if limit is not None and limit.until is not None and self._is_done:
+            return f"it has come to {Lsn(limit.until)}"
+        return "it was stopped"
+
+    # Its own end
+
     def _fail(self, error: BaseException | None = None) -> None:
         """Close the connection, so that nothing more is sent."""
         self._tell_end(_described(error))
         self._feedback.stop()
         self._close()
+        self._release_signals()
         self._let_go()
 
     def _failing(self) -> _Guard:

@@ -12,10 +12,11 @@ from typing import Any, Generic, TypeVar
 
 from .base_reception import BaseReception
 from .codec.abc import Changes
-from .delivery import Acknowledgeable, Batch, Change, ReadTransaction, Rest, StreamEvent
+from .delivery import Acknowledgeable, Batch, Change, Idle, ReadTransaction, Rest, StreamEvent
 from .errors import ConnectionFailed, UsageError
 from .lsn import Lsn
-from .messages import Message, RollbackPrepared
+from .messages import LogicalMessage, Message, RollbackPrepared
+from .session.limit import Limit
 from .session.opening import Opened
 from .session.session import Session
 from .session.transactions import Over, Transactions
@@ -44,9 +45,13 @@ class BaseStream(BaseReception, Generic[T]):
         self._has_events = False  # that were given and not read yet
         self._passed = 0  # of a keepalive that was given: nothing is left to come before it
         self._transactions: Transactions[T] = Transactions(self._make)
+        self._limit = None if opened.until is None else Limit(opened.until)
 
     @property
     def _delivered(self) -> int:
+        limit = self._limit
+        if limit is not None and limit.delivered is not None:
+            return limit.delivered
         return self._decoder.delivered
 
     @property
@@ -75,10 +80,13 @@ class BaseStream(BaseReception, Generic[T]):
         return None if changes is None or changes.peek() is None else changes
 
     def _next_transaction(self) -> T | None:
-        """Begin the next transaction; None: another batch is needed."""
+        """Begin the next transaction; None: another batch is needed, or `_is_done`."""
         if self._ended:
             return None  # what the end of the stream may have cut off is no fault
+        limit = self._limit
         try:
+            if limit is not None:
+                return self._next_within(limit)
             return self._transactions.next()
         except BaseException as error:
             if self._was_stopped(error):
@@ -115,6 +123,52 @@ class BaseStream(BaseReception, Generic[T]):
         transaction._owned = gathered
         self._end(transaction)
         return transaction
+
+    def _next_within(self, limit: Limit) -> T | None:
+        delivered = self._delivered
+        if limit.is_reached(delivered, self._is_between):
+            return None
+        transaction = self._transactions.next()
+        if transaction is None or not limit.excludes(transaction):
+            return transaction
+        limit.delivered = delivered
+        self._transactions = Transactions(self._make)
+        return None
+
+    @property
+    def _is_used_up(self) -> bool:
+        limit = self._limit
+        return self._at_hand() is None and (limit is None or limit.delivered is None)
+
+    @property
+    def _ends_here(self) -> bool:
+        """Whether somebody has asked for the end, and no transaction is open."""
+        limit = self._limit
+        return limit is not None and limit.is_wanted and self._is_between
+
+    def _up_to_limit(self) -> Iterator[LogicalMessage]:
+        """Give the messages at hand, up to where the iteration is to end."""
+        for message in self._changes or ():
+            yield message
+            if self._ends_here:
+                return
+
+    def _wait_begins(self, left: float | None) -> float | None:
+        limit = super()._wait_begins(left)
+        if self._limit is not None and self._limit.until is not None and self._is_between:
+            # It may be long since the server has had anything to say.
+            again = self._feedback.ask()
+            return again if limit is None else min(again, limit)
+        return limit
+
+    def _idle(self) -> Idle | None:
+        """Return what says that nothing came for a while; None: something is left to do."""
+        positions = self._session.positions
+        if not self._is_between or positions.acknowledged.flushed < positions.delivered:
+            return None
+        # What was dealt with of the first transaction is still to come, and not to be given.
+        token = self.token(index=self._handled)
+        return Idle(token, Lsn(positions.received))
 
     def _changes_at_hand(self, transaction: T) -> Iterator[Change]:
         """Give what has come of a transaction; then it has ended, or another batch is needed."""
@@ -240,12 +294,22 @@ class BaseStream(BaseReception, Generic[T]):
                 "the middle: read on in it, skip() it, or stop the stream and start it again, "
                 "which brings what was not acknowledged once more"
             )
+        if not by_transaction and self._limit is not None and self._limit.until is not None:
+            raise UsageError(
+                "expected transactions() or batches() of a stream that was begun with until, which "
+                "are what it ends"
+            )
         self._by_transaction = by_transaction
 
-    def _begin_batches(self, max_rows: int) -> None:
+    def _begin_batches(self, max_rows: int, idle: float | None) -> None:
         if max_rows < 1:
             raise UsageError(f"expected batches of at least one row, got max_rows={max_rows}")
-        self._begin_to_read(by_transaction=True)
+        self._begin_transactions(idle)
+
+    def _begin_transactions(self, idle: float | None, whole: bool = False) -> None:
+        if idle is not None and not idle > 0:
+            raise UsageError(f"expected idle to be seconds above 0, got {idle!r}")
+        self._begin_to_read(by_transaction=True, whole=whole)
 
     def _decoded(self, batch: Any) -> Changes:
         """Decode a batch as it is read."""
@@ -323,7 +387,7 @@ class BaseStream(BaseReception, Generic[T]):
 
     def _tell(self, position: int, written: bool, flushed: bool, applied: bool) -> None:
         """Pass an acknowledgement on to the session."""
-        delivered = self._decoder.delivered
+        delivered = self._decoder.delivered if self._limit is None else self._delivered
         if delivered < position:
             delivered = max(delivered, min(position, self._passed))
         self._feedback.acknowledge(delivered, position, written, flushed, applied)

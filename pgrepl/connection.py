@@ -147,6 +147,7 @@ class Connection(Commands):
         status_interval: float = 10.0,
         receive_timeout: float | None = 60.0,
         memory_limit: int = 64 << 20,
+        until: int | Literal["now"] | None = None,
         timeout: float | None = None,
     ) -> Stream:
         """Stream the decoded changes of a slot that uses pgoutput.
@@ -170,6 +171,10 @@ class Connection(Commands):
         `memory_limit` bytes, and beyond that in a temporary file. `timeout` is for the beginning
         alone.
 
+        `until`: iterating over transactions or batches ends by itself behind the last transaction
+        that was committed up to there, ``"now"`` for where the server's WAL ends as the stream
+        begins: docs/streams.md. What came later is neither given nor acknowledged.
+
         Raises `UsageError` for options that make no sense or that the server is too old for,
         `SlotNotFound`, `SlotInUse`, `SlotInvalidated`, `SlotGap` where the slot no longer has what
         comes after a token, or the server does not have what `start` says yet, `SystemMismatch`,
@@ -183,6 +188,7 @@ class Connection(Commands):
             memory_limit,
             typed,
             on_missing_publication,
+            until,
             proto_version=proto_version,
             streaming=streaming,
             two_phase=two_phase,

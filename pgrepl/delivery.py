@@ -7,6 +7,7 @@ the stream are missed aloud, by whoever reads them and by whoever acknowledges t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -30,7 +31,7 @@ from .ownership import Uncopied
 from .session.transactions import BaseTransaction, Over
 from .token import ResumeToken
 
-__all__ = ["Acknowledgeable", "Batch", "Change", "ReadTransaction", "Rest", "StreamEvent"]
+__all__ = ["Acknowledgeable", "Batch", "Change", "Idle", "ReadTransaction", "Rest", "StreamEvent"]
 
 Change: TypeAlias = Insert | Update | Delete | Truncate | Message
 """What a transaction consists of."""
@@ -134,9 +135,27 @@ class Batch:
         return len(self.changes)
 
 
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """Nothing came for a while, and nothing is left to acknowledge: see `Stream.transactions`.
+
+    `token`: where to go on, to be kept like that of a transaction and then acknowledged, by
+    ``stream.ack(idle)``. `wal_end`: how far the server has read its WAL, as it last told.
+    """
+
+    token: ResumeToken
+    wal_end: Lsn
+
+    @property
+    def end_lsn(self) -> Lsn:
+        """By which it is acknowledged: the token's position."""
+        return self.token.end_lsn
+
+
 Acknowledgeable: TypeAlias = (
     BaseTransaction
     | Batch
+    | Idle
     | Commit
     | StreamCommit
     | Prepare

@@ -14,6 +14,7 @@ from .base_reception import BaseReception
 from .errors import ConnectionFailed, UsageError
 from .transport.clock import Deadline
 from .transport.feedback import Feedback
+from .transport.signals import Signals
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -39,7 +40,10 @@ class Reception(BaseReception):
         return self._connection.fileno()
 
     def _next_batch(self, deadline: Deadline) -> Any | None:
-        """Return the next batch; None: the stream was stopped by another thread."""
+        """Return the next batch; None: the stream was stopped by another thread, or nothing more is
+        to be given."""
+        if self._leaves_off():
+            return None
         try:
             batch = self._connection._batch_at_hand()
             if batch is None:
@@ -52,7 +56,7 @@ class Reception(BaseReception):
         return batch
 
     def _wait(self, deadline: Deadline) -> Any:
-        """Wait for a batch, telling the server what it should know before."""
+        """Wait for a batch, telling the server what it should know before; None: as above."""
         waits_elsewhere = False
         try:
             while True:
@@ -60,6 +64,8 @@ class Reception(BaseReception):
                 with contextlib.suppress(TimeoutError):
                     return self._connection._next_batch(limit)
                 self._feedback.silence()
+                if self._limit is not None and self._is_done:
+                    return None
                 if deadline.left() == 0.0:
                     # Who only looks waits elsewhere, and that time counts as silence too.
                     waits_elsewhere = deadline.timeout == 0
@@ -67,6 +73,28 @@ class Reception(BaseReception):
         finally:
             if not waits_elsewhere:
                 self._feedback.wait_ends()
+
+    def stop_on(self, *signals: int) -> None:
+        """Have signals end the iteration in order: ``stop_on(signal.SIGTERM, signal.SIGINT)``.
+
+        The first one that comes ends a wait, and the iteration at the next boundary: what is in
+        hand can be finished and acknowledged, and then the loop ends as if nothing more came. A
+        boundary is the end of a transaction, so that batches go on to the end of theirs; of a raw
+        stream it is any message. `stopped_by` tells the signal. A second signal does what it would
+        have done before, and so do all from the stream's end on.
+
+        To be called in the main thread, where Python handles signals; any thread may read. Raises
+        `UsageError` elsewhere, and when it was called before.
+        """
+        self._expect_no_signals()
+        transport = self._connection._transport
+        made = Signals(signals, self._on_signal(), transport.owner)
+        self._signals = made
+        transport.end_waits_by(made)
+
+    def _release_signals(self) -> None:
+        self._connection._transport.end_waits_by(None)
+        super()._release_signals()
 
     def stop(self, timeout: float = 10.0) -> None:
         """Report for the last time, end the stream, and return to commands. Safe to call again.
@@ -83,13 +111,14 @@ class Reception(BaseReception):
             if not self._connection.closed:
                 self._feedback.send(final=True, timeout=timeout)
                 self._connection.stop_streaming(deadline.left())
-            self._tell_end("it was stopped")
+            self._tell_end(self._end_in_words)
         except (TimeoutError, ConnectionFailed, UsageError):
             # A UsageError says that somebody is reading.
-            self._tell_end("it was stopped, and the connection closed")
+            self._tell_end(f"{self._end_in_words}, and the connection was closed")
             self._connection.disconnect()
         finally:
             self._feedback.stop()
+            self._release_signals()
             self._let_go()
 
     def __enter__(self) -> Self:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from .base_stream import BaseStream
-from .delivery import Batch, Change, ReadTransaction, StreamEvent
+from .delivery import Batch, Change, Idle, ReadTransaction, StreamEvent
 from .errors import UsageError
 from .messages import LogicalMessage
 from .reception import Reception
@@ -80,11 +80,17 @@ class Stream(Reception, BaseStream[Transaction]):
         stream has then ended, and what was not acknowledged comes again.
         """
         self._begin_to_read(by_transaction=False)
-        while self._at_hand() or self._fetched(None):
+        while not self._ends_here and (self._at_hand() or self._fetched(None)):
             with self._handing_out():
-                yield from self._changes or ()
+                yield from (self._changes or ()) if self._limit is None else self._up_to_limit()
 
-    def transactions(self, *, whole: bool = False) -> Iterator[Transaction]:
+    @overload
+    def transactions(self, *, whole: bool = False, idle: None = None) -> Iterator[Transaction]: ...
+    @overload
+    def transactions(self, *, whole: bool = False, idle: float) -> Iterator[Transaction | Idle]: ...
+    def transactions(
+        self, *, whole: bool = False, idle: float | None = None
+    ) -> Iterator[Transaction | Idle]:
         """Iterate over transactions in the order of their commits.
 
         Changes that were not read when the next transaction is asked for are passed over; who
@@ -95,28 +101,55 @@ class Stream(Reception, BaseStream[Transaction]):
         iterated over at any time, repeatedly, by any thread, also when the stream has ended. What
         they take is given back when nobody has the transaction any more. Those that somebody has
         share `memory_limit` with what is streamed, and wait in a temporary file beyond it.
+
+        With `idle` an `Idle` is given as well, whenever it has been waiting for so many seconds and
+        nothing is left to acknowledge, whether or not the server has moved on. Acknowledge it like
+        a transaction; where tokens are kept, after its own was.
         """
-        self._begin_to_read(by_transaction=True, whole=whole)
+        self._begin_transactions(idle, whole)
         transaction = None if self._transactions.is_gathering else self._transactions.open
         next_one = self._next_whole if whole else self._next_transaction
+        quiet = Deadline.after(idle)
         while True:
             if transaction is not None and not transaction._has_ended:
                 self._pass_to_end(transaction)
             transaction = next_one()
             if transaction is not None:
                 yield transaction
-            elif not self._fetched(None):
-                return
+                if idle is not None:
+                    quiet = Deadline(idle)
+                continue
+            try:
+                if not self._fetched(quiet.left()):
+                    return
+            except TimeoutError:
+                if (event := self._idle()) is not None:
+                    yield event
+                quiet = Deadline.after(idle)
 
-    def batches(self, max_rows: int = 1000, max_wait: float = 1.0) -> Iterator[Batch]:
+    @overload
+    def batches(
+        self, max_rows: int = 1000, max_wait: float = 1.0, *, idle: None = None
+    ) -> Iterator[Batch]: ...
+    @overload
+    def batches(
+        self, max_rows: int = 1000, max_wait: float = 1.0, *, idle: float
+    ) -> Iterator[Batch | Idle]: ...
+    def batches(
+        self, max_rows: int = 1000, max_wait: float = 1.0, *, idle: float | None = None
+    ) -> Iterator[Batch | Idle]:
         """Iterate over batches of at most `max_rows` changes.
 
         A batch is given when it is full, and at the latest `max_wait` seconds after its first
-        change has come. Raises what iterating over the stream raises.
+        change has come. With `idle` an `Idle` in between as well, see `transactions`. Raises what
+        iterating over the stream raises.
         """
-        self._begin_batches(max_rows)
-        while changes := self._changes_of_batch(max_rows, max_wait):
-            yield self._batch(changes)
+        self._begin_batches(max_rows, idle)
+        while (changes := self._changes_of_batch(max_rows, max_wait, idle)) is not None:
+            if changes:
+                yield self._batch(changes)
+            elif (event := self._idle()) is not None:
+                yield event
 
     def receive(self, timeout: float | None = None) -> Iterator[StreamEvent]:
         """Wait for what comes next and return all that one read brought: changes, keepalives.
@@ -133,17 +166,20 @@ class Stream(Reception, BaseStream[Transaction]):
         self._has_events = True
         return self._events()
 
-    def _changes_of_batch(self, max_rows: int, max_wait: float) -> list[Change]:
+    def _changes_of_batch(
+        self, max_rows: int, max_wait: float, idle: float | None
+    ) -> list[Change] | None:
+        """Return what makes a batch; nothing of one: none came for a while; None: none will."""
         changes: list[Change] = []
-        deadline = Deadline.after(None)
+        deadline, is_for_more = Deadline.after(idle), False
         while len(changes) < max_rows and deadline.left() != 0.0:
             if self._take(changes, max_rows - len(changes)):
                 continue
-            if changes and deadline.timeout is None:
-                deadline = Deadline(max_wait)
+            if changes and not is_for_more:
+                deadline, is_for_more = Deadline(max_wait), True
             try:
                 if not self._fetched(deadline.left()):
-                    break
+                    return changes or None
             except TimeoutError:
                 break
         return changes

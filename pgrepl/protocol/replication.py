@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from ..errors import UsageError
 from ..lsn import Lsn, encode_lsn
@@ -25,7 +26,13 @@ __all__ = [
     "start_logical_command",
     "start_physical_command",
     "start_streaming",
+    "wal_end",
 ]
+
+_WAL_END: Final = (
+    "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()"
+    " ELSE pg_catalog.pg_current_wal_flush_lsn() END"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,12 @@ def identify_system(state: ServerState) -> Conversation[SystemIdentity]:
     row = yield from single_row(state, "IDENTIFY_SYSTEM", 4)
     systemid, timeline, xlogpos, dbname = row
     return SystemIdentity(text(systemid), number(timeline), lsn(xlogpos), dbname)
+
+
+def wal_end(state: ServerState) -> Conversation[Lsn]:
+    """Ask how far the server's WAL goes that can be decoded: on disk, on a standby replayed."""
+    row = yield from single_row(state, _WAL_END, 1)
+    return lsn(row[0])
 
 
 def show(state: ServerState, name: str) -> Conversation[str]:

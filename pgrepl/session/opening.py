@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from ..codec.abc import Codec, Decoder
 from ..codec.overrides import unanswered
@@ -16,7 +16,7 @@ from ..protocol.backend import ServerState
 from ..protocol.catalogue import read_types
 from ..protocol.conversation import Conversation
 from ..protocol.preflight import OnMissing, Preflight, preflight
-from ..protocol.replication import start_logical_command
+from ..protocol.replication import start_logical_command, wal_end
 from ..token import ResumeToken
 from ..typedefs import TypeDefinition
 from .options import StreamOptions
@@ -29,14 +29,15 @@ Overrides: TypeAlias = Mapping[int | str, Callable[[Any], Any] | int]
 @dataclass(frozen=True, slots=True)
 class Opened:
     """A stream that has begun: what was found before, what decodes it, where it puts aside what is
-    streamed before it ends, if it is, and what is given as a whole; and how many changes of its
-    first transaction are dealt with."""
+    streamed before it ends, if it is, and what is given as a whole; how many changes of its first
+    transaction are dealt with, and where the iteration over it is to end."""
 
     checked: Preflight
     decoder: Decoder
     spool: Spool
     streams: bool
     handled: int
+    until: Lsn | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Opening:
     memory_limit: int
     typed: bool = True
     on_missing_publication: OnMissing = "raise"
+    until: Lsn | Literal["now"] | None = None
 
     @classmethod
     def of(
@@ -61,6 +63,7 @@ class Opening:
         memory_limit: int,
         typed: bool = True,
         on_missing_publication: OnMissing = "raise",
+        until: int | Literal["now"] | None = None,
         **options: object,
     ) -> Opening:
         """Make one of what a caller gave. Raises `UsageError` for what makes no sense."""
@@ -77,7 +80,8 @@ class Opening:
                 f"{on_missing_publication!r:.40}"
             )
         chosen = StreamOptions.of(publications, **options)
-        return cls(slot, chosen, start, types, memory_limit, typed, on_missing_publication)
+        end = _checked_until(until)
+        return cls(slot, chosen, start, types, memory_limit, typed, on_missing_publication, end)
 
     def conversation(
         self,
@@ -116,11 +120,12 @@ class Opening:
             definitions = yield from read_types(state)
             _warn_of_unanswered(self.types or {}, definitions)
             decoder.define(definitions)
+        until = (yield from wal_end(state)) if isinstance(self.until, str) else self.until
         command = start_logical_command(self.slot, checked.start, plugin_options)
         yield from start_streaming(command)
         spool, streams = Spool(self.memory_limit), options.streaming != "off"
         handled = self.start.index if isinstance(self.start, ResumeToken) else 0
-        return Opened(checked, decoder, spool, streams, handled)
+        return Opened(checked, decoder, spool, streams, handled, until)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +170,16 @@ def _warn_of_unanswered(types: Overrides, definitions: Iterable[TypeDefinition])
             UnknownTypeWarning,
             stacklevel=2,
         )
+
+
+def _checked_until(until: int | str | None) -> Lsn | Literal["now"] | None:
+    if until is None or until == "now":
+        return until  # type: ignore[return-value]
+    if not isinstance(until, int) or isinstance(until, bool):
+        raise UsageError(
+            f"expected an Lsn or 'now' for until, got {until!r:.60}; Lsn() reads the text of one"
+        )
+    return Lsn(until)
 
 
 def _checked_start(start: int | ResumeToken | None) -> Lsn | ResumeToken | None:

@@ -16,6 +16,9 @@ silence
     Counted only while somebody waits, since what nobody reads is no silence of the server's. After
     half of `receive_timeout` the server is asked for a reply; another half after that the peer is
     dead. So nobody is given up unasked, not even where this process itself was stopped for long.
+position
+    Who waits for the server to come to a position asks for a reply every `_ASKING`, since a server
+    that has nothing to send may say nothing for long.
 health
     Once in `_HEALTH_INTERVAL`, for the log.
 """
@@ -31,6 +34,7 @@ from .positions import Positions
 
 __all__ = ["Session"]
 
+_ASKING: Final = 1.0
 _HEALTH_INTERVAL: Final = 60.0
 _GAP: Final = 0.0002
 _BUSY_DELAY: Final = 0.05
@@ -65,6 +69,7 @@ class Session:
         self.statuses = 0
         self.nbytes = 0  # of all that was received
         self.received_at: float | None = None  # the last of it
+        self._asks_at = -math.inf  # when `ask` asks again
         self.health_at = now + _HEALTH_INTERVAL
         self._codec = codec
         self._sent_at = now
@@ -113,6 +118,14 @@ class Session:
         """The application has acknowledged everything up to a position."""
         if self.positions.acknowledge(position, written, flushed, applied):
             self._news_at = min(self._news_at, now if self._waits else now + _BUSY_DELAY)
+
+    def ask(self, now: float) -> float:
+        """The application waits to hear how far the server has come. Has it asked, at most once in
+        `_ASKING`; returns the seconds after which to call again."""
+        if now >= self._asks_at:
+            self._asks_at = now + _ASKING
+            self._must_ask = True
+        return self._asks_at - now
 
     def silence(self, now: float) -> None:
         """Nothing came while somebody waited. Raises `ConnectionFailed` if that is too long."""

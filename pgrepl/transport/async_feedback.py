@@ -83,6 +83,12 @@ class AsyncFeedback(Uncopied):
         """Take note that the application is busy."""
         self._session.wait_ends()
 
+    def ask(self) -> float:
+        """Ask the server how far it has come; return the seconds after which to do so again."""
+        after = self._session.ask(self._loop.time())
+        self.send()
+        return after
+
     def silence(self) -> None:
         """Take note that nothing came. Raises `ConnectionFailed` after too long a time of that."""
         self._session.silence(self._loop.time())

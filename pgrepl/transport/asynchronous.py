@@ -79,6 +79,7 @@ class AsyncTransport(Uncopied, asyncio.BufferedProtocol):
         self._reads = 0  # without a turn of the loop
         self._most_reads = _MOST_READS if _reads_when_ready(self._loop) else 0
         self._waiter: asyncio.Future[bool] | None = None
+        self._is_streaming = False  # what is waited for is a stream's, and can be asked to end
         self._writing_paused = False
         self._writers: set[asyncio.Future[bool]] = set()
 
@@ -180,6 +181,11 @@ class AsyncTransport(Uncopied, asyncio.BufferedProtocol):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(True)
+
+    def end_wait(self) -> None:
+        """End a wait for a stream, as if its time were up."""
+        if self._is_streaming and self._waiter is not None:
+            _give_up(self._waiter)
 
     def _wake_writers(self) -> None:
         for writer in self._writers:
@@ -319,13 +325,14 @@ class AsyncTransport(Uncopied, asyncio.BufferedProtocol):
         self._expect_open()
         self._busy, self._has_read = True, False
         try:
+            self._is_streaming = True
             while (batch := stream.next_batch(self.reader)) is None:
                 await self._fill(deadline)
             return batch
         except ConnectionFailed as error:
             raise stream.connection_lost(error) from None
         finally:
-            self._busy = False
+            self._busy = self._is_streaming = False
 
     def batch_at_hand(self, stream: WalStream) -> WalBatch | None:
         """Return the stream's next batch if it is whole already, else None."""

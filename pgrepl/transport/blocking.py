@@ -30,6 +30,7 @@ from ..protocol.conversation import (
 )
 from ..session.wal_stream import WalStream
 from .clock import Deadline, Pace
+from .signals import Signals
 from .sockets import expect_silence
 from .tls import TLSClient
 from .tls_filter import TLSFilter
@@ -75,6 +76,8 @@ class BlockingTransport(Uncopied):
         self._reading = threading.Lock()
         self._readable = _Selector()
         self._readable.register(connected.fileno(), selectors.EVENT_READ)
+        self._signals: Signals | None = None
+        self._is_streaming = False  # what is waited for is a stream's, and can be asked to end
 
     @property
     def closed(self) -> bool:
@@ -113,6 +116,16 @@ class BlockingTransport(Uncopied):
                 self._release()
             finally:
                 self._reading.release()
+
+    def end_waits_by(self, signals: Signals | None) -> None:
+        """Have waits for a stream end, as if their time were up, when a signal comes."""
+        if self._closed:
+            return
+        if self._signals is not None:
+            self._readable.unregister(self._signals.fileno())
+        if signals is not None:
+            self._readable.register(signals.fileno(), selectors.EVENT_READ)
+        self._signals = signals
 
     def _release(self) -> None:
         self._readable.close()
@@ -153,6 +166,7 @@ class BlockingTransport(Uncopied):
         self._here.waits = False
         self.expect_no_reader()
         with self._reading:
+            self._is_streaming = False
             try:
                 return self._converse(exchange, deadline)
             finally:
@@ -167,6 +181,7 @@ class BlockingTransport(Uncopied):
         self._here.waits = False
         self.expect_no_reader()
         with self._reading:
+            self._is_streaming = True
             try:
                 self._expect_open()
                 self._has_read = False
@@ -379,6 +394,11 @@ class BlockingTransport(Uncopied):
         self._here.waits = True
         if event == selectors.EVENT_READ:
             ready = self._readable.select(left)
+            signals = self._signals
+            if signals is not None and any(key.fd == signals.fileno() for key, _ in ready):
+                signals.drain()
+                if self._is_streaming:
+                    raise self._time_is_up(deadline)
         else:
             with _Selector() as selector:
                 selector.register(self._socket.fileno(), event)

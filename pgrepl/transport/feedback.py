@@ -92,6 +92,13 @@ class Feedback(Uncopied):
         """Take note that the application is busy."""
         self._session.wait_ends()
 
+    def ask(self) -> float:
+        """Ask the server how far it has come; return the seconds after which to do so again."""
+        with self._lock:
+            after = self._session.ask(time.monotonic())
+        self.send()
+        return after
+
     def silence(self) -> None:
         """Take note that nothing came. Raises `ConnectionFailed` after too long a time of that."""
         with self._lock:

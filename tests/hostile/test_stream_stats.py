@@ -129,7 +129,7 @@ def test_the_log_tells_beginning_health_and_end(connect: Connect, logged: Any) -
     told = lines(logged)
     expect_beginning_and_health(told, server.port)
     assert [level for level, _ in told[1:]] == [*[logging.DEBUG] * (len(told) - 2), logging.INFO]
-    assert "the stream ends: it was stopped, and the connection closed; received" in told[-1][1]
+    assert "the stream ends: it was stopped, and the connection was closed; received" in told[-1][1]
 
 
 def test_the_log_tells_what_ended_a_stream_and_no_row(connect: Connect, logged: Any) -> None:
@@ -180,4 +180,4 @@ def test_asyncio_says_the_same(logged: Any) -> None:
         asyncio.run(body(server))
     told = lines(logged)
     expect_beginning_and_health(told, server.port)
-    assert "the stream ends: it was stopped, and the connection closed" in told[-1][1]
+    assert "the stream ends: it was stopped, and the connection was closed" in told[-1][1]
