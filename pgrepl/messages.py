@@ -14,14 +14,14 @@ Source: PostgreSQL documentation, "Logical Replication Message Formats".
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .errors import UsageError
-from .identifiers import quoted
+from .json_form import Default, json_line, row_object, unchanged_names
 from .lsn import Lsn
+from .relation import UNCHANGED, Column, Relation, Unchanged, printable
 
 if TYPE_CHECKING:
     # Rows decode themselves, so each twin of the codec has its own: `pgrepl.Row` is the one in use.
@@ -51,13 +51,9 @@ __all__ = [
     "Type",
     "Unchanged",
     "Update",
-    "MOST_SHOWN",
     "printable",
     "to_datetime",
 ]
-
-MOST_SHOWN: Final = 24
-"""Columns that the repr of a relation, or of a row, tells of; there can be 1600."""
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -68,131 +64,6 @@ def to_datetime(microseconds: int) -> datetime:
     Raises `OverflowError` for a time outside the years 1 to 9999.
     """
     return _EPOCH + timedelta(microseconds=microseconds)
-
-
-class Unchanged:
-    """The type of `UNCHANGED`, its only instance."""
-
-    __slots__ = ()
-    _only: Unchanged | None = None
-
-    def __new__(cls) -> Unchanged:
-        if cls._only is None:
-            cls._only = super().__new__(cls)
-        return cls._only
-
-    def __repr__(self) -> str:
-        return "UNCHANGED"
-
-    def __bool__(self) -> NoReturn:
-        raise TypeError(
-            "UNCHANGED has no truth value: the server did not send this column because the update "
-            "left its out-of-line value as it was; compare with `is UNCHANGED`"
-        )
-
-    def __reduce__(self) -> str:
-        return "UNCHANGED"
-
-
-UNCHANGED: Final = Unchanged()
-"""An out-of-line (TOAST) value that an update left as it was, and that the server did not send."""
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a relation: `type_modifier` is -1 for none, `is_key` part of the identity.
-
-    `type_name` is what SQL calls the type: ``int8``, ``text[]``, ``public.mood``; None where nobody
-    told, see docs/types.md. It makes no difference to whether columns are equal.
-    """
-
-    name: str
-    type_oid: int
-    type_modifier: int
-    is_key: bool
-    type_name: str | None = field(default=None, kw_only=True, compare=False, repr=False)
-
-
-class Selection(NamedTuple):
-    """Which columns of a relation a row has, in order: all of them, or those of a key."""
-
-    places: tuple[int, ...]  # in the relation
-    columns: tuple[Column, ...]
-    positions: dict[str, int]  # in the row, by name
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Relation:
-    """A table as the server describes it before its first change, and again after DDL.
-
-    `replica_identity` is ``d`` (primary key), ``n`` (nothing), ``f`` (full row) or ``i`` (an
-    index). `xid` tells where a description came from and not what it says, so that two relations
-    that differ in nothing else are equal.
-    """
-
-    oid: int
-    schema: str
-    name: str
-    replica_identity: str
-    columns: tuple[Column, ...]
-    xid: int | None = field(default=None, compare=False)
-    # What rows look columns up in: whole rows, and those of the columns that are marked as the key.
-    _whole: Selection = field(init=False, repr=False, compare=False)
-    _key: Selection = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        marked = tuple([i for i, column in enumerate(self.columns) if column.is_key])
-        # A frozen dataclass sets what it derives this way.
-        object.__setattr__(self, "_whole", self._selected(tuple(range(len(self.columns)))))
-        object.__setattr__(self, "_key", self._selected(marked))
-
-    def _select(self, places: Iterable[int]) -> Selection:
-        """Return the columns at some places, as a row has them; ValueError for what is none."""
-        chosen = tuple(places)
-        if chosen == self._key.places:
-            return self._key
-        if chosen == self._whole.places:
-            return self._whole
-        if chosen != tuple(sorted({*chosen} & {*self._whole.places})):
-            raise ValueError(
-                f"expected places of columns in their order, each below {len(self.columns)}, got "
-                f"{chosen!r:.100}"
-            )
-        return self._selected(chosen)
-
-    def _selected(self, places: tuple[int, ...]) -> Selection:
-        """Return the columns at some places, counted from 0."""
-        columns = tuple([self.columns[place] for place in places])
-        if len(columns) == len(self.columns):
-            columns = self.columns
-        # Backwards, so that of two equal names, which only a broken server sends, the first counts.
-        positions = {columns[i].name: i for i in reversed(range(len(columns)))}
-        return Selection(places, columns, positions)
-
-    def __repr__(self) -> str:
-        names = [printable(c.name) + "*" * c.is_key for c in self.columns[:MOST_SHOWN]]
-        left = len(self.columns) - len(names)
-        columns = ", ".join(names) + (f" and {left} more" if left else "")
-        xid = "" if self.xid is None else f" xid={self.xid}"
-        return (
-            f"<Relation {printable(self.schema)}.{printable(self.name)} ({columns}) oid={self.oid} "
-            f"replica_identity={self.replica_identity}{xid}>"
-        )
-
-    @property
-    def full_name(self) -> str:
-        """Schema and name as SQL reads them, each quoted where it has to be: ``public."Item"``."""
-        return f"{quoted(self.schema)}.{quoted(self.name)}"
-
-    @property
-    def key_columns(self) -> tuple[Column, ...]:
-        """The columns that are marked as the replica identity, in the order of the table."""
-        return self._key.columns
-
-
-def printable(name: str) -> str:
-    """Return a name that came from a server so that it cannot steer a terminal."""
-    return name if name.isprintable() else ascii(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +129,18 @@ class Insert:
         """Where the change begins in the WAL, None where nobody said; acknowledge its `Commit`."""
         return self.new.lsn
 
+    def to_json(self, default: Default = None) -> str:
+        """Return it as a line of typed JSON: docs/types.md, "JSON", has the form.
+
+        `default` makes of a value of a class unknown there, which a rule of `types` made, one that
+        is known. Raises `TypeError` without it, and `DecodeError` for a value that cannot be read.
+        """
+        members = {
+            "new": row_object(self.new, default),
+            "unchanged": unchanged_names(self.new),
+        }
+        return json_line(_head("insert", self) | members)
+
 
 @dataclass(frozen=True, slots=True)
 class Update:
@@ -300,6 +183,16 @@ class Update:
         """
         return self.new._completed(self.key if self.old is None else self.old)
 
+    def to_json(self, default: Default = None) -> str:
+        """Return it as a line of typed JSON; see `Insert.to_json`."""
+        members = {
+            "key": row_object(self.key, default),
+            "old": row_object(self.old, default),
+            "new": row_object(self.new, default),
+            "unchanged": unchanged_names(self.new),
+        }
+        return json_line(_head("update", self) | members)
+
 
 @dataclass(frozen=True, slots=True)
 class Delete:
@@ -323,6 +216,22 @@ class Delete:
         Raises `UsageError` where the server did not say by what; see docs/types.md, "Keys".
         """
         return _identity(self.relation, self.key, self.old)
+
+    def to_json(self, default: Default = None) -> str:
+        """Return it as a line of typed JSON; see `Insert.to_json`."""
+        members = {"key": row_object(self.key, default), "old": row_object(self.old, default)}
+        return json_line(_head("delete", self) | members)
+
+
+def _head(kind: str, change: Insert | Update | Delete) -> dict[str, Any]:
+    """Return the members with which the JSON of every change of a row begins."""
+    return {
+        "kind": kind,
+        "xid": change.xid,
+        "lsn": None if change.lsn is None else str(change.lsn),
+        "schema": change.relation.schema,
+        "table": change.relation.name,
+    }
 
 
 def _identity(relation: Relation, key: Row | None, old: Row | None) -> Row:
@@ -349,6 +258,18 @@ class Truncate:
     lsn: Lsn | None = field(default=None, kw_only=True, compare=False, repr=False)
     """Where the change begins in the WAL, None where nobody said; acknowledge its `Commit`."""
 
+    def to_json(self, default: Default = None) -> str:
+        """Return it as a line of JSON; see `Insert.to_json`. It has no values."""
+        members = {
+            "kind": "truncate",
+            "xid": self.xid,
+            "lsn": None if self.lsn is None else str(self.lsn),
+            "tables": [{"schema": each.schema, "table": each.name} for each in self.relations],
+            "cascade": self.cascade,
+            "restart_identity": self.restart_identity,
+        }
+        return json_line(members)
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -359,6 +280,23 @@ class Message:
     prefix: str
     content: bytes
     xid: int | None = None
+
+    def to_json(self, default: Default = None) -> str:
+        """Return it as a line of JSON, its content in hexadecimal; ``text``: of what is UTF-8."""
+        try:
+            text = self.content.decode()
+        except UnicodeDecodeError:
+            text = None
+        members = {
+            "kind": "message",
+            "xid": self.xid,
+            "lsn": str(self.lsn),
+            "transactional": self.transactional,
+            "prefix": self.prefix,
+            "content": {"hex": self.content.hex()},
+            "text": text,
+        }
+        return json_line(members)
 
 
 @dataclass(frozen=True, slots=True)

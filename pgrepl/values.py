@@ -333,7 +333,9 @@ def composite_class(name: str, fields: tuple[str, ...]) -> type[tuple[Any, ...]]
     base = _named_tuple(
         usable, [field if _is_plain(field) else "" for field in fields], rename=True
     )
-    content = {"__slots__": (), "__reduce__": reduce, "__module__": __name__}
+    # No field is called like this: what begins with an underscore is called by its place.
+    names = {"_names": fields}
+    content = {"__slots__": (), "__reduce__": reduce, "__module__": __name__, **names}
     return type(usable, (base,), content)
 
 

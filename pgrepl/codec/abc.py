@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeAlias, overload
 
+from ..json_form import Default
 from ..lsn import Lsn
 from ..messages import Column, LogicalMessage, Origin, Relation
 from ..typedefs import TypeDefinition
@@ -245,6 +246,13 @@ class Row(Protocol):
 
     def astuple(self) -> tuple[Any, ...]:
         """Return the values, in order."""
+
+    def to_json(self, default: Default = None) -> str:
+        """Return the row as a line of typed JSON, an object without what is `UNCHANGED`.
+
+        docs/types.md, "JSON", has the form. `default` makes of a value of a class unknown there,
+        which a rule of `types` made, one that is known. Raises `TypeError` without it.
+        """
 
 
 class Decoder(Protocol):

@@ -15,6 +15,7 @@ any SQL
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
@@ -30,6 +31,7 @@ from psycopg.types.multirange import Multirange
 from psycopg.types.range import Range as PsycopgRange
 
 import pgrepl
+from pgrepl.json_form import json_line, json_value
 from pgrepl.values import Array, Interval, Range, text_of
 from tests.live.type_samples import random_values
 from tests.support.clusters import Cluster, Database
@@ -442,6 +444,26 @@ def test_the_text_of_values_is_the_servers(server: Server, types: Any, stream: s
         for value, text in zip(values, texts, strict=True):
             if isinstance(value, Array | pgrepl.Multirange | Range):
                 assert str(value) == text, name
+
+
+@pytest.mark.parametrize("stream", [ZONES[-1], BINARY])
+def test_json_loses_nothing(server: Server, types: Any, stream: str) -> None:
+    """What is read back, numbers as doubles, is the same value to the server."""
+    unread = {"regclass", *(["money"] if stream == BINARY else [])}
+    for name in server.names:
+        values = _decoded(server.captured(stream), types, name, stream)
+        lines = [json_line(json_value(value)) for value in values]
+        assert all(line.isprintable() for line in lines)
+        read = [json.loads(line, parse_int=_as_double) for line in lines]
+        if any(isinstance(each, list | dict) for each in read):
+            assert read == [json_value(value) for value in values], name
+        elif name not in unread:
+            again, expected = server.read(name, list(map(text_of, read)), stream)
+            assert again == expected, name
+
+
+def _as_double(digits: str) -> int:
+    return int(float(digits))
 
 
 def test_the_catalog(server: Server, types: Any) -> None:

@@ -27,6 +27,7 @@ from .pgoutput cimport (
 )
 from .values cimport Types, ValueType
 
+from ...json_form import json_line, row_object
 from ...lsn import Lsn
 from ...messages import UNCHANGED
 from .._pure.rows import Row as PureRow
@@ -352,6 +353,10 @@ cdef class Row:
     def astuple(self):
         """Return the values, in order."""
         return self.all()
+
+    def to_json(self, default=None):
+        """Return the row as a line of typed JSON, an object without what is `UNCHANGED`."""
+        return json_line(row_object(self, default))
 
     def _of_key(self):
         """Return the part of a whole row that its relation marks as the key."""

@@ -10,8 +10,9 @@ from operator import index as as_int
 from typing import Any, Final, NamedTuple, final
 
 from ...errors import DecodeError
+from ...json_form import Default, json_line, row_object
 from ...lsn import Lsn
-from ...messages import MOST_SHOWN, UNCHANGED, Column, Relation, Selection, printable
+from ...relation import MOST_SHOWN, UNCHANGED, Column, Relation, Selection, printable
 from .. import abc as contract
 from ..faults import Fault, RuleFailed, column_of, fault_error, value_of
 from .cursor import BINARY, NULL, TEXT
@@ -186,6 +187,10 @@ class Row:
     def astuple(self) -> tuple[Any, ...]:
         """Return the values, in order."""
         return self._all()
+
+    def to_json(self, default: Default = None) -> str:
+        """Return the row as a line of typed JSON, an object without what is `UNCHANGED`."""
+        return json_line(row_object(self, default))
 
     def _of_key(self) -> Row:
         """Return the part of a whole row that its relation marks as the key."""

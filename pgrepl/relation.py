@@ -1,0 +1,150 @@
+"""A table as the server describes it, and what its rows lack.
+
+Source: PostgreSQL documentation, "Logical Replication Message Formats".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, NoReturn
+
+from .identifiers import quoted
+
+__all__ = [
+    "MOST_SHOWN",
+    "UNCHANGED",
+    "Column",
+    "Relation",
+    "Selection",
+    "Unchanged",
+    "printable",
+]
+
+MOST_SHOWN: Final = 24
+"""Columns that the repr of a relation, or of a row, tells of; there can be 1600."""
+
+
+class Unchanged:
+    """The type of `UNCHANGED`, its only instance."""
+
+    __slots__ = ()
+    _only: Unchanged | None = None
+
+    def __new__(cls) -> Unchanged:
+        if cls._only is None:
+            cls._only = super().__new__(cls)
+        return cls._only
+
+    def __repr__(self) -> str:
+        return "UNCHANGED"
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError(
+            "UNCHANGED has no truth value: the server did not send this column because the update "
+            "left its out-of-line value as it was; compare with `is UNCHANGED`"
+        )
+
+    def __reduce__(self) -> str:
+        return "UNCHANGED"
+
+
+UNCHANGED: Final = Unchanged()
+"""An out-of-line (TOAST) value that an update left as it was, and that the server did not send."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a relation: `type_modifier` is -1 for none, `is_key` part of the identity.
+
+    `type_name` is what SQL calls the type: ``int8``, ``text[]``, ``public.mood``; None where nobody
+    told, see docs/types.md. It makes no difference to whether columns are equal.
+    """
+
+    name: str
+    type_oid: int
+    type_modifier: int
+    is_key: bool
+    type_name: str | None = field(default=None, kw_only=True, compare=False, repr=False)
+
+
+class Selection(NamedTuple):
+    """Which columns of a relation a row has, in order: all of them, or those of a key."""
+
+    places: tuple[int, ...]  # in the relation
+    columns: tuple[Column, ...]
+    positions: dict[str, int]  # in the row, by name
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Relation:
+    """A table as the server describes it before its first change, and again after DDL.
+
+    `replica_identity` is ``d`` (primary key), ``n`` (nothing), ``f`` (full row) or ``i`` (an
+    index). `xid` tells where a description came from and not what it says, so that two relations
+    that differ in nothing else are equal.
+    """
+
+    oid: int
+    schema: str
+    name: str
+    replica_identity: str
+    columns: tuple[Column, ...]
+    xid: int | None = field(default=None, compare=False)
+    # What rows look columns up in: whole rows, and those of the columns that are marked as the key.
+    _whole: Selection = field(init=False, repr=False, compare=False)
+    _key: Selection = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        marked = tuple([i for i, column in enumerate(self.columns) if column.is_key])
+        # A frozen dataclass sets what it derives this way.
+        object.__setattr__(self, "_whole", self._selected(tuple(range(len(self.columns)))))
+        object.__setattr__(self, "_key", self._selected(marked))
+
+    def _select(self, places: Iterable[int]) -> Selection:
+        """Return the columns at some places, as a row has them; ValueError for what is none."""
+        chosen = tuple(places)
+        if chosen == self._key.places:
+            return self._key
+        if chosen == self._whole.places:
+            return self._whole
+        if chosen != tuple(sorted({*chosen} & {*self._whole.places})):
+            raise ValueError(
+                f"expected places of columns in their order, each below {len(self.columns)}, got "
+                f"{chosen!r:.100}"
+            )
+        return self._selected(chosen)
+
+    def _selected(self, places: tuple[int, ...]) -> Selection:
+        """Return the columns at some places, counted from 0."""
+        columns = tuple([self.columns[place] for place in places])
+        if len(columns) == len(self.columns):
+            columns = self.columns
+        # Backwards, so that of two equal names, which only a broken server sends, the first counts.
+        positions = {columns[i].name: i for i in reversed(range(len(columns)))}
+        return Selection(places, columns, positions)
+
+    def __repr__(self) -> str:
+        names = [printable(c.name) + "*" * c.is_key for c in self.columns[:MOST_SHOWN]]
+        left = len(self.columns) - len(names)
+        columns = ", ".join(names) + (f" and {left} more" if left else "")
+        xid = "" if self.xid is None else f" xid={self.xid}"
+        return (
+            f"<Relation {printable(self.schema)}.{printable(self.name)} ({columns}) oid={self.oid} "
+            f"replica_identity={self.replica_identity}{xid}>"
+        )
+
+    @property
+    def full_name(self) -> str:
+        """Schema and name as SQL reads them, each quoted where it has to be: ``public."Item"``."""
+        return f"{quoted(self.schema)}.{quoted(self.name)}"
+
+    @property
+    def key_columns(self) -> tuple[Column, ...]:
+        """The columns that are marked as the replica identity, in the order of the table."""
+        return self._key.columns
+
+
+def printable(name: str) -> str:
+    """Return a name that came from a server so that it cannot steer a terminal."""
+    return name if name.isprintable() else ascii(name)
