@@ -30,7 +30,13 @@ C_SOURCES = {
 }
 """The stages of the codec, and the files of ``src_c`` that each one is compiled with."""
 
-CYTHON_DIRECTIVES = {"language_level": "3", "boundscheck": False, "wraparound": False}
+CYTHON_DIRECTIVES = {
+    "language_level": "3",
+    "boundscheck": False,
+    "wraparound": False,
+    # What can be pickled says how; Cython's own way would let anybody set any field.
+    "auto_pickle": False,
+}
 
 PURE = os.environ.get("PGREPL_PURE") == "1"
 REQUIRED = "1" in (os.environ.get("PGREPL_REQUIRE_EXT"), os.environ.get("CIBUILDWHEEL"))

@@ -306,8 +306,7 @@ pgr_status pgr_pgoutput_read(pgr_stream *stream, const uint8_t *bytes, size_t si
     pgr_cursor cursor = pgr_message_cursor(message, (pgr_span){bytes + 1, size - 1});
     check_rule(&cursor, stream, message->tag, rule);
     message->marked = stream->in_block && rule.place & MARKED;
-    if (message->marked)
-        message->xid = pgr_cursor_u32(&cursor);
+    message->xid = message->marked ? pgr_cursor_u32(&cursor) : 0;
     read_body(&cursor, stream, message);
     size_t left = pgr_cursor_left(&cursor);
     if (left > 0)

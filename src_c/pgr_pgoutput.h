@@ -185,7 +185,7 @@ typedef union pgr_body {
 typedef struct pgr_message {
     uint8_t tag;    /* tells which member of the body is set */
     uint8_t marked; /* has an xid before its body, as in a stream block */
-    uint32_t xid;   /* of the transaction or subtransaction, if marked */
+    uint32_t xid;   /* of the transaction or subtransaction, if marked; else 0 */
     const uint8_t *start;
     pgr_body body;
 } pgr_message;

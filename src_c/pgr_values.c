@@ -292,16 +292,7 @@ enum {
     NUMERIC_WORD_MAX = 9 /* "-Infinity" */
 };
 
-/* The header of a binary numeric: digits of base 10000, value = sum of d[i] * 10000^(weight - i). */
-typedef struct numeric {
-    int32_t count;
-    int32_t weight;
-    uint16_t sign;
-    uint16_t scale; /* decimal digits behind the point */
-    const uint8_t *digits;
-} numeric;
-
-static int read_numeric(const uint8_t *value, size_t size, numeric *header) {
+static int read_numeric(const uint8_t *value, size_t size, pgr_numeric *header) {
     if (size < NUMERIC_HEADER)
         return 0;
     uint16_t weight = pgr_load16(value + 2);
@@ -314,16 +305,15 @@ static int read_numeric(const uint8_t *value, size_t size, numeric *header) {
 }
 
 /* Digit `i` of base 10000; those behind the last one, and before the first one, are 0. */
-static uint32_t numeric_digit(const numeric *header, int32_t i) {
+static uint32_t numeric_digit(const pgr_numeric *header, int32_t i) {
     return i >= 0 && i < header->count ? pgr_load16(header->digits + 2 * i) : 0;
 }
 
-size_t pgr_numeric_room(const uint8_t *value, size_t size) {
-    numeric header;
-    if (!read_numeric(value, size, &header))
+size_t pgr_numeric_read(const uint8_t *value, size_t size, pgr_numeric *numeric) {
+    if (!read_numeric(value, size, numeric))
         return 0;
-    size_t whole = header.weight < 0 ? 1 : 4 * ((size_t)header.weight + 1);
-    size_t room = 1 + whole + 1 + header.scale;
+    size_t whole = numeric->weight < 0 ? 1 : 4 * ((size_t)numeric->weight + 1);
+    size_t room = 1 + whole + 1 + numeric->scale;
     return room < NUMERIC_WORD_MAX ? NUMERIC_WORD_MAX : room;
 }
 
@@ -333,7 +323,7 @@ static char *write_word(char *to, const char *word) {
     return to + size;
 }
 
-static char *write_whole(char *to, const numeric *header) {
+static char *write_whole(char *to, const pgr_numeric *header) {
     char *first = to;
     for (int32_t i = 0; i <= header->weight; i++) {
         uint32_t digit = numeric_digit(header, i);
@@ -346,7 +336,7 @@ static char *write_whole(char *to, const numeric *header) {
     return to;
 }
 
-static char *write_fraction(char *to, const numeric *header) {
+static char *write_fraction(char *to, const pgr_numeric *header) {
     if (header->scale == 0)
         return to;
     *to++ = '.';
@@ -362,15 +352,14 @@ static char *write_fraction(char *to, const numeric *header) {
     return to;
 }
 
-pgr_parse pgr_binary_numeric(const uint8_t *value, size_t size, char *text, size_t *length) {
-    numeric header;
-    if (!read_numeric(value, size, &header) || header.scale > NUMERIC_MAX_SCALE)
+pgr_parse pgr_numeric_text(const pgr_numeric *numeric, char *text, size_t *length) {
+    if (numeric->scale > NUMERIC_MAX_SCALE)
         return PGR_MALFORMED;
-    for (int32_t i = 0; i < header.count; i++)
-        if (numeric_digit(&header, i) >= NUMERIC_BASE)
+    for (int32_t i = 0; i < numeric->count; i++)
+        if (numeric_digit(numeric, i) >= NUMERIC_BASE)
             return PGR_MALFORMED;
     char *to = text;
-    switch (header.sign) {
+    switch (numeric->sign) {
     case NUMERIC_NAN:
         to = write_word(to, "NaN");
         break;
@@ -384,7 +373,7 @@ pgr_parse pgr_binary_numeric(const uint8_t *value, size_t size, char *text, size
         *to++ = '-';
         /* fall through */
     case NUMERIC_POSITIVE:
-        to = write_fraction(write_whole(to, &header), &header);
+        to = write_fraction(write_whole(to, numeric), numeric);
         break;
     default:
         return PGR_MALFORMED;

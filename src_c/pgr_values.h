@@ -58,11 +58,22 @@ pgr_parse pgr_binary_time(int64_t microseconds, pgr_time *time);
 /* Microseconds since 2000-01-01 00:00. */
 pgr_parse pgr_binary_timestamp(int64_t microseconds, pgr_date *date, pgr_time *time);
 
+/* A binary numeric: digits of base 10000, value = sum of d[i] * 10000^(weight - i). */
+typedef struct pgr_numeric {
+    int32_t count;
+    int32_t weight;
+    uint16_t sign;
+    uint16_t scale; /* decimal digits behind the point */
+    const uint8_t *digits;
+} pgr_numeric;
+
 /*
- * A binary numeric as text. `size` is that of the value, which must be whole; the text needs at most
- * pgr_numeric_room() bytes and is not terminated. NaN and the infinities are written as such.
+ * Read the header of a binary numeric, whose value must be whole. Returns how many bytes its text
+ * needs at most, 0 for what is none. The header is read once, here: whoever writes to the digits
+ * meanwhile gets another number, and no more of it.
  */
-size_t pgr_numeric_room(const uint8_t *value, size_t size);
-pgr_parse pgr_binary_numeric(const uint8_t *value, size_t size, char *text, size_t *length);
+size_t pgr_numeric_read(const uint8_t *value, size_t size, pgr_numeric *numeric);
+/* Write it as text, which is not terminated. NaN and the infinities are written as such. */
+pgr_parse pgr_numeric_text(const pgr_numeric *numeric, char *text, size_t *length);
 
 #endif

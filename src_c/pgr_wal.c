@@ -86,6 +86,31 @@ pgr_status pgr_wal_read(const uint8_t *bytes, size_t size, const pgr_wal_columns
     return status == PGR_OK ? PGR_NEED_MORE : status;
 }
 
+void pgr_wal_tail(const pgr_wal_columns *columns, const pgr_wal_run *run, size_t xlogdata,
+                  size_t keepalives, pgr_wal_columns *to, pgr_wal_run *tail) {
+    pgr_wal_run got = {0, run->xlogdata - xlogdata, run->keepalives - keepalives, 0, 0, 0};
+    for (size_t i = 0; i < got.xlogdata; i++) {
+        uint64_t start = columns->wal_start[xlogdata + i];
+        uint32_t size = columns->size[xlogdata + i];
+        to->wal_start[i] = start;
+        to->wal_end[i] = columns->wal_end[xlogdata + i];
+        to->server_time[i] = columns->server_time[xlogdata + i];
+        to->offset[i] = columns->offset[xlogdata + i];
+        to->size[i] = size;
+        got.bytes += PGR_FRAME_HEADER + PGR_XLOGDATA_HEADER + (size_t)size;
+        got.highest_position = larger(got.highest_position, start);
+        got.highest_end = larger(got.highest_end, start + size);
+    }
+    for (size_t i = 0; i < got.keepalives; i++) {
+        to->keepalive[i] = columns->keepalive[keepalives + i];
+        to->keepalive[i].index -= (uint32_t)(xlogdata + keepalives);
+        got.bytes += PGR_FRAME_HEADER + PGR_KEEPALIVE_SIZE;
+        got.highest_position = larger(got.highest_position, to->keepalive[i].wal_end);
+        got.highest_end = larger(got.highest_end, to->keepalive[i].wal_end);
+    }
+    *tail = got;
+}
+
 void pgr_wal_write_status(uint8_t *out, uint64_t written, uint64_t flushed, uint64_t applied,
                           int64_t client_time, uint8_t reply_requested) {
     out[0] = 'd';

@@ -60,6 +60,14 @@ typedef struct pgr_wal_run {
 pgr_status pgr_wal_read(const uint8_t *bytes, size_t size, const pgr_wal_columns *columns,
                         pgr_wal_run *run, pgr_error *error);
 
+/*
+ * The rest of a run without its first messages, so many of each kind, from its columns alone: the
+ * bytes may have changed since they were read. Offsets count from where they did. `to` has room for
+ * the rest.
+ */
+void pgr_wal_tail(const pgr_wal_columns *columns, const pgr_wal_run *run, size_t xlogdata,
+                  size_t keepalives, pgr_wal_columns *to, pgr_wal_run *tail);
+
 /* Write a whole CopyData frame with a standby status update; `out` has PGR_STATUS_FRAME_SIZE. */
 void pgr_wal_write_status(uint8_t *out, uint64_t written, uint64_t flushed, uint64_t applied,
                           int64_t client_time, uint8_t reply_requested);

@@ -74,16 +74,39 @@ static void test_calendar(void) {
 static void numeric_is(const uint8_t *value, size_t size, const char *expected) {
     /* In blocks of the exact size, so that the sanitizer sees a byte too far. */
     uint8_t *copy = malloc(size);
-    size_t room = pgr_numeric_room(value, size), length = 0;
-    char *text = malloc(room);
-    assert(copy != NULL && text != NULL && room >= strlen(expected));
+    pgr_numeric numeric;
+    assert(copy != NULL);
     memcpy(copy, value, size);
-    assert(pgr_binary_numeric(copy, size, text, &length) == PGR_PARSED);
+    size_t room = pgr_numeric_read(copy, size, &numeric), length = 0;
+    char *text = malloc(room);
+    assert(text != NULL && room >= strlen(expected));
+    assert(pgr_numeric_text(&numeric, text, &length) == PGR_PARSED);
     assert(length == strlen(expected) && memcmp(text, expected, length) == 0);
     free(copy);
     free(text);
     for (size_t cut = 0; cut < size; cut++)
-        assert(pgr_numeric_room(value, cut) == 0);
+        assert(pgr_numeric_read(value, cut, &numeric) == 0);
+}
+
+static void numeric_is_none(const uint8_t *value, size_t size) {
+    pgr_numeric numeric;
+    char text[64];
+    size_t length;
+    assert(pgr_numeric_read(value, size, &numeric) <= sizeof text);
+    assert(pgr_numeric_text(&numeric, text, &length) == PGR_MALFORMED);
+}
+
+/* Whoever writes to the bytes meanwhile gets other digits, within the room that was asked for. */
+static void test_a_numeric_that_is_written_to(void) {
+    uint8_t value[] = {0, 1, 0, 0, 0, 0, 0, 1, 0, 1, 0x7F, 0xFF};
+    pgr_numeric numeric;
+    size_t room = pgr_numeric_read(value, 10, &numeric), length = 0;
+    char *text = malloc(room);
+    assert(text != NULL);
+    value[0] = value[2] = value[6] = 0x3F; /* more digits, a larger weight and scale */
+    assert(pgr_numeric_text(&numeric, text, &length) == PGR_PARSED);
+    assert(length == 3 && memcmp(text, "1.0", 3) == 0);
+    free(text);
 }
 
 static void test_numerics(void) {
@@ -96,10 +119,8 @@ static void test_numerics(void) {
     numeric_is(BYTES("\0\0\0\0\xc0\0\0\0"), "NaN");
     numeric_is(BYTES("\0\0\0\0\xd0\0\0\x20"), "Infinity");
     numeric_is(BYTES("\0\0\0\0\xf0\0\0\x20"), "-Infinity");
-    char text[64];
-    size_t length;
-    assert(pgr_binary_numeric(BYTES("\0\1\0\0\0\0\0\0\x27\x10"), text, &length) == PGR_MALFORMED);
-    assert(pgr_binary_numeric(BYTES("\0\0\0\0\x12\x34\0\0"), text, &length) == PGR_MALFORMED);
+    numeric_is_none(BYTES("\0\1\0\0\0\0\0\0\x27\x10"));
+    numeric_is_none(BYTES("\0\0\0\0\x12\x34\0\0"));
 }
 
 static void test_bytes(void) {
@@ -119,6 +140,7 @@ int main(void) {
     test_timestamps();
     test_calendar();
     test_numerics();
+    test_a_numeric_that_is_written_to();
     test_bytes();
     puts("test_values: ok");
     return 0;

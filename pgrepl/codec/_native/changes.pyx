@@ -11,7 +11,7 @@ from cpython.unicode cimport PyUnicode_DecodeUTF8
 
 from .pgoutput cimport pgr_logical, pgr_tuple
 from .rows cimport Row, row_of
-from .slots cimport Slots, new_instance, put, slots_of
+from .slots cimport Slots, new_instance, put, slots_of, track
 
 from ...lsn import Lsn
 from ...messages import Delete, Insert, Message, Truncate, Update
@@ -107,6 +107,8 @@ cdef object make_change(const pgr_message *message, Layout layout, uint64_t lsn,
         put(change, &DELETE, 1, old_row if old.mark == c"K" else None)
         put(change, &DELETE, 2, old_row if old.mark == c"O" else None)
         put(change, &DELETE, 3, xid_of(message))
+    if not layout.plain:
+        track(change)
     return change
 
 

@@ -11,9 +11,11 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, P
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from cpython.memoryview cimport PyMemoryView_FromObject
-from cpython.ref cimport PyObject
+from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy, memmove
+
+from .whole cimport seal
 
 from ..abc import MAX_FRAME_LENGTH
 from ..faults import fault_error
@@ -71,7 +73,7 @@ cdef class FrameReader:
             raise ValueError(f"expected a chunk size of at least 64 bytes, got {chunk_size}")
         self.chunk_size = chunk_size
         self.typical_frame = 64
-        self.chunk = Chunk(chunk_size)
+        self.chunk = new_chunk(chunk_size)
         self.spares = []
         self.max_length = MAX_FRAME_LENGTH
 
@@ -113,9 +115,12 @@ cdef class FrameReader:
             while at < <size_t>view.len:
                 self.make_room()
                 part = min(<size_t>view.len - at, self.chunk.capacity - self.end)
-                memcpy(self.chunk.bytes + self.end, <uint8_t *>view.buf + at, part)
+                memmove(self.chunk.bytes + self.end, <uint8_t *>view.buf + at, part)
                 self.end += part
                 at += part
+        except MemoryError:
+            self.end -= at      # all of it, or nothing: who calls cannot know how much there is
+            raise
         finally:
             PyBuffer_Release(&view)
 
@@ -130,11 +135,13 @@ cdef class FrameReader:
             return None
         if status == PGR_BAD:
             raise fault_error(error.fault, error.tag, error.offset, error.expected, error.got)
-        self.start += PGR_FRAME_HEADER + frame.body_size
-        return (
+        taken = (
             PyBytes_FromStringAndSize(<char *>&frame.tag, 1),
             PyBytes_FromStringAndSize(<char *>frame.body, frame.body_size),
         )
+        # Only now: where memory is short, the frame is still there.
+        self.start += PGR_FRAME_HEADER + frame.body_size
+        return taken
 
     cdef size_t missing(self):
         # How many bytes the first frame still needs; 0 when it is whole, at fault or unknown.
@@ -169,23 +176,29 @@ cdef class FrameReader:
 
     cdef int relocate(self, size_t capacity) except -1:
         # Move what was not taken to the start of a chunk of this capacity that nobody looks into.
+        # Where memory is short, everything that arrived is still there, in one chunk or the other.
         cdef size_t have = self.end - self.start
         cdef bint unseen = Py_REFCNT(<PyObject *>self.chunk) == 1
         cdef Chunk old
         if unseen and (self.chunk.capacity == capacity or capacity > self.chunk_size):
             memmove(self.chunk.bytes, self.chunk.bytes + self.start, have)
+            self.start = 0
+            self.end = have
             if self.chunk.capacity < capacity:
                 self.chunk.resize(capacity)
         else:
             old = self.chunk
-            self.chunk = self.standard_chunk() if capacity == self.chunk_size else Chunk(capacity)
+            if capacity == self.chunk_size:
+                self.chunk = self.standard_chunk()
+            else:
+                self.chunk = new_chunk(capacity)
             memcpy(self.chunk.bytes, old.bytes + self.start, have)
+            self.start = 0
+            self.end = have
             if old.capacity == self.chunk_size:
                 if len(self.spares) == MAX_SPARES:
                     del self.spares[0]
                 self.spares.append(old)
-        self.start = 0
-        self.end = have
         return 0
 
     cdef Chunk standard_chunk(self):
@@ -193,4 +206,11 @@ cdef class FrameReader:
         for i in range(len(self.spares)):
             if Py_REFCNT(PyList_GET_ITEM(<PyObject *>self.spares, i)) == 1:
                 return self.spares.pop(i)
-        return Chunk(self.chunk_size)
+        return new_chunk(self.chunk_size)
+
+
+cdef inline Chunk new_chunk(size_t capacity):
+    return Chunk.__new__(Chunk, capacity)
+
+
+seal(<PyTypeObject *>Chunk)

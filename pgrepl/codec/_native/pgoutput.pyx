@@ -10,20 +10,22 @@ from cpython.buffer cimport (
     PyBUF_SIMPLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
 )
 from cpython.bytes cimport PyBytes_CheckExact
+from cpython.object cimport PyTypeObject
 
 from .changes cimport (
     check_widths, flaw_at, flaw_of, lsn_of, make_change, make_message, make_truncate,
     text_of, xid_of
 )
-from .rows cimport Layout
+from .rows cimport Layout, layout_of
 from .slots cimport Slots, new_instance, put, slots_of
 from .spool cimport Writer, kept_of, replay_of, writer_of
 from .values cimport Types
 from .wal cimport WalBatch, pgr_wal_columns
+from .whole cimport seal
 
 from functools import partial
 
-from ...errors import SpoolError, UsageError
+from ...errors import Error, SpoolError, UsageError
 from ...lsn import Lsn
 from ...messages import (
     Begin,
@@ -46,7 +48,8 @@ from .._pure.cursor import Flaw
 from ..dialect import Dialect
 from ..faults import Fault, fault_error
 from ..relations import Relations
-from ..spool import mixed
+from ..spool import cut_off, mixed
+from ..stored import entered
 
 
 cdef int RELATION_UNKNOWN = Fault.RELATION_UNKNOWN
@@ -96,6 +99,7 @@ encoding="utf-8")\n--\n
     cdef object spool           # for the batch that is being decoded, or None
     cdef Writer writer          # of the block that is open and put aside, or None
     cdef Writer keeper          # of the transaction that is open and put aside, or None
+    cdef bint busy              # a message is being decoded
     cdef bint spooled           # whether there ever was one
     cdef uint64_t unsettled     # the end of a streamed transaction whose changes are being read
     cdef uint64_t changes       # how many were decoded or put aside
@@ -126,12 +130,14 @@ encoding="utf-8")\n--\n
         if lsn is None and not PyBytes_CheckExact(payload):
             # Messages that are not the last of a record have no position in their header.
             lsn = getattr(payload, "wal_start", None) or None
-        self.has_lsn = lsn is not None
-        if self.has_lsn:
-            self.lsn = position_of(lsn)
+        cdef bint has_lsn = lsn is not None
+        cdef uint64_t position = position_of(lsn) if has_lsn else 0
         PyObject_GetBuffer(exporter(payload), &view, PyBUF_SIMPLE)
-        self.spool = None
         try:
+            self.alone()
+            self.has_lsn = has_lsn
+            self.lsn = position
+            self.spool = None
             return self.take(<const uint8_t *>view.buf, <size_t>view.len)
         finally:
             PyBuffer_Release(&view)
@@ -167,10 +173,17 @@ encoding="utf-8")\n--\n
         changes.spool = spool
         return changes
 
+    cdef int alone(self) except -1:
+        """Python runs while a message is decoded, and must not come here again meanwhile."""
+        if self.busy:
+            raise UsageError(entered)
+        return 0
+
     cdef object take(self, const uint8_t *bytes, size_t size):
         """Decode a payload whose position is known, or say what is wrong with it for good."""
         if self.failed is not None:
             raise self.failed()
+        self.busy = True
         try:
             return self.decode(bytes, size)
         except SpoolError as error:
@@ -178,6 +191,13 @@ encoding="utf-8")\n--\n
             raise
         except Flaw as flaw:
             *numbers, where = flaw.args
+        except Error:
+            raise
+        except BaseException:
+            self.failed = partial(UsageError if self.spool is None else SpoolError, cut_off)
+            raise
+        finally:
+            self.busy = False
         # Not the error is kept but how to make it: its traceback would hold on to the payload.
         self.failed = partial(
             fault_error, *numbers, where=where, lsn=self.lsn if self.has_lsn else None
@@ -387,7 +407,7 @@ encoding="utf-8")\n--\n
         relation = Relation(
             body.oid, schema, name, chr(body.replica_identity), tuple(columns), xid_of(message)
         )
-        self.recent = Layout(relation, self.types)
+        self.recent = layout_of(relation, self.types)
         if message.marked:
             if self.writer is not None:
                 self.recent = self.writer.known(self.recent)
@@ -435,6 +455,7 @@ cdef class Changes:
         cdef pgr_wal_columns *columns = &self.batch.table.columns
         cdef Decoder decoder = self.decoder
         cdef size_t i = self.next
+        decoder.alone()
         self.next = i + 1
         decoder.lsn = columns.wal_start[i]
         decoder.has_lsn = decoder.lsn != 0
@@ -598,3 +619,7 @@ cdef object make_rollback_prepared(const pgr_message *message):
         body.prepare_time, body.rollback_time, body.xid,
         text_of(body.gid),
     )
+
+
+seal(<PyTypeObject *>Changes)
+seal(<PyTypeObject *>TransactionChanges)

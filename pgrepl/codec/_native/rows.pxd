@@ -1,6 +1,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from .pgoutput cimport pgr_column, pgr_cursor, pgr_message, pgr_tuple
+from .values cimport Types
 
 
 cdef class Layout:
@@ -19,7 +20,8 @@ cdef class Layout:
     cdef tuple key_names
     cdef dict blank             # from each name to None
     cdef dict key_blank
-    cdef list types             # a ValueType for each column; None: of rows made from values
+    cdef tuple types            # a ValueType for each column; None: of rows made from values
+    cdef bint plain             # nothing leads from a row back to it, see Row
     cdef Layout with_key(self, tuple places)
 
 
@@ -33,6 +35,7 @@ cdef class Row:
     cdef uint8_t tag
     cdef bint has_position
     cdef bint key_only
+    cdef bint fresh             # comes from __new__, and __init__ is to be called once more
     cdef Layout key_layout(self)
     cdef int find(self) except -1
     cdef pgr_cursor cursor(self, uint32_t offset)
@@ -44,4 +47,5 @@ cdef class Row:
     cdef Py_ssize_t position_of(self, object key) except -1
 
 
+cdef Layout layout_of(object relation, Types types)
 cdef Row row_of(const pgr_message *message, const pgr_tuple *source, Layout layout)

@@ -11,6 +11,7 @@ from cpython.dict cimport PyDict_Copy, PyDict_SetItem
 from cpython.list cimport PyList_GET_ITEM
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.number cimport PyNumber_AsSsize_t
+from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_New, PyTuple_SET_ITEM
 
@@ -25,14 +26,21 @@ from .pgoutput cimport (
     pgr_span,
     pgr_tuple,
 )
-from .values cimport Types, ValueType
+from .values cimport Scalar, Types, ValueType
+from .whole cimport complete, newfunc, seal, whole
 
 from ...json_form import json_line, row_object
 from ...lsn import Lsn
-from ...messages import UNCHANGED
+from ...messages import UNCHANGED, Relation
 from .._pure.rows import Row as PureRow
 from .._pure.rows import completed, shown, unsent
 from ..faults import Fault, RuleFailed, column_of, fault_error, value_of
+
+
+cdef extern from "Python.h":
+    int Py_EnterRecursiveCall(const char *) except -1
+    void Py_LeaveRecursiveCall()
+    void PyObject_GC_UnTrack(PyObject *)
 
 
 cdef int ENCODING = Fault.ENCODING
@@ -44,11 +52,17 @@ cdef object UNREAD = object()
 
 
 @cython.final
-@cython.no_gc
+@cython.no_gc_clear
 cdef class Layout:
-    """A relation, and what its rows share with it."""
+    """A relation, and what its rows share with it.
+
+    The collector sees it: its types can lead to what decodes a type of a user's, and from there to
+    anything. It need not take it apart, since a layout, like a tuple, is made after its parts.
+    """
 
     def __cinit__(self, relation, Types types=None, selection=None):
+        if not isinstance(relation, Relation):
+            raise TypeError(f"expected a Relation, got {type(relation).__name__}")
         self.relation = relation
         self.oid = relation.oid
         self.whole = relation._whole
@@ -59,16 +73,22 @@ cdef class Layout:
         if self.key == NULL:
             raise MemoryError()
         for i, place in enumerate(self.selection.places):
+            if not 0 <= place < self.width:
+                raise ValueError(f"expected a place below {self.width}, got {place}")
             self.key[i] = place
         self.positions = self.whole.positions
         self.key_positions = self.selection.positions
         self.names = tuple([column.name for column in self.whole.columns])
         self.key_names = tuple([column.name for column in self.selection.columns])
+        # They are read without another look.
+        if len(self.names) != self.width or len(self.key_names) != self.key_width:
+            raise ValueError("expected a relation whose columns are those that it was made with")
         self.blank = dict.fromkeys(self.names)
         self.key_blank = dict.fromkeys(self.key_names)
         if types is not None:
             self.edition = types.pure.edition
-            self.types = [types.get(column.type_oid) for column in self.whole.columns]
+            self.types = tuple([types.get(column.type_oid) for column in self.whole.columns])
+            self.plain = all([isinstance(each, Scalar) for each in self.types])
 
     cdef Layout with_key(self, tuple places):
         """Return the same layout for key-only rows of these columns.
@@ -77,8 +97,9 @@ cdef class Layout:
         """
         cdef Layout other = self.other
         if other is None or other.selection.places != places:
-            other = Layout(self.relation, None, self.relation._select(places))
+            other = Layout.__new__(Layout, self.relation, None, self.relation._select(places))
             other.types = self.types
+            other.plain = self.plain
             self.other = other
         return other
 
@@ -86,8 +107,12 @@ cdef class Layout:
         PyMem_Free(self.key)
 
 
+# The collector sees those rows alone that something could lead back to: those made from values, and
+# those whose types call a user's function or make lists and the like. From any other there is no
+# way but to bytes, numbers and text, and to look through a batch of them again and again would cost
+# a quarter of all else. As with tuples, none need be taken apart.
 @cython.final
-@cython.no_gc
+@cython.no_gc_clear
 @cython.freelist(64)
 cdef class Row:
     """Row(relation, values, key_only=False, places=None, lsn=None)\n--\n
@@ -107,9 +132,16 @@ cdef class Row:
     """
 
     def __init__(self, relation, values, bint key_only=False, places=None, lsn=None):
+        cdef Layout layout
+        if self.fresh:
+            self.fresh = False
+            return
         if self.layout is not None:
             raise TypeError("a Row cannot be initialised twice")
-        layout = Layout(relation, None, None if places is None else relation._select(places))
+        selection = None
+        if places is not None and isinstance(relation, Relation):
+            selection = relation._select(places)
+        layout = Layout.__new__(Layout, relation, None, selection)
         key_only = key_only or places is not None
         width = layout.key_width if key_only else layout.width
         values = tuple(values)
@@ -121,6 +153,7 @@ cdef class Row:
         self.layout = layout
         self.made = values
         self.key_only = key_only
+        self.fresh = True
 
     def __dealloc__(self):
         PyMem_Free(self.offsets)
@@ -201,10 +234,10 @@ cdef class Row:
     cdef object decode(self, uint16_t place, const pgr_column *column):
         cdef ValueType type
         if column.kind == c"t":
-            type = <ValueType>PyList_GET_ITEM(self.layout.types, place)
+            type = <ValueType>PyTuple_GET_ITEM(self.layout.types, place)
             return type.from_text(column.value.bytes, <Py_ssize_t>column.value.size)
         elif column.kind == c"b":
-            type = <ValueType>PyList_GET_ITEM(self.layout.types, place)
+            type = <ValueType>PyTuple_GET_ITEM(self.layout.types, place)
             return type.from_binary(column.value.bytes, <Py_ssize_t>column.value.size)
         elif column.kind == c"u":
             return unchanged
@@ -288,11 +321,11 @@ cdef class Row:
         return values
 
     cdef Py_ssize_t position_of(self, object key) except -1:
-        cdef Py_ssize_t count, position
+        cdef Py_ssize_t count = len(self), position
         if isinstance(key, str):
-            return (self.layout.key_positions if self.key_only else self.layout.positions)[key]
-        position = PyNumber_AsSsize_t(key, IndexError)
-        count = len(self)
+            position = (self.layout.key_positions if self.key_only else self.layout.positions)[key]
+        else:
+            position = PyNumber_AsSsize_t(key, IndexError)
         if position < 0:
             position += count
         if not 0 <= position < count:
@@ -323,7 +356,7 @@ cdef class Row:
         """Return the value of a column, or `default` where the row has no such column."""
         positions = self.layout.key_positions if self.key_only else self.layout.positions
         position = positions.get(name)
-        return default if position is None else self.at(position)
+        return default if position is None else self.at(self.position_of(position))
 
     def keys(self):
         """Return the names of the columns, in order."""
@@ -402,7 +435,12 @@ cdef class Row:
         return self.keys() == other.keys() and self.all() == other.astuple()
 
     def __hash__(self):
-        return hash((self.keys(), self.all()))
+        # A row can be a value of a row, and a tuple of the C core does not look how deep it is.
+        Py_EnterRecursiveCall(" while hashing a Row")
+        try:
+            return hash((self.keys(), self.all()))
+        finally:
+            Py_LeaveRecursiveCall()
 
     def __reduce__(self):
         return Row, (self.layout.relation, self.all(), False, self.places, self.lsn)
@@ -419,6 +457,11 @@ cdef object rewritten(const pgr_error *error, Row row):
     )
 
 
+cdef Layout layout_of(object relation, Types types):
+    """Make the layout of a relation whose values have these types."""
+    return Layout.__new__(Layout, relation, types)
+
+
 cdef Row row_of(const pgr_message *message, const pgr_tuple *source, Layout layout):
     """Make the row of a tuple that has as many columns as its relation."""
     cdef Row row = Row.__new__(Row)
@@ -431,4 +474,17 @@ cdef Row row_of(const pgr_message *message, const pgr_tuple *source, Layout layo
     row.key_only = source.mark == c"K"
     if row.key_only:
         row.layout = row.key_layout()
+    if layout.plain:
+        PyObject_GC_UnTrack(<PyObject *>row)
     return row
+
+
+cdef newfunc blank_row
+
+
+cdef object whole_row(PyTypeObject *cls, PyObject *arguments, PyObject *keywords):
+    return whole(blank_row, cls, arguments, keywords)
+
+
+seal(<PyTypeObject *>Layout)
+complete(<PyTypeObject *>Row, &blank_row, whole_row)

@@ -7,9 +7,10 @@ and written to directly. This holds only for a fresh object, whose slots are all
 nobody else has. A field that is not kept that way is set by `object.__setattr__`, as a frozen
 dataclass does it itself.
 
-Nor does the garbage collector get to see them. They cannot be changed, and refer to nothing that
-could refer back but rows, which it does not see either: it would find no cycle through one, and
-would look through a batch again and again for it, at the cost of a quarter of all else.
+Nor does the garbage collector get to see them, unless `track` shows them to it. They cannot be
+changed, and what they refer to cannot refer back, but for rows of some relations: it would find no
+cycle through one, and would look through a batch again and again for it, at the cost of a quarter
+of all else.
 """
 
 from cpython.object cimport PyObject, PyTypeObject
@@ -31,6 +32,7 @@ cdef extern from "Python.h":
     PyTypeObject *PyDescr_TYPE(PyObject *descriptor)
     PyTypeObject *Py_TYPE(PyObject *instance)
     bint PyType_IS_GC(PyTypeObject *cls)
+    void PyObject_GC_Track(PyObject *instance)
     void PyObject_GC_UnTrack(PyObject *instance)
     int PyObject_GenericSetAttr(object instance, object name, object value) except -1
 
@@ -78,6 +80,12 @@ cdef inline object new_instance(const Slots *slots):
     if PyType_IS_GC(slots.type):
         PyObject_GC_UnTrack(<PyObject *>instance)
     return instance
+
+
+cdef inline void track(object instance) noexcept:
+    """Let the collector see an object of `new_instance` that something could lead back to."""
+    if PyType_IS_GC(Py_TYPE(<PyObject *>instance)):
+        PyObject_GC_Track(<PyObject *>instance)
 
 
 cdef inline int put(object instance, const Slots *slots, Py_ssize_t field, object value) except -1:

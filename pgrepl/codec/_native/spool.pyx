@@ -9,12 +9,14 @@ every size is checked before it is used.
 cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyTypeObject
 from cpython.list cimport PyList_GET_ITEM
 from cpython.tuple cimport PyTuple_GET_ITEM
 from libc.string cimport memcpy
 
 from .changes cimport make_change, make_message, make_truncate
 from .pgoutput cimport PGR_OK, pgr_error, pgr_message, pgr_pgoutput_read
+from .whole cimport seal
 
 from ...errors import UsageError
 from .._pure.cursor import Flaw
@@ -125,7 +127,7 @@ cdef Writer writer_of(stored):
     """Return the writer of a transaction, which has one from its first block on."""
     writer = stored.writer
     if not isinstance(writer, Writer):
-        writer = stored.writer = Writer(stored)
+        writer = stored.writer = Writer.__new__(Writer, stored)
     return writer
 
 
@@ -277,8 +279,6 @@ cdef class Kept:
 
     def __iter__(self):
         cdef Replay replay
-        if self.stored is None:
-            raise TypeError("expected a Kept that `kept` or `keep` made")
         replay = replay_in(self.stored, &self.stream)
         replay.keeps = True
         return replay
@@ -340,3 +340,8 @@ cdef Replay replay_in(stored, const pgr_stream *stream):
     replay.part = stream.block_xid
     replay.counts = True
     return replay
+
+
+seal(<PyTypeObject *>Writer)
+seal(<PyTypeObject *>Replay)
+seal(<PyTypeObject *>Kept)

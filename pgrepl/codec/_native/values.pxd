@@ -9,6 +9,15 @@ cdef class ValueType:
     cdef object from_binary(self, const uint8_t *bytes, Py_ssize_t size)
 
 
+# Reads a value, or returns NOT_READ for the pure twin to have a look.
+ctypedef object (*Reader)(const uint8_t *bytes, Py_ssize_t size)
+
+
+cdef class Scalar(ValueType):
+    cdef Reader read_text
+    cdef Reader read_binary
+
+
 cdef class Types:
     cdef object pure            # the pure twin's registry
     cdef dict known             # by OID

@@ -7,17 +7,20 @@ twin, which knows everything: so both twins agree by construction, and this file
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport (
+    PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+)
 from cpython.datetime cimport (
     date_new, datetime_new, get_utc, import_datetime, time_new, timedelta_new
 )
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from cpython.object cimport PyObject
+from cpython.object cimport PyObject, PyTypeObject
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, strlen
 
 from .slots cimport Slots, new_instance, put, slots_of
+from .whole cimport seal
 
 from datetime import timezone
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Inexact, InvalidOperation
@@ -68,14 +71,13 @@ cdef extern from "pgr_values.h":
     pgr_parse pgr_binary_date(int32_t, pgr_date *)
     pgr_parse pgr_binary_time(int64_t, pgr_time *)
     pgr_parse pgr_binary_timestamp(int64_t, pgr_date *, pgr_time *)
-    size_t pgr_numeric_room(const uint8_t *, size_t)
-    pgr_parse pgr_binary_numeric(const uint8_t *, size_t, char *, size_t *)
+    ctypedef struct pgr_numeric:
+        pass
+    size_t pgr_numeric_read(const uint8_t *, size_t, pgr_numeric *)
+    pgr_parse pgr_numeric_text(const pgr_numeric *, char *, size_t *)
 
 
 import_datetime()
-
-# Reads a value, or returns NOT_READ for the pure twin to have a look.
-ctypedef object (*Reader)(const uint8_t *bytes, Py_ssize_t size)
 
 cdef object NOT_READ = object()
 cdef object UTC = get_utc()
@@ -86,7 +88,10 @@ cdef object new_decimal = Context(
 ).create_decimal
 cdef object unknown_safety = SafeUUID.unknown
 cdef Slots UUID_SLOTS = slots_of(UUID, ("int", "is_safe"))
-cdef dict offsets = {0: UTC}        # seconds east of UTC to a timezone; as many as the world has
+cdef dict offsets = {0: UTC}        # seconds east of UTC to a timezone
+
+cdef enum:
+    MAX_OFFSETS = 1000
 
 
 cdef object text_bool(const uint8_t *bytes, Py_ssize_t size):
@@ -225,7 +230,10 @@ cdef object text_timestamptz(const uint8_t *bytes, Py_ssize_t size):
         return NOT_READ
     zone = offsets.get(offset)
     if zone is None:
-        zone = offsets[offset] = timezone(timedelta_new(0, offset, 0))
+        zone = timezone(timedelta_new(0, offset, 0))
+        # The world has fewer; a server could send one for each second.
+        if len(offsets) < MAX_OFFSETS:
+            offsets[offset] = zone
     return make_datetime(&date, &time, zone)
 
 
@@ -271,7 +279,8 @@ cdef object binary_float8(const uint8_t *bytes, Py_ssize_t size):
 cdef object binary_numeric(const uint8_t *bytes, Py_ssize_t size):
     cdef char[64] few
     cdef char *text = few
-    cdef size_t length, room = pgr_numeric_room(bytes, <size_t>size)
+    cdef pgr_numeric numeric
+    cdef size_t length, room = pgr_numeric_read(bytes, <size_t>size, &numeric)
     if room == 0:
         return NOT_READ
     if room > sizeof(few):
@@ -279,7 +288,7 @@ cdef object binary_numeric(const uint8_t *bytes, Py_ssize_t size):
         if text == NULL:
             raise MemoryError()
     try:
-        if pgr_binary_numeric(bytes, <size_t>size, text, &length) != PGR_PARSED:
+        if pgr_numeric_text(&numeric, text, &length) != PGR_PARSED:
             return NOT_READ
         return new_decimal(PyUnicode_DecodeUTF8(text, <Py_ssize_t>length, NULL))
     finally:
@@ -337,34 +346,38 @@ cdef object binary_lsn(const uint8_t *bytes, Py_ssize_t size):
     return Lsn(pgr_load64(bytes)) if size == 8 else NOT_READ
 
 
+cdef bytes owned(data):
+    """Return bytes that nobody writes to: a value is looked at more than once."""
+    cdef Py_buffer view
+    if PyBytes_CheckExact(data):
+        return data
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        return PyBytes_FromStringAndSize(<const char *>view.buf, view.len)
+    finally:
+        PyBuffer_Release(&view)
+
+
 cdef class ValueType:
     """How the values of one type are made. NULL never comes here.
 
     This one leaves it to the pure twin.
     """
 
-    def __init__(self, pure):
+    def __cinit__(self, pure):
         self.pure = pure
         self.oid = pure.oid
         self.name = pure.name
 
     def text(self, data):
         """Make the value of a column sent as text."""
-        cdef Py_buffer view
-        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-        try:
-            return self.from_text(<const uint8_t *>view.buf, view.len)
-        finally:
-            PyBuffer_Release(&view)
+        cdef bytes own = owned(data)
+        return self.from_text(<const uint8_t *>PyBytes_AS_STRING(own), PyBytes_GET_SIZE(own))
 
     def binary(self, data):
         """Make the value of a column sent in binary."""
-        cdef Py_buffer view
-        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-        try:
-            return self.from_binary(<const uint8_t *>view.buf, view.len)
-        finally:
-            PyBuffer_Release(&view)
+        cdef bytes own = owned(data)
+        return self.from_binary(<const uint8_t *>PyBytes_AS_STRING(own), PyBytes_GET_SIZE(own))
 
     cdef object from_text(self, const uint8_t *bytes, Py_ssize_t size):
         return self.pure.text(PyBytes_FromStringAndSize(<const char *>bytes, size))
@@ -375,10 +388,7 @@ cdef class ValueType:
 
 @cython.final
 cdef class Scalar(ValueType):
-    """A type that is read here."""
-
-    cdef Reader read_text
-    cdef Reader read_binary
+    """A type that is read here, and whose values lead nowhere: numbers, text, times."""
 
     cdef object from_text(self, const uint8_t *bytes, Py_ssize_t size):
         value = self.read_text(bytes, size)
@@ -393,7 +403,7 @@ cdef dict scalars = {}              # by OID: the types of PostgreSQL's own that
 
 
 cdef int add(int oid, Reader read_text, Reader read_binary) except -1:
-    cdef Scalar scalar = Scalar(plain.lookup(oid))
+    cdef Scalar scalar = Scalar.__new__(Scalar, plain.lookup(oid))
     scalar.read_text = read_text
     scalar.read_binary = read_binary
     scalars[oid] = scalar
@@ -440,10 +450,10 @@ cdef ValueType made(pure):
     cdef Scalar model = scalars.get(pure.like)
     cdef Scalar scalar
     if model is None:
-        return ValueType(pure)
+        return ValueType.__new__(ValueType, pure)
     if pure.oid == model.oid:
         return model
-    scalar = Scalar(pure)
+    scalar = Scalar.__new__(Scalar, pure)
     scalar.read_text = model.read_text
     scalar.read_binary = model.read_binary
     return scalar
@@ -456,7 +466,7 @@ cdef class Types:
     that the catalogue's definitions tell of.
     """
 
-    def __init__(self, overrides=None, typed=True, encoding="utf-8"):
+    def __cinit__(self, overrides=None, typed=True, encoding="utf-8"):
         self.pure = PureTypes(overrides, typed, encoding)
         self.is_utf8 = encoding == "utf-8"
         self.known = {}
@@ -489,8 +499,12 @@ cdef class Types:
             if self.is_utf8:
                 found = made(self.pure.lookup(oid))
             else:
-                found = ValueType(self.pure.of_column(oid))
+                found = ValueType.__new__(ValueType, self.pure.of_column(oid))
             # An OID that nobody described may come out of a value, and there is no end of those.
             if len(self.known) < MAX_KNOWN:
                 self.known[oid] = found
         return <ValueType>found
+
+
+seal(<PyTypeObject *>ValueType)
+seal(<PyTypeObject *>Scalar)

@@ -7,7 +7,6 @@ from .frames cimport Chunk, pgr_error, pgr_status
 
 
 cdef extern from "pgr_wal.h":
-    uint32_t pgr_load32(const uint8_t *) nogil
     enum:
         PGR_STATUS_FRAME_SIZE
     ctypedef struct pgr_keepalive:
@@ -35,6 +34,10 @@ cdef extern from "pgr_wal.h":
         const uint8_t *bytes, size_t size, const pgr_wal_columns *columns, pgr_wal_run *run,
         pgr_error *error
     ) nogil
+    void pgr_wal_tail(
+        const pgr_wal_columns *columns, const pgr_wal_run *run, size_t xlogdata, size_t keepalives,
+        pgr_wal_columns *to, pgr_wal_run *tail
+    ) nogil
     void pgr_wal_write_status(
         uint8_t *out, uint64_t written, uint64_t flushed, uint64_t applied, int64_t client_time,
         uint8_t reply_requested
@@ -49,12 +52,15 @@ cdef class XLogData:
     cdef const uint8_t *payload
     cdef Py_ssize_t size
     cdef object owner       # of the payload's memory: a Chunk, or bytes
+    cdef bint fresh         # comes from __new__, and __init__ is to be called once more
 
 
 cdef class PrimaryKeepalive:
     cdef uint64_t position
     cdef int64_t time
     cdef bint is_request
+    cdef bint fresh         # as above
+    cdef bint known         # was initialised
 
 
 cdef class Table:

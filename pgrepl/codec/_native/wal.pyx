@@ -31,6 +31,7 @@ from .frames cimport (
 
 from .integers cimport refill
 from .members cimport PyMemberDef, expose
+from .whole cimport complete, newfunc, seal, whole
 
 from collections.abc import Sequence
 from operator import index as as_int
@@ -58,6 +59,9 @@ cdef class XLogData:
     __match_args__ = ("wal_start", "wal_end", "server_time", "data")
 
     def __init__(self, wal_start, wal_end, server_time, data):
+        if self.fresh:
+            self.fresh = False
+            return
         if self.owner is not None:
             raise TypeError("an XLogData cannot be initialised twice")
         self.wal_start = <uint64_t>as_int(wal_start)
@@ -66,6 +70,7 @@ cdef class XLogData:
         self.owner = bytes(memoryview(data))
         self.payload = <const uint8_t *>PyBytes_AS_STRING(self.owner)
         self.size = PyBytes_GET_SIZE(self.owner)
+        self.fresh = True
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         PyBuffer_FillInfo(buffer, self, <void *>self.payload, self.size, True, flags)
@@ -144,9 +149,15 @@ cdef class PrimaryKeepalive:
     __match_args__ = ("wal_end", "server_time", "reply_requested")
 
     def __init__(self, wal_end, server_time, reply_requested):
+        if self.fresh:
+            self.fresh = False
+            return
+        if self.known:
+            raise TypeError("a PrimaryKeepalive cannot be initialised twice")
         self.position = as_int(wal_end)
         self.time = as_int(server_time)
         self.is_request = reply_requested
+        self.fresh = self.known = True
 
     @property
     def wal_end(self):
@@ -302,6 +313,7 @@ cdef class WalBatch:
         message.position = self.table.columns.keepalive[i].wal_end
         message.time = self.table.columns.keepalive[i].server_time
         message.is_request = self.table.columns.keepalive[i].reply_requested
+        message.known = True
         return message
 
     cdef object make(self, Py_ssize_t index):
@@ -397,17 +409,23 @@ cdef class WalBatch:
     def tail(self, Py_ssize_t index):
         """Return the batch of the messages from `index` on; it shares the payloads."""
         cdef Py_ssize_t count = len(self)
-        cdef size_t at = 0
+        cdef WalBatch batch = WalBatch.__new__(WalBatch)
+        cdef size_t before = 0, first
         if not 0 <= index <= count:
             raise IndexError(f"expected an index between 0 and {count}, got {index}")
         if index == count:
-            return WalBatch()
-        while index > 0:
-            at += 1 + pgr_load32(self.bytes + at + 1)
-            index -= 1
-        return batch_at(
-            self.chunk, self.bytes + at, self.run.bytes - at, self.run.xlogdata, self.run.keepalives
+            return batch
+        # By the columns: the chunk's headers count no more, and somebody may have written there.
+        while before < self.run.keepalives and self.table.columns.keepalive[before].index < index:
+            before += 1
+        first = <size_t>index - before
+        batch.table = Table.of(self.run.xlogdata - first, self.run.keepalives - before)
+        pgr_wal_tail(
+            &self.table.columns, &self.run, first, before, &batch.table.columns, &batch.run
         )
+        batch.chunk = self.chunk
+        batch.bytes = self.bytes
+        return batch
 
     def __repr__(self):
         return f"<WalBatch {self.run.xlogdata} XLogData, {self.run.keepalives} keepalives>"
@@ -473,7 +491,7 @@ cdef WalBatch batch_at(
     if status == PGR_OK and batch.run.full:
         # More messages than was guessed: read again, with room for the shortest possible.
         batch.table = Table.of(size // MIN_FRAME + 1, size // MIN_FRAME + 1)
-        pgr_wal_read(bytes, size, &batch.table.columns, &batch.run, &error)
+        status = pgr_wal_read(bytes, size, &batch.table.columns, &batch.run, &error)
     if status == PGR_NEED_MORE:
         return None
     if status == PGR_BAD:
@@ -518,3 +536,21 @@ def standby_status(written, flushed, applied, client_time, bint reply_requested)
         reply_requested
     )
     return PyBytes_FromStringAndSize(<char *>frame, PGR_STATUS_FRAME_SIZE)
+
+
+cdef newfunc blank_xlogdata, blank_keepalive
+
+
+cdef object whole_xlogdata(PyTypeObject *cls, PyObject *given, PyObject *named):
+    return whole(blank_xlogdata, cls, given, named)
+
+
+cdef object whole_keepalive(PyTypeObject *cls, PyObject *given, PyObject *named):
+    return whole(blank_keepalive, cls, given, named)
+
+
+complete(<PyTypeObject *>XLogData, &blank_xlogdata, whole_xlogdata)
+complete(<PyTypeObject *>PrimaryKeepalive, &blank_keepalive, whole_keepalive)
+seal(<PyTypeObject *>Table)
+seal(<PyTypeObject *>Column)
+seal(<PyTypeObject *>WalIterator)

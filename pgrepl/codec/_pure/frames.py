@@ -12,6 +12,7 @@ from typing import Final
 from .. import abc as contract
 from ..abc import MAX_FRAME_LENGTH
 from ..faults import Fault, fault_error
+from .unpicklable import Unpicklable
 
 __all__ = ["HEADER", "FrameReader", "parse_header"]
 
@@ -44,7 +45,7 @@ def parse_header(data: bytes, at: int, limit: int) -> tuple[int, int] | None:
     return tag, at + 1 + length
 
 
-class FrameReader:
+class FrameReader(Unpicklable):
     __doc__ = contract.FrameReader.__doc__
 
     def __init__(self, chunk_size: int = 131072) -> None:

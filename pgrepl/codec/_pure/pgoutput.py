@@ -44,12 +44,13 @@ from .. import abc as contract
 from ..dialect import Dialect
 from ..faults import Fault, fault_error
 from ..relations import Relations
-from ..spool import Spool, mixed
-from ..stored import Stored
+from ..spool import Spool, cut_off, mixed
+from ..stored import Stored, entered
 from .changes import READERS, Change
 from .cursor import I16, U8, Cursor, Flaw
 from .rows import Layout
 from .spool import Kept, Replay, Writer
+from .unpicklable import Unpicklable
 from .values import Override, Types
 from .wal import WalBatch, XLogData
 
@@ -67,11 +68,12 @@ _ATTRIBUTE_TYPE: Final = struct.Struct(">Ii")
 
 
 @final
-class Decoder:
+class Decoder(Unpicklable):
     __doc__ = contract.Decoder.__doc__
 
     __slots__ = (
         "_block",
+        "_busy",
         "_changes",
         "_dialect",
         "_failed",
@@ -101,6 +103,7 @@ class Decoder:
         self._dialect = Dialect.of(proto_version, streaming)
         self._types = Types(types, typed, encoding)
         self._relations: Relations[Layout] = Relations()
+        self._busy = False  # a message is being decoded
         self._block: int | None = None  # the transaction whose stream block is open
         self._transaction = 0  # the tag that began the one that is open
         self._ordered = ordered
@@ -125,16 +128,31 @@ class Decoder:
         if lsn is None:
             # Messages that are not the last of a record have no position in their header.
             lsn = getattr(payload, "wal_start", None) or None
-        self._lsn = None if lsn is None else Lsn(lsn)
+        position = None if lsn is None else Lsn(lsn)
         data = _contents(payload)
+        self._alone()
+        self._lsn = position
         self._spool = None
         return self._take(data)
 
+    def _alone(self) -> None:
+        """A finalizer or a thread may come here while a message is decoded, and must not."""
+        if self._busy:
+            raise UsageError(entered)
+
     def _take(self, data: bytes) -> LogicalMessage:
+        self._busy = True
         try:
             return self._message(data)
         except Flaw as flaw:
             *numbers, where = flaw.args
+        except Error:
+            raise
+        except BaseException:
+            self._failed = partial(UsageError, cut_off)
+            raise
+        finally:
+            self._busy = False
         # Not the error is kept but how to make it: its traceback would hold on to the payload.
         self._failed = partial(fault_error, *numbers, where=where, lsn=self._lsn)
         raise self._failed()
@@ -402,7 +420,7 @@ class Decoder:
 
 
 @final
-class Changes:
+class Changes(Unpicklable):
     __doc__ = contract.Changes.__doc__
 
     __slots__ = ("_decoder", "_next", "_payloads", "_spool", "end", "origin")
@@ -428,6 +446,7 @@ class Changes:
     def _decoded(self) -> LogicalMessage | None:
         """Decode the next message; None: it was put aside."""
         spool = self._spool
+        self._decoder._alone()
         if spool is None:
             self._next += 1
             return self._decoder.feed(self._payloads[self._next - 1])

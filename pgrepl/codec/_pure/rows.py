@@ -69,6 +69,8 @@ class Row:
     ) -> None:
         if hasattr(self, "_made"):
             raise TypeError("a Row cannot be initialised twice")
+        if not isinstance(relation, Relation):
+            raise TypeError(f"expected a Relation, got {type(relation).__name__}")
         if places is None:
             selection = relation._key if key_only else relation._whole
         else:

@@ -15,6 +15,7 @@ from ..stored import HEADER, RECORD, Stored, damaged, entered
 from .changes import READERS, Change
 from .cursor import Cursor, Flaw
 from .rows import Layout
+from .unpicklable import Unpicklable
 
 __all__ = ["Kept", "Replay", "Writer"]
 
@@ -25,7 +26,7 @@ _INDEX_SIZE: Final = 4
 
 
 @final
-class Writer:
+class Writer(Unpicklable):
     """Puts a transaction's records into its pieces. Needs `Stored.moving`."""
 
     __slots__ = ("_piece", "_recent", "stored")
@@ -77,7 +78,7 @@ class Writer:
 
 
 @final
-class Kept:
+class Kept(Unpicklable):
     __doc__ = contract.Kept.__doc__
 
     __slots__ = ("_in_block", "_stored")
@@ -92,7 +93,7 @@ class Kept:
 
 
 @final
-class Replay:
+class Replay(Unpicklable):
     __doc__ = contract.Replay.__doc__
 
     __slots__ = (

@@ -51,6 +51,7 @@ from .containers import (
     hstore_text,
     shown,
 )
+from .unpicklable import Unpicklable
 
 __all__ = ["Override", "Types", "ValueType"]
 
@@ -60,7 +61,7 @@ Override: TypeAlias = Callable[[Any], Any] | int
 value; or the OID of a type of PostgreSQL's own that it is to be decoded like."""
 
 
-class ValueType:
+class ValueType(Unpicklable):
     """A type of values. `text` and `binary` take the bytes of one value, which is not NULL.
 
     `text` gives the text itself where it is not what the type's output function writes; `binary`
@@ -121,7 +122,7 @@ def _as_sent(oid: int = 0, name: str = "") -> ValueType:
 _SENT: Final = _as_sent()
 
 
-class Types:
+class Types(Unpicklable):
     """The types of a server's values: PostgreSQL's own, those that the server describes, and those
     that the catalogue's definitions tell of.
 

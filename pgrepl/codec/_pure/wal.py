@@ -35,6 +35,8 @@ class XLogData:
     __match_args__ = ("wal_start", "wal_end", "server_time", "data")
 
     def __init__(self, wal_start: int, wal_end: int, server_time: int, data: Any) -> None:
+        if hasattr(self, "_data"):
+            raise TypeError("an XLogData cannot be initialised twice")
         self._wal_start = _unsigned(wal_start)
         self._wal_end = _unsigned(wal_end)
         self._server_time = _signed(server_time)
@@ -109,6 +111,8 @@ class PrimaryKeepalive:
     __match_args__ = ("wal_end", "server_time", "reply_requested")
 
     def __init__(self, wal_end: int, server_time: int, reply_requested: bool) -> None:
+        if hasattr(self, "_reply_requested"):
+            raise TypeError("a PrimaryKeepalive cannot be initialised twice")
         self._wal_end = _unsigned(wal_end)
         self._server_time = _signed(server_time)
         self._reply_requested = bool(reply_requested)
