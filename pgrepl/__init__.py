@@ -1,5 +1,9 @@
 """PostgreSQL's streaming-replication protocol for Python."""
 
+# isort: off
+from . import starting as _starting  # noqa: F401  (before all that takes long to load)
+
+# isort: on
 from typing import TYPE_CHECKING
 
 from .ack_in_order import AckInOrder

@@ -5,6 +5,7 @@ click may be missing where this runs, as in a wheel's own tests; what needs it i
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,23 @@ def test_help(
     assert exit_status(*arguments) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert all(word in said for word in words)
+
+
+@pytest.mark.parametrize("program", [["-m", "pgrepl"], ["-c"]])
+def test_an_interruption_while_it_is_loaded(program: list[str], tmp_path: Path) -> None:
+    """The program shows no traceback of imports; an application that imports the package does."""
+    (tmp_path / "dataclasses.py").write_text("raise KeyboardInterrupt")
+    words = [*program, "import pgrepl"] if program == ["-c"] else program
+    run = subprocess.run(
+        [sys.executable, *words],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path.cwd()}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode != 0
+    assert ("KeyboardInterrupt" in run.stderr) == (program == ["-c"])
+    assert not run.stderr or program == ["-c"]
 
 
 def every_command(commands: Any) -> list[tuple[str, ...]]:
