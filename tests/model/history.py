@@ -369,7 +369,10 @@ class History(RuleBasedStateMachine):
 
     @rule(
         what=st.sampled_from(
-            ["checkpoint", "token", "idle", "disconnect", "crash", "crash", "stop", "shutdown"]
+            [
+                *("checkpoint", "token", "token acknowledged", "idle"),
+                *("disconnect", "crash", "crash", "stop", "shutdown"),
+            ]
         ),
         own_token=st.booleans(),
     )
@@ -379,6 +382,9 @@ class History(RuleBasedStateMachine):
                 self.server.slot.checkpoint()
             case "token":
                 self.keep_token()
+            case "token acknowledged":
+                self.keep_token()
+                self.acknowledge_position(self.client.wal.positions.safe, ALL)
             case "idle":
                 self.become_idle()
             case "disconnect":

@@ -111,7 +111,8 @@ class Simulation:
     def _something_rare(self) -> None:
         if not self._chance(self._calm):
             rare = ("checkpoint", "idle", "disconnect", "crash", "stop", "stop", "shutdown")
-            what = "token" if self._chance(0.05) else self._draw.choice(rare)
+            tokens = ("token", "token acknowledged", "token acknowledged")
+            what = self._draw.choice(tokens if self._chance(0.1) else rare)
             self._history.something_rare(what, self._chance(0.5))
 
 
