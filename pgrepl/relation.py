@@ -96,6 +96,11 @@ class Relation:
     _key: Selection = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        # Its own, whatever becomes of a list that came: rows rely upon how many there are.
+        object.__setattr__(self, "columns", tuple(self.columns))
+        for column in self.columns:
+            if not isinstance(column, Column):
+                raise TypeError(f"expected columns, got {type(column).__name__}")
         marked = tuple([i for i, column in enumerate(self.columns) if column.is_key])
         # A frozen dataclass sets what it derives this way.
         object.__setattr__(self, "_whole", self._selected(tuple(range(len(self.columns)))))
