@@ -145,12 +145,8 @@ def test_the_beginning_is_reported_before_anything_is_written(available: int) ->
     began: list[tuple[int, Lsn]] = []
     server.on_report = lambda *_: disk.done.append("report")
     connection = Connection(server)
-    receive(
-        connection,
-        disk,
-        stop=lambda: connection.exhausted and bool(began),
-        on_start=lambda *what: began.append(what),
-    )
+    options = {"stop": lambda: bool(began), "on_start": lambda *what: began.append(what)}
+    receive(connection, disk, **options)
     assert server.reports[0] == (START, START, 0, False)
     assert began == [(1, START)]
     assert not any(step.startswith("write") for step in disk.done[: disk.done.index("report")])
@@ -276,34 +272,6 @@ def test_a_complete_segment_of_a_wrong_size(size: int) -> None:
         receive(Connection(server), disk)
     assert server.reports == []
     assert set(disk.names) == {FIFTH, SIXTH}
-
-
-@pytest.mark.parametrize(
-    ("name", "data", "said"),
-    [
-        (f"{FIFTH}.gz", gzip.compress(bytes(SEGMENT))[:-4], "cannot be read"),
-        (f"{FIFTH}.gz", gzip.compress(bytes(SEGMENT - 1)), f"got {SEGMENT - 1}"),
-        (f"{FIFTH}.gz", gzip.compress(bytes(SEGMENT + 1)), f"got more than {SEGMENT}"),
-        (f"{FIFTH}.gz", b"", "got 0"),
-    ],
-)
-def test_a_compressed_segment_that_is_not_whole(name: str, data: bytes, said: str) -> None:
-    disk = Disk()
-    disk.put(name, data)
-    with pytest.raises(WalStorageError, match=said):
-        receive(Connection(server_of(SEGMENT)), disk)
-
-
-@pytest.mark.parametrize(
-    ("size", "cut", "said"),
-    [(SEGMENT, 4, "cannot be read"), (SEGMENT - 1, 0, f"got {SEGMENT - 1}")],
-)
-def test_a_segment_of_lz4_that_is_not_whole(size: int, cut: int, said: str) -> None:
-    data = pytest.importorskip("lz4.frame").compress(bytes(size), content_checksum=True)
-    disk = Disk()
-    disk.put(f"{FIFTH}.lz4", data[: len(data) - cut])
-    with pytest.raises(WalStorageError, match=said):
-        receive(Connection(server_of(SEGMENT)), disk)
 
 
 def test_a_partial_segment_that_is_too_large() -> None:
