@@ -72,7 +72,9 @@ def test_of_a_partition_alone(tables: Tables) -> None:
     key = delete.identity
     assert (key is delete.key, key[0], key["id"], key.raw("id")) == (True, 5, 5, b"5")
     assert [column.name for column in key.columns] == ["id"]
-    assert json.loads(JsonFormat().line(delete, 0))["key"] == {"id": 5}
+    as_text = pgrepl.Row(delete.relation, [key.raw(0).decode()], places=key.places)
+    line = JsonFormat().line(pgrepl.Delete(delete.relation, as_text, None), 0)
+    assert json.loads(line)["key"] == {"id": "5"}
     # Nothing says by what this row can be found, and no condition at all would find every row.
     assert (other.key, other.old) == (None, None)
     with pytest.raises(pgrepl.UsageError, match=r"public\.root, whose replica identity is 'd'"):

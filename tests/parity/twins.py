@@ -43,7 +43,7 @@ def exact(value: Any) -> Any:
         names = [each.name for each in dataclasses.fields(value)]
         return type(value).__name__, {name: exact(getattr(value, name)) for name in names}
     if type(value).__name__ == "Row":
-        return "Row", exact(value.columns), exact(value.astuple())
+        return "Row", exact(value.columns), exact(value.lsn), exact(value.astuple())
     if isinstance(value, tuple | list):
         return type(value).__name__, [exact(each) for each in value]
     if isinstance(value, dict):
