@@ -14,7 +14,7 @@ from .backup import AsyncBackup, Backup
 from .codec import Decoder, PrimaryKeepalive, Row, WalBatch, XLogData
 from .codec import implementation as __impl__
 from .connection import Connection, connect
-from .delivery import Batch, Change, Idle, StreamEvent
+from .delivery import Batch, Change, Idle, StreamEvent, TransactionPart
 from .errors import (
     AuthenticationError,
     AuthenticationRejected,
@@ -171,6 +171,7 @@ __all__ = [
     "TimelineHistory",
     "TimelineSwitch",
     "Transaction",
+    "TransactionPart",
     "Truncate",
     "Type",
     "UNCHANGED",

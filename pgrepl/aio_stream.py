@@ -183,15 +183,7 @@ class _MessageIterator(AsyncIterator[LogicalMessage]):
 class _BatchIterator(AsyncIterator[Batch | Idle]):
     """The changes of a stream in batches; one that was cut off is gone on with, or a wait."""
 
-    __slots__ = (
-        "_changes",
-        "_deadline",
-        "_idle",
-        "_is_for_more",
-        "_max_rows",
-        "_max_wait",
-        "_stream",
-    )
+    __slots__ = ("_deadline", "_idle", "_is_for_more", "_max_rows", "_max_wait", "_stream")
 
     def __init__(
         self, stream: AsyncStream, max_rows: int, max_wait: float, idle: float | None
@@ -200,34 +192,32 @@ class _BatchIterator(AsyncIterator[Batch | Idle]):
         self._max_rows = max_rows
         self._max_wait = max_wait
         self._idle = idle
-        self._changes: list[Change] = []
         self._deadline: Deadline | None = None
         self._is_for_more = False  # the deadline is the batch's
 
     async def __anext__(self) -> Batch | Idle:
         stream = self._stream
         while await self._filled():
-            changes, self._changes = self._changes, []
             self._deadline, self._is_for_more = None, False
-            if changes:
-                return stream._batch(changes)
+            if stream._gathered:
+                return stream._batch()
             if (event := stream._idle()) is not None:
                 return event
         raise StopAsyncIteration
 
     async def _filled(self) -> bool:
         """Wait for what makes a batch, or until none came for a while; False: none will."""
-        stream, changes = self._stream, self._changes
+        stream = self._stream
         deadline = self._deadline or Deadline.after(self._idle)
-        while len(changes) < self._max_rows and deadline.left() != 0.0:
-            if stream._take(changes, self._max_rows - len(changes)):
+        while len(stream._gathered) < self._max_rows and deadline.left() != 0.0:
+            if stream._take(self._max_rows):
                 continue
-            if changes and not self._is_for_more:
+            if stream._gathered and not self._is_for_more:
                 deadline, self._is_for_more = Deadline(self._max_wait), True
             self._deadline = deadline
             try:
                 if not await stream._fetched(deadline.left()):
-                    return bool(changes)
+                    return bool(stream._gathered)
             except TimeoutError:
                 break
         return True

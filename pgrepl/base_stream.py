@@ -35,11 +35,16 @@ class BaseStream(BaseReception, Generic[T]):
         super().__init__(session, opened.checked)
         self._transaction = transaction
         self._decoder = opened.decoder
-        self._handled = opened.handled  # changes of the first transaction, not to be given again
+        self._resumed = opened.handled  # changes of the first transaction, not to be given again
+        self._first_end: int | None = None if opened.handled else 0  # where that ends
+        self._handled = opened.handled  # those of them that are still to come
+        self._index = opened.handled  # changes of the transaction in batches that are dealt with
         self._spool = opened.spool
         self._streams = opened.streams
-        self._by_transaction = False
+        self._by_transaction = self._in_batches = False
         self._last_batch: Batch | None = None  # unless more was given since
+        self._gathered: list[Change] = []  # for the next batch
+        self._parts: list[tuple[T, int, int]] = []  # of which transactions
         self._wal: Any = ()  # what `_changes` are decoded from
         self._changes: Changes | None = None
         self._has_events = False  # that were given and not read yet
@@ -83,11 +88,14 @@ class BaseStream(BaseReception, Generic[T]):
         """Begin the next transaction; None: another batch is needed, or `_is_done`."""
         if self._ended:
             return None  # what the end of the stream may have cut off is no fault
-        limit = self._limit
+        limit, transactions = self._limit, self._transactions
         try:
-            if limit is not None:
-                return self._next_within(limit)
-            return self._transactions.next()
+            made = transactions.next() if limit is None else self._next_within(limit)
+            # A message that stands where the stream began was given before what was handled.
+            while self._handled and made is not None and _is_at(made, self._start):
+                transactions.pass_over()
+                made = transactions.next() if limit is None else self._next_within(limit)
+            return made
         except BaseException as error:
             if self._was_stopped(error):
                 return None
@@ -114,7 +122,7 @@ class BaseStream(BaseReception, Generic[T]):
                 return None
             if self._handled:
                 before = self._handled
-                self._pass_handled(iter(gathered))
+                self._pass_handled(transaction, iter(gathered))
                 gathered = Rest(gathered, before - self._handled)
         except BaseException as error:
             if self._was_stopped(error):
@@ -166,9 +174,7 @@ class BaseStream(BaseReception, Generic[T]):
         positions = self._session.positions
         if not self._is_between or positions.acknowledged.flushed < positions.delivered:
             return None
-        # What was dealt with of the first transaction is still to come, and not to be given.
-        token = self.token(index=self._handled)
-        return Idle(token, Lsn(positions.received))
+        return Idle(self.token(), Lsn(positions.received))
 
     def _changes_at_hand(self, transaction: T) -> Iterator[Change]:
         """Give what has come of a transaction; then it has ended, or another batch is needed."""
@@ -177,7 +183,7 @@ class BaseStream(BaseReception, Generic[T]):
         try:
             run = transactions.run()
             if self._handled:
-                self._pass_handled(run)
+                self._pass_handled(transaction, run)
             yield from run
         except GeneratorExit:
             raise  # nothing is lost
@@ -206,9 +212,9 @@ class BaseStream(BaseReception, Generic[T]):
         if self._transactions.open is transaction and not transaction._has_ended:
             self._transactions.put_back(changes)
 
-    def _pass_handled(self, run: Iterator[Change]) -> None:
+    def _pass_handled(self, transaction: T, run: Iterator[Change]) -> None:
         """Pass over those changes that were dealt with before the stream began."""
-        while self._handled and next(run, None) is not None:
+        while transaction.kind != "message" and self._handled and next(run, None) is not None:
             self._handled -= 1
 
     def _pass_over(self, transaction: T) -> bool:
@@ -220,7 +226,7 @@ class BaseStream(BaseReception, Generic[T]):
             transaction._over = Over.PASSING
         with self._handing_out():
             if self._handled:
-                self._pass_handled(self._transactions.run())
+                self._pass_handled(transaction, self._transactions.run())
             any_passed, has_ended = self._transactions.pass_over()
         if transaction._over is Over.PASSING:
             if any_passed:
@@ -238,12 +244,16 @@ class BaseStream(BaseReception, Generic[T]):
 
     def _end(self, transaction: T) -> None:
         """Acknowledge a transaction that has ended, if it was acknowledged before."""
-        self._handled = 0
+        # The first one whose changes were handled is the first one that has changes.
+        if self._index and self._index != self._handled and transaction.kind != "message":
+            if self._first_end is None:
+                self._first_end = transaction.end_lsn
+            self._index = self._handled = 0
         if transaction._acknowledged is not None and transaction.end_lsn is not None:
             self._tell(transaction.end_lsn, *transaction._acknowledged)
 
-    def _take(self, changes: list[Change], room: int) -> bool:
-        """Add what is at hand to a batch, up to a limit; False: nothing is."""
+    def _take(self, max_rows: int) -> bool:
+        """Add what is at hand to the next batch, up to a limit; False: nothing is."""
         transaction = self._transactions.open
         if transaction is not None and transaction._over is not None:
             if not self._pass_over(transaction):
@@ -253,10 +263,18 @@ class BaseStream(BaseReception, Generic[T]):
             transaction = self._next_transaction()
             if transaction is None:
                 return False
+        changes = self._gathered
+        index = 0 if transaction.kind == "message" else self._index
         before = len(changes)
-        changes += islice(self._changes_at_hand(transaction), room)
-        if len(changes) > before:
+        changes += islice(self._changes_at_hand(transaction), max_rows - before)
+        taken = len(changes) - before
+        if taken:
             self._last_batch = None
+            parts = self._parts
+            if not parts or parts[-1][0] is not transaction:
+                parts.append((transaction, before, index))
+            if not transaction._has_ended and transaction.kind != "message":
+                self._index += taken
             return True
         self._end_batch()
         return transaction._has_ended
@@ -272,27 +290,34 @@ class BaseStream(BaseReception, Generic[T]):
         if transaction._has_ended and transaction.end_lsn is not None:
             self._tell(transaction.end_lsn, *batch._acknowledged)
 
-    def _batch(self, changes: list[Change]) -> Batch:
+    def _batch(self) -> Batch:
         """Make a batch, with the end of the transaction where that comes next."""
-        transaction = self._transactions.open
+        transaction, changes = self._transactions.open, self._gathered
         if transaction is not None and self._transactions.at_end:
             changes += self._changes_at_hand(transaction)
-        self._last_batch = Batch(changes, Lsn(self._decoder.delivered))
-        return self._last_batch
+        end_lsn = max(self._delivered, self._start)
+        self._last_batch = batch = Batch(changes, Lsn(end_lsn), self._index)
+        batch._parts, batch._is_end = self._parts, transaction is None or transaction._has_ended
+        self._gathered, self._parts = [], []
+        return batch
 
-    def _begin_to_read(self, by_transaction: bool, whole: bool = False) -> None:
-        """Go on from the boundary of a transaction, in this way or the other."""
+    def _begin_to_read(
+        self, by_transaction: bool, whole: bool = False, batches: bool = False
+    ) -> None:
+        """Go on from the boundary of a transaction in any way, in its middle in the same way."""
         transaction = self._transactions.open
-        if (
-            transaction is not None
-            and not transaction._has_ended
-            and (transaction._over is None or not by_transaction)
-            and not (whole and self._transactions.is_gathering)
-        ):
+        goes_on = (
+            transaction is None
+            or transaction._has_ended
+            or (by_transaction and transaction._over is not None)
+            or (whole and self._transactions.is_gathering)
+            or (batches and self._in_batches)
+        )
+        if not goes_on or (self._gathered and not batches):
             raise UsageError(
                 f"expected the last transaction to be read to its end, {transaction!r} was left in "
-                "the middle: read on in it, skip() it, or stop the stream and start it again, "
-                "which brings what was not acknowledged once more"
+                "the middle: read on in it in the same way, skip() it where it was given, or stop "
+                "the stream and start it again, which brings what was not acknowledged once more"
             )
         if not by_transaction and self._limit is not None and self._limit.until is not None:
             raise UsageError(
@@ -300,16 +325,19 @@ class BaseStream(BaseReception, Generic[T]):
                 "are what it ends"
             )
         self._by_transaction = by_transaction
+        self._in_batches = batches
 
     def _begin_batches(self, max_rows: int, idle: float | None) -> None:
         if max_rows < 1:
             raise UsageError(f"expected batches of at least one row, got max_rows={max_rows}")
-        self._begin_transactions(idle)
+        self._begin_transactions(idle, batches=True)
 
-    def _begin_transactions(self, idle: float | None, whole: bool = False) -> None:
+    def _begin_transactions(
+        self, idle: float | None, whole: bool = False, batches: bool = False
+    ) -> None:
         if idle is not None and not idle > 0:
             raise UsageError(f"expected idle to be seconds above 0, got {idle!r}")
-        self._begin_to_read(by_transaction=True, whole=whole)
+        self._begin_to_read(by_transaction=True, whole=whole, batches=batches)
 
     def _decoded(self, batch: Any) -> Changes:
         """Decode a batch as it is read."""
@@ -381,7 +409,7 @@ class BaseStream(BaseReception, Generic[T]):
             return
         if isinstance(upto, Batch):
             upto._acknowledged = moved
-        self._tell(_end_of(upto), *moved)
+        self._tell(self._end_of(upto), *moved)
         if isinstance(upto, Batch):
             self._end_batch()
 
@@ -392,13 +420,16 @@ class BaseStream(BaseReception, Generic[T]):
             delivered = max(delivered, min(position, self._passed))
         self._feedback.acknowledge(delivered, position, written, flushed, applied)
 
-    def token(self, upto: Acknowledgeable | None = None, index: int = 0) -> ResumeToken:
+    def token(self, upto: Acknowledgeable | None = None, index: int | None = None) -> ResumeToken:
         """Return what to keep beside one's own data to go on behind `upto` later.
 
         Without `upto`: behind the last position before which nothing is left to acknowledge, which
-        moves on while the stream is idle. `index`: how many changes of the transaction behind it
-        are dealt with as well. Give the token as `start` to `stream()`, which then knows if it is
-        the same system and if the slot still has all that is missing.
+        moves on while the stream is idle. A token is never before the stream's start, nor beyond
+        what was delivered. `index`: how many changes of the transaction behind it are dealt with as
+        well, counted from its beginning; left out, as many as are known to be: those of a batch
+        that ends inside of a transaction, and those that the stream's own start says. Give the
+        token as `start` to `stream()`, which then knows if it is the same system and if the slot
+        still has all that is missing.
 
         Once a token was asked for, or the stream began with one, the slot no longer advances by
         itself while the stream is idle, since it would get ahead of the token that was kept: now
@@ -406,22 +437,41 @@ class BaseStream(BaseReception, Generic[T]):
         """
         positions = self._session.positions
         positions.automatic = False
-        position = _end_of(upto) if upto is not None else positions.safe or self._start
+        if isinstance(upto, Idle):
+            upto = upto.token
+        asked = positions.safe if upto is None else self._end_of(upto)
+        reach = max(self._delivered, self._passed, positions.settled)
+        position = max(min(asked, reach), self._start)
+        if index is None and position == asked and isinstance(upto, Batch | ResumeToken):
+            index = upto.index
+        if index is None:
+            first_end = self._first_end
+            index = self._resumed if first_end is None or position < first_end else 0
         return ResumeToken(self._system.systemid, self._system.timeline, Lsn(position), index)
 
+    def _end_of(self, upto: Any) -> int:
+        """Return the position by which something is acknowledged."""
+        if isinstance(upto, RollbackPrepared):
+            return upto.rollback_end_lsn
+        if isinstance(upto, Message):
+            return upto.lsn
+        if isinstance(upto, int):
+            return upto
+        if isinstance(upto, ResumeToken) and upto.systemid != self._system.systemid:
+            raise UsageError(
+                f"expected a token of the system {self._system.systemid}, got one of "
+                f"{upto.systemid}, whose positions mean nothing here"
+            )
+        end_lsn = getattr(upto, "end_lsn", None)
+        if end_lsn is None or not getattr(upto, "is_whole", True):
+            raise UsageError(
+                "expected a transaction that was read to its end, a batch, a message that ends a "
+                f"transaction or an Lsn, got {upto!r:.200}"
+            )
+        return int(end_lsn)
 
-def _end_of(upto: Any) -> int:
-    """Return the position by which something is acknowledged."""
-    if isinstance(upto, RollbackPrepared):
-        return upto.rollback_end_lsn
-    if isinstance(upto, Message):
-        return upto.lsn
-    if isinstance(upto, int):
-        return upto
-    end_lsn = getattr(upto, "end_lsn", None)
-    if end_lsn is None or not getattr(upto, "is_whole", True):
-        raise UsageError(
-            "expected a transaction that was read to its end, a batch, a message that ends a "
-            f"transaction or an Lsn, got {upto!r:.200}"
-        )
-    return int(end_lsn)
+
+def _is_at(transaction: ReadTransaction, position: int) -> bool:
+    """Whether it is a message that belongs to none, at a position or before it."""
+    end_lsn = transaction.end_lsn
+    return transaction.kind == "message" and end_lsn is not None and end_lsn <= position

@@ -6,7 +6,7 @@ the stream are missed aloud, by whoever reads them and by whoever acknowledges t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -20,6 +20,7 @@ from .messages import (
     Insert,
     LogicalMessage,
     Message,
+    Origin,
     Prepare,
     RollbackPrepared,
     StreamCommit,
@@ -28,10 +29,19 @@ from .messages import (
     Update,
 )
 from .ownership import Uncopied
-from .session.transactions import BaseTransaction, Over
+from .session.transactions import BaseTransaction, Kind, Over
 from .token import ResumeToken
 
-__all__ = ["Acknowledgeable", "Batch", "Change", "Idle", "ReadTransaction", "Rest", "StreamEvent"]
+__all__ = [
+    "Acknowledgeable",
+    "Batch",
+    "Change",
+    "Idle",
+    "ReadTransaction",
+    "Rest",
+    "StreamEvent",
+    "TransactionPart",
+]
 
 Change: TypeAlias = Insert | Update | Delete | Truncate | Message
 """What a transaction consists of."""
@@ -110,29 +120,86 @@ class Rest:
         return islice(self._changes, self._count, None)
 
 
+@dataclass(frozen=True, slots=True)
+class TransactionPart:
+    """What a batch has of one transaction, all of it perhaps: see `Batch.transactions`.
+
+    ``batch.changes[part.changes]`` are its changes; `index`: how many of the transaction's came
+    before them, in other batches or before the stream began. `end_lsn`: None unless the transaction
+    ends in the batch. `kind`, `xid`, `gid`, `commit_lsn`, `commit_time` (microseconds since
+    2000-01-01 UTC) and `origin` as a `Transaction` has them.
+    """
+
+    kind: Kind
+    xid: int | None
+    gid: str | None
+    commit_lsn: Lsn | None
+    commit_time: int | None
+    origin: Origin | None
+    end_lsn: Lsn | None
+    index: int
+    changes: slice
+
+
 class Batch:
     """Changes of one or more transactions, in order.
 
-    `end_lsn`: of the last transaction that ends in it or ended before. Acknowledging the batch
-    acknowledges everything up to there, and the transaction that goes on behind it as soon as that
-    turns out to have no further changes.
+    `end_lsn`: of the last transaction that ends in it or ended before, never before the stream's
+    start. `index`: how many changes of the transaction that goes on behind it are dealt with, in
+    this batch and before; 0 where none goes on. Acknowledging the batch acknowledges everything up
+    to `end_lsn`, and the transaction that goes on behind it as soon as that turns out to have no
+    further changes.
     """
 
-    __slots__ = ("_acknowledged", "changes", "end_lsn")
+    __slots__ = ("_acknowledged", "_is_end", "_parts", "changes", "end_lsn", "index")
 
-    def __init__(self, changes: list[Change], end_lsn: Lsn) -> None:
+    def __init__(self, changes: list[Change], end_lsn: Lsn, index: int = 0) -> None:
         self.changes = changes
         self.end_lsn = end_lsn
+        self.index = index
         self._acknowledged: tuple[bool, bool, bool] | None = None
+        # Transactions, where their changes begin, and how many came before.
+        self._parts: Sequence[tuple[BaseTransaction, int, int] | TransactionPart] = ()
+        self._is_end = False  # whether the last of them ends here
+
+    @property
+    def transactions(self) -> tuple[TransactionPart, ...]:
+        """What the batch has of each transaction, in order; of none that has no changes in it."""
+        parts, size = self._parts, len(self.changes)
+        if not isinstance(parts, tuple):
+            made = []
+            for number, (transaction, begin, index) in enumerate(parts, 1):  # type: ignore[misc]
+                is_last = number == len(parts)
+                end = size if is_last else parts[number][1]  # type: ignore[index]
+                made.append(_part(transaction, not is_last or self._is_end, index, begin, end))
+            self._parts = tuple(made)
+        return self._parts  # type: ignore[return-value]
 
     def __repr__(self) -> str:
-        return f"<Batch of {len(self.changes)} changes, end_lsn={self.end_lsn}>"
+        index = f", index={self.index}" if self.index else ""
+        return f"<Batch of {len(self.changes)} changes, end_lsn={self.end_lsn}{index}>"
 
     def __iter__(self) -> Iterator[Change]:
         return iter(self.changes)
 
     def __len__(self) -> int:
         return len(self.changes)
+
+    def __getstate__(self) -> object:
+        self.transactions  # noqa: B018 - made of what cannot be pickled
+        return object.__getstate__(self)
+
+
+def _part(
+    transaction: BaseTransaction, has_ended: bool, index: int, begin: int, end: int
+) -> TransactionPart:
+    return TransactionPart(
+        *(transaction.kind, transaction.xid, transaction.gid),
+        *(transaction.commit_lsn, transaction.commit_time, transaction.origin),
+        transaction.end_lsn if has_ended else None,
+        index,
+        slice(begin, end),
+    )
 
 
 @dataclass(frozen=True, slots=True)

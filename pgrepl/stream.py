@@ -145,9 +145,9 @@ class Stream(Reception, BaseStream[Transaction]):
         iterating over the stream raises.
         """
         self._begin_batches(max_rows, idle)
-        while (changes := self._changes_of_batch(max_rows, max_wait, idle)) is not None:
-            if changes:
-                yield self._batch(changes)
+        while self._fill_batch(max_rows, max_wait, idle):
+            if self._gathered:
+                yield self._batch()
             elif (event := self._idle()) is not None:
                 yield event
 
@@ -166,23 +166,20 @@ class Stream(Reception, BaseStream[Transaction]):
         self._has_events = True
         return self._events()
 
-    def _changes_of_batch(
-        self, max_rows: int, max_wait: float, idle: float | None
-    ) -> list[Change] | None:
-        """Return what makes a batch; nothing of one: none came for a while; None: none will."""
-        changes: list[Change] = []
+    def _fill_batch(self, max_rows: int, max_wait: float, idle: float | None) -> bool:
+        """Gather what makes a batch, or wait until nothing came for a while; False: none will."""
         deadline, is_for_more = Deadline.after(idle), False
-        while len(changes) < max_rows and deadline.left() != 0.0:
-            if self._take(changes, max_rows - len(changes)):
+        while len(self._gathered) < max_rows and deadline.left() != 0.0:
+            if self._take(max_rows):
                 continue
-            if changes and not is_for_more:
+            if self._gathered and not is_for_more:
                 deadline, is_for_more = Deadline(max_wait), True
             try:
                 if not self._fetched(deadline.left()):
-                    return changes or None
+                    return bool(self._gathered)
             except TimeoutError:
                 break
-        return changes
+        return True
 
     def _changes_of(self, transaction: Transaction) -> Iterator[Change]:
         """Give the changes of a transaction that were not read yet, as they come."""

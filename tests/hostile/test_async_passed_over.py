@@ -144,7 +144,7 @@ def test_skipping_in_the_middle_and_beginning_again(run: Any, opened: Any) -> No
     async def main(server: ScriptedServer) -> None:
         connection, stream = await opened(server)
         await anext(stream.transactions())
-        with pytest.raises(UsageError, match=r"read on in it, skip\(\) it"):
+        with pytest.raises(UsageError, match=r"read on in it .* skip\(\) it"):
             stream.transactions()
         first = stream._transactions.open
         first.skip()
