@@ -19,7 +19,7 @@ from .messages import LogicalMessage, Message, RollbackPrepared
 from .session.limit import Limit
 from .session.opening import Opened
 from .session.session import Session
-from .session.transactions import Over, Transactions
+from .session.transactions import PASSED, PASSING, READ, Transactions
 from .token import ResumeToken
 
 __all__ = ["BaseStream"]
@@ -77,7 +77,9 @@ class BaseStream(BaseReception, Generic[T]):
     # What has come
 
     def _make(self, *arguments: Any, **keywords: Any) -> T:
-        return self._transaction(self, *arguments, **keywords)
+        made = self._transaction(*arguments, **keywords)
+        made._stream = self
+        return made
 
     def _at_hand(self) -> Changes | None:
         """Return what was decoded and not read yet; None: nothing is left of it."""
@@ -178,25 +180,27 @@ class BaseStream(BaseReception, Generic[T]):
 
     def _changes_at_hand(self, transaction: T) -> Iterator[Change]:
         """Give what has come of a transaction; then it has ended, or another batch is needed."""
-        self._require_open(transaction)
         transactions = self._transactions
+        if transaction._over is not None or transactions.open is not transaction:
+            self._require_open(transaction)
         try:
             run = transactions.run()
             if self._handled:
                 self._pass_handled(transaction, run)
             yield from run
+            # Meanwhile it may have been passed over, by whoever asked for the next one.
+            has_ended = transaction._over is None and transactions.run_ends()
         except GeneratorExit:
             raise  # nothing is lost
         except BaseException as error:
             self._was_stopped(error)
             raise
-        # Meanwhile it may have been passed over, by whoever asked for the next one.
-        self._require_open(transaction)
-        with self._handing_out():
-            has_ended = transactions.run_ends()
+        if transaction._over is not None or self._transactions is not transactions:
+            self._require_open(transaction)
         if has_ended:
-            transaction._over = Over.READ
-            self._end(transaction)
+            transaction._over = READ
+            if self._index or transaction._acknowledged is not None:
+                self._end(transaction)
 
     def _require_open(self, transaction: T) -> None:
         """Raise `UsageError` unless the changes that come next are this transaction's."""
@@ -223,23 +227,23 @@ class BaseStream(BaseReception, Generic[T]):
             return True
         if transaction._over is None:
             # First of all, so that none who reads it elsewhere takes what is left for all of it.
-            transaction._over = Over.PASSING
+            transaction._over = PASSING
         with self._handing_out():
             if self._handled:
                 self._pass_handled(transaction, self._transactions.run())
             any_passed, has_ended = self._transactions.pass_over()
-        if transaction._over is Over.PASSING:
+        if transaction._over is PASSING:
             if any_passed:
-                transaction._over = Over.PASSED
+                transaction._over = PASSED
             elif has_ended:
-                transaction._over = Over.READ
+                transaction._over = READ
         if has_ended:
             self._end(transaction)
         return has_ended
 
     def _cut_off(self, transaction: T) -> None:
         """Take note that nobody waits any more for the end of what is passed over."""
-        if transaction._over is Over.PASSING:
+        if transaction._over is PASSING:
             transaction._over = None  # it has cost nothing
 
     def _end(self, transaction: T) -> None:

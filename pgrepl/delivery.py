@@ -29,7 +29,7 @@ from .messages import (
     Update,
 )
 from .ownership import Uncopied
-from .session.transactions import BaseTransaction, Kind, Over
+from .session.transactions import PASSED, PASSING, BaseTransaction, Kind, Over
 from .token import ResumeToken
 
 __all__ = [
@@ -69,9 +69,18 @@ class ReadTransaction(Uncopied, BaseTransaction):
 
     __slots__ = ("_acknowledged", "_owned", "_stream")
 
-    def __init__(self, stream: Any, *arguments: Any, **keywords: Any) -> None:
-        super().__init__(*arguments, **keywords)
-        self._stream = stream
+    _stream: Any
+
+    def __init__(
+        self,
+        kind: Kind,
+        xid: int | None,
+        commit_lsn: Lsn | None,
+        commit_time: int | None,
+        end_lsn: Lsn | None = None,
+        gid: str | None = None,
+    ) -> None:
+        BaseTransaction.__init__(self, kind, xid, commit_lsn, commit_time, end_lsn, gid)
         # Which positions an acknowledgement moves, where it came before the end.
         self._acknowledged: tuple[bool, bool, bool] | None = None
         self._owned: Iterable[Change] | None = None
@@ -98,7 +107,7 @@ class ReadTransaction(Uncopied, BaseTransaction):
     def _acknowledge(self, moved: tuple[bool, bool, bool]) -> None:
         """Take note of an acknowledgement, which counts from the transaction's end on."""
         over = self._over
-        if (over is Over.PASSED or over is Over.PASSING) and self._acknowledged is None:
+        if (over is PASSED or over is PASSING) and self._acknowledged is None:
             raise UsageError(
                 "expected a transaction to be read before it is acknowledged, the next one was "
                 f"asked for and its changes were passed over, {self!r}: {_KEEP}; or skip() it, to "

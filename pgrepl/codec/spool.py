@@ -59,7 +59,6 @@ _WAITING: Final = 1024
 # How many limits a shared file takes, so that there are few of them, and none is kept for long by
 # one transaction of many.
 _SHARED: Final = 16
-_XID: Final = 4
 
 mixed: Final = (
     "expected to read a stream either message by message or by transactions: a block of a streamed "
@@ -188,8 +187,8 @@ class Spool:
             self._drop(xid)
             return
         stored = self._known.get(xid)
-        if stored is not None and stored.aborted.add(subxid):
-            stored.keep(_XID)
+        if stored is not None:
+            stored.abort(subxid)
 
     def __contains__(self, xid: int) -> bool:
         if xid in self._known:

@@ -39,6 +39,8 @@ _FIRST_PIECE: Final = 4 << 10
 # Bytes that a description takes, seen on 64-bit systems: besides its names, and for each column.
 _DESCRIPTION: Final = 1536
 _COLUMN: Final = 256
+_XID: Final = 4
+_NONE: Final[frozenset[int]] = frozenset()
 
 entered: Final = (
     "expected one reader at a time: the next message is being decoded already, in another thread "
@@ -137,13 +139,14 @@ class Stored(Uncopied):
         self.writer: Writer | None = None
         self.bound: list[Any] = []
         """What relations mean, a twin's layouts; records refer to it by index."""
-        self.aborted: Final = Aborted()
+        self.aborted: Aborted | frozenset[int] = _NONE
         """Subtransactions whose records are void."""
         self.origin: Origin | None = None
         self.memory = 0
         """Bytes of its pieces in memory now, the one that is being read included."""
         self._spool = spool
-        self._indexes: dict[tuple[Relation, int], int] = {}  # in `bound`, of what it says
+        # In `bound`, of what it says; made for the second one.
+        self._indexes: dict[tuple[Relation, int], int] | None = None
         self._kept = 0  # bytes of what no file can take, layouts left out
         self._place = Place(None, 0, 0, 0, [])
         self._handed_out = 0  # bytes of the piece that is being read
@@ -177,15 +180,23 @@ class Stored(Uncopied):
             self._spool.use(layout)
             bound.append(layout)
             return 0
-        if not self._indexes:
-            self._indexes[bound[0].relation, bound[0].edition] = 0
+        indexes = self._indexes
+        if indexes is None:
+            indexes = self._indexes = {(bound[0].relation, bound[0].edition): 0}
         said = layout.relation, layout.edition
-        found = self._indexes.get(said)
+        found = indexes.get(said)
         if found is None:
             self._spool.use(layout)
-            found = self._indexes[said] = len(bound)
+            found = indexes[said] = len(bound)
             bound.append(layout)
         return found
+
+    def abort(self, subxid: int) -> None:
+        """Declare a subtransaction void."""
+        if isinstance(self.aborted, frozenset):
+            self.aborted = Aborted()
+        if self.aborted.add(subxid):
+            self.keep(_XID)
 
     def come_from(self, origin: Origin) -> None:
         """Take note of where the transaction comes from."""
@@ -307,7 +318,7 @@ class Stored(Uncopied):
         self._place = _NOWHERE
         self.writer = None
         bound, self.bound = self.bound, []  # who still reads keeps the list
-        self._indexes = {}
+        self._indexes = None
         self._spool.let_go(self, Account(self.memory, self._kept, bound, self._is_waiting))
         self.memory = self._kept = self._handed_out = 0
 

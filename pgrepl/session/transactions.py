@@ -39,7 +39,7 @@ from ..messages import (
     to_datetime,
 )
 
-__all__ = ["BaseTransaction", "Kind", "Over", "Transactions"]
+__all__ = ["PASSED", "PASSING", "READ", "BaseTransaction", "Kind", "Over", "Transactions"]
 
 # Where each message that ends a transaction has the position of its record; of a rollback there is
 # only the end.
@@ -57,9 +57,10 @@ class Over(enum.Enum):
     SKIPPED = "skipped"  # passed over as well, but that was meant
 
 
-# Looked up once: this is asked for every transaction.
-_PASSING: Final = Over.PASSING
-_PASSED: Final = Over.PASSED
+# Looked up once: this is asked for every transaction, and an Enum is slow at it.
+READ: Final = Over.READ
+PASSING: Final = Over.PASSING
+PASSED: Final = Over.PASSED
 
 
 class BaseTransaction:
@@ -78,6 +79,7 @@ class BaseTransaction:
 
     __slots__ = (
         "_at_hand",
+        "_has_ended",
         "_over",
         "_replay",
         "commit_lsn",
@@ -108,6 +110,7 @@ class BaseTransaction:
         self._at_hand: Iterator[Any] | None = None  # changes that are not in the batch
         self._replay: Replay | None = None  # the same, of one that was streamed
         self._over: Over | None = None
+        self._has_ended = end_lsn is not None  # nothing of it is left to come, however it was read
 
     @property
     def commit_datetime(self) -> Any:
@@ -115,15 +118,10 @@ class BaseTransaction:
         return None if self.commit_time is None else to_datetime(self.commit_time)
 
     @property
-    def _has_ended(self) -> bool:
-        """Whether nothing of it is left to come, however it was read."""
-        return self.end_lsn is not None and self._at_hand is None
-
-    @property
     def is_whole(self) -> bool:
         """Whether all of it has been read, or skipped on purpose: it can be acknowledged."""
         over = self._over
-        return self._has_ended and over is not _PASSED and over is not _PASSING
+        return self._has_ended and over is not PASSED and over is not PASSING
 
     def __repr__(self) -> str:
         lsn = "" if self.commit_lsn is None else f" commit_lsn={self.commit_lsn}"
@@ -144,7 +142,8 @@ class Transactions(Generic[T]):
     def __init__(self, make: Callable[..., T]) -> None:
         self._make = make
         self._changes: Changes | None = None
-        self._open: T | None = None
+        self.open: T | None = None
+        """The transaction whose changes are being read."""
         self._last_end = 0
         self._stored: Stored | None = None  # where the open one is put as a whole
 
@@ -154,14 +153,9 @@ class Transactions(Generic[T]):
         return self._stored is not None
 
     @property
-    def open(self) -> T | None:
-        """The transaction whose changes are being read."""
-        return self._open
-
-    @property
     def at_end(self) -> bool:
         """Whether the open transaction has come to its end, though that was not read yet."""
-        transaction, changes = self._open, self._changes
+        transaction, changes = self.open, self._changes
         if transaction is None or changes is None or transaction._has_ended:
             return False
         if transaction.end_lsn is None:
@@ -181,7 +175,7 @@ class Transactions(Generic[T]):
         for message in self._changes or ():
             made = self._begun(message)
             if made is not None:
-                self._open = made
+                self.open = made
                 self._take_origin(made)
                 return made
         return None
@@ -220,6 +214,7 @@ class Transactions(Generic[T]):
         assert self._changes is not None
         made = self._make(kind, message.xid, lsn, time, message.end_lsn, gid)
         made._replay = made._at_hand = self._changes.streamed(message.xid)
+        made._has_ended = False
         made.origin = made._replay.origin
         return made
 
@@ -243,6 +238,7 @@ class Transactions(Generic[T]):
         if isinstance(message, Message):
             made = self._make("message", None, None, None, message.lsn)
             made._at_hand = iter((message,))
+            made._has_ended = False
             return made
         return None
 
@@ -251,7 +247,7 @@ class Transactions(Generic[T]):
 
         When there are no more in it, ask `run_ends`. Both raise `DecodeError`, and iterating does.
         """
-        transaction, changes = self._open, self._changes
+        transaction, changes = self.open, self._changes
         if transaction is None or changes is None:
             return iter(())
         if transaction._at_hand is not None:
@@ -266,7 +262,7 @@ class Transactions(Generic[T]):
 
         If not, another run comes, or another batch is needed. Raises `DecodeError`.
         """
-        transaction, changes = self._open, self._changes
+        transaction, changes = self.open, self._changes
         if transaction is None or changes is None:
             return True
         if transaction._at_hand is not None:
@@ -280,6 +276,7 @@ class Transactions(Generic[T]):
             if changes.end is None:
                 return False
             self._complete(transaction, changes.end)
+        transaction._has_ended = True
         return True
 
     def gather(self, spool: Spool) -> Iterable[Any] | None:
@@ -288,7 +285,7 @@ class Transactions(Generic[T]):
         None: it has not come yet. What is returned can be iterated over again and again, also when
         the stream has ended. Raises `DecodeError` and `SpoolError`.
         """
-        transaction, changes = self._open, self._changes
+        transaction, changes = self.open, self._changes
         assert transaction is not None and changes is not None
         gathered: Iterable[Any] = ()
         if transaction._replay is not None:
@@ -309,7 +306,7 @@ class Transactions(Generic[T]):
 
     def put_back(self, changes: list[Any]) -> None:
         """Have the next run of the open transaction begin with changes of one that was cut off."""
-        transaction = self._open
+        transaction = self.open
         if transaction is not None and changes:
             transaction._at_hand = chain(changes, transaction._at_hand or ())
 
@@ -318,7 +315,7 @@ class Transactions(Generic[T]):
 
         Returns whether a change was passed over, and whether the transaction has ended with that.
         """
-        transaction = self._open
+        transaction = self.open
         replay = None if transaction is None else transaction._replay
         if replay is not None:
             # Without making its changes one by one.
