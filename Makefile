@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 C_FILES    := $(wildcard src_c/*.c)
-C_TESTS    := $(wildcard tests/c/test_*.c)
+C_TESTS    := $(wildcard tests/c/test_*.c tests/c/fuzz_*.c)
 EXT_FILES  := $(wildcard src_c/*.[ch] pgrepl/codec/_native/*.pyx pgrepl/codec/_native/*.pxd pgrepl/codec/_native/*.pxi)
 C_STRICT   := -std=c11 -O1 -g -Wall -Wextra -Wconversion -Werror -Isrc_c
 C_SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
@@ -55,7 +55,7 @@ format: $(VENV)/.dev ## let ruff put the Python files into shape
 	@$(BIN)/ruff format .
 
 c-test: ## the C core alone: strict warnings, address and undefined-behaviour sanitizers
-	@$(if $(C_TESTS),:,echo 'tests/c holds no test_*.c: nothing would be tested' >&2; exit 1)
+	@$(if $(C_TESTS),:,echo 'tests/c holds no tests: nothing would be tested' >&2; exit 1)
 	@mkdir -p $(C_BUILD)
 	@echo 'int main(void) { return 0; }' > $(C_BUILD)/probe.c
 	@if $(CC) $(C_SANITIZE) $(C_BUILD)/probe.c -o $(C_BUILD)/probe 2>/dev/null && $(C_BUILD)/probe 2>/dev/null; \

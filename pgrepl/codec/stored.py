@@ -227,6 +227,11 @@ class Stored(Uncopied):
         self._count(wanted)
         return piece
 
+    def new_piece(self, size: int) -> bytearray:
+        """As `room`, within `moving`."""
+        with self.moving():
+            return self.room(size)
+
     def spill(self) -> None:
         """Write what is in memory to the transaction's own file."""
         self._move_to(self._place.file or SpoolFile(self._spool.directory))
@@ -288,6 +293,11 @@ class Stored(Uncopied):
             self._count(-self._handed_out)
         self._handed_out = 0 if piece is None else len(piece)
         return piece
+
+    def take_piece(self, offset: int, last: bytearray | None) -> bytearray | None:
+        """As `next_piece`, within `moving`."""
+        with self.moving():
+            return self.next_piece(offset, last)
 
     def piece_at(self, offset: int) -> bytearray | None:
         """Return the piece before which others have so many bytes; None behind the last one.

@@ -52,6 +52,9 @@ from ..spool import cut_off, mixed
 from ..stored import entered
 
 
+cdef object unfinished = partial(UsageError, cut_off)
+cdef object unfinished_aside = partial(SpoolError, cut_off)
+
 cdef int RELATION_UNKNOWN = Fault.RELATION_UNKNOWN
 cdef int STREAM_UNKNOWN = Fault.STREAM_UNKNOWN
 
@@ -125,6 +128,7 @@ encoding="utf-8")\n--\n
         Raises `DecodeError`, and raises it again for whatever comes after that.
         """
         cdef Py_buffer view
+        self.alone()
         if self.failed is not None:
             raise self.failed()
         if lsn is None and not PyBytes_CheckExact(payload):
@@ -184,17 +188,20 @@ encoding="utf-8")\n--\n
         if self.failed is not None:
             raise self.failed()
         self.busy = True
+        # Until it is done: what cuts it off, memory that is short above all, may leave no room to
+        # say so.
+        self.failed = unfinished if self.spool is None else unfinished_aside
         try:
-            return self.decode(bytes, size)
+            made = self.decode(bytes, size)
+            self.failed = None
+            return made
         except SpoolError as error:
             self.failed = partial(SpoolError, str(error))
             raise
         except Flaw as flaw:
             *numbers, where = flaw.args
         except Error:
-            raise
-        except BaseException:
-            self.failed = partial(UsageError if self.spool is None else SpoolError, cut_off)
+            self.failed = None
             raise
         finally:
             self.busy = False
@@ -283,8 +290,7 @@ encoding="utf-8")\n--\n
                 if self.spooled:
                     raise UsageError(mixed)
                 return self.turn(message)
-            with self.spool.moving():
-                return self.turn(message)
+            return self.turn_moving(message)
         elif message.tag == c"r":
             made = make_rollback_prepared(message)
             self.end(message.body.rollback_prepared.rollback_end_lsn)
@@ -304,6 +310,22 @@ encoding="utf-8")\n--\n
     cdef void ended_at(self, int64_t time) noexcept:
         self.time = time
         self.has_time = True
+
+    cdef object turn_moving(self, const pgr_message *message):
+        """As `turn`, within `Spool.moving`.
+
+        Not by `with`: where memory is too short even for a traceback, what Cython 3.3.1 makes of
+        that passes a null pointer on.
+        """
+        moving = self.spool.moving()
+        moving.__enter__()
+        try:
+            made = self.turn(message)
+        except BaseException as error:
+            moving.__exit__(type(error), error, None)
+            raise
+        moving.__exit__(None, None, None)
+        return made
 
     cdef object turn(self, const pgr_message *message):
         """Make what begins, ends or settles a stream, and with it what relations mean."""
@@ -373,10 +395,9 @@ encoding="utf-8")\n--\n
         """Return the layouts of the relations of a Truncate."""
         cdef const pgr_truncate *body = &message.body.truncate
         cdef uint32_t i
-        layouts = [
-            self.described(message, body.relations.bytes + 4 * <size_t>i)
-            for i in range(body.relation_count)
-        ]
+        layouts = []
+        for i in range(body.relation_count):
+            layouts.append(self.described(message, body.relations.bytes + 4 * <size_t>i))
         return tuple(layouts)
 
     cdef object describe_type(self, const pgr_message *message):

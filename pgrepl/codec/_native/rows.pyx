@@ -30,6 +30,8 @@ from .values cimport Scalar, Types, ValueType
 from .whole cimport complete, newfunc, seal, whole
 
 from ...json_form import json_line, row_object
+from operator import attrgetter
+
 from ...lsn import Lsn
 from ...messages import UNCHANGED, Relation
 from .._pure.rows import Row as PureRow
@@ -47,6 +49,8 @@ cdef int ENCODING = Fault.ENCODING
 cdef int RULE = Fault.RULE
 cdef int VALUE = Fault.VALUE
 
+cdef object name_of = attrgetter("name")
+cdef object type_oid_of = attrgetter("type_oid")
 cdef object unchanged = UNCHANGED
 cdef object UNREAD = object()
 
@@ -78,8 +82,8 @@ cdef class Layout:
             self.key[i] = place
         self.positions = self.whole.positions
         self.key_positions = self.selection.positions
-        self.names = tuple([column.name for column in self.whole.columns])
-        self.key_names = tuple([column.name for column in self.selection.columns])
+        self.names = tuple(map(name_of, self.whole.columns))
+        self.key_names = tuple(map(name_of, self.selection.columns))
         # They are read without another look.
         if len(self.names) != self.width or len(self.key_names) != self.key_width:
             raise ValueError("expected a relation whose columns are those that it was made with")
@@ -87,8 +91,10 @@ cdef class Layout:
         self.key_blank = dict.fromkeys(self.key_names)
         if types is not None:
             self.edition = types.pure.edition
-            self.types = tuple([types.get(column.type_oid) for column in self.whole.columns])
-            self.plain = all([isinstance(each, Scalar) for each in self.types])
+            self.types = tuple(map(types.lookup, map(type_oid_of, self.whole.columns)))
+            self.plain = True
+            for each in self.types:
+                self.plain = self.plain and isinstance(each, Scalar)
 
     cdef Layout with_key(self, tuple places):
         """Return the same layout for key-only rows of these columns.
@@ -406,7 +412,7 @@ cdef class Row:
         row.has_position = self.has_position
         row.key_only = True
         if self.made is not None:
-            row.made = type(self.made)([self.made[place] for place in layout.selection.places])
+            row.made = type(self.made)(map(self.made.__getitem__, layout.selection.places))
         return row
 
     def _completed(self, other):

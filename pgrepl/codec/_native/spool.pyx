@@ -107,8 +107,7 @@ cdef class Writer:
         cdef uint8_t *at
         # Whatever Python does while it makes room, what is written to is as it is found then.
         while self.piece is None or room_of(self.piece) < needed:
-            with self.stored.moving():
-                self.piece = self.stored.room(needed)
+            self.piece = self.stored.new_piece(needed)
         used = used_of(self.piece)
         at = bytes_of(self.piece) + used
         memcpy(at, &record, sizeof(Record))
@@ -260,8 +259,7 @@ cdef class Replay:
         if self.keeps:
             self.piece = self.stored.piece_at(self.behind)
         else:
-            with self.stored.moving():
-                self.piece = self.stored.next_piece(self.behind, self.piece)
+            self.piece = self.stored.take_piece(self.behind, self.piece)
         if self.piece is None:
             self.release()
             return 0

@@ -332,7 +332,7 @@ cdef class WalBatch:
     def __getitem__(self, index):
         cdef Py_ssize_t count = len(self), i
         if isinstance(index, slice):
-            return [self.make(i) for i in range(*index.indices(count))]
+            return list(map(self.__getitem__, range(*index.indices(count))))
         i = PyNumber_AsSsize_t(index, IndexError)
         if i < 0:
             i += count

@@ -56,6 +56,7 @@ from .wal import WalBatch, XLogData
 
 __all__ = ["Decoder"]
 
+_UNFINISHED: Final = partial(UsageError, cut_off)
 _U32: Final = struct.Struct(">I")
 _U64: Final = struct.Struct(">Q")
 _BEGIN: Final = struct.Struct(">QqI")
@@ -123,6 +124,7 @@ class Decoder(Unpicklable):
 
         Raises `DecodeError`, and raises it again for whatever comes after that.
         """
+        self._alone()
         if self._failed is not None:
             raise self._failed()
         if lsn is None:
@@ -142,14 +144,17 @@ class Decoder(Unpicklable):
 
     def _take(self, data: bytes) -> LogicalMessage:
         self._busy = True
+        # Until it is done: what cuts it off, memory that is short above all, may leave no room to
+        # say so.
+        self._failed = _UNFINISHED
         try:
-            return self._message(data)
+            made = self._message(data)
+            self._failed = None
+            return made
         except Flaw as flaw:
             *numbers, where = flaw.args
         except Error:
-            raise
-        except BaseException:
-            self._failed = partial(UsageError, cut_off)
+            self._failed = None
             raise
         finally:
             self._busy = False
@@ -448,8 +453,11 @@ class Changes(Unpicklable):
         spool = self._spool
         self._decoder._alone()
         if spool is None:
-            self._next += 1
-            return self._decoder.feed(self._payloads[self._next - 1])
+            at = self._next
+            if at == len(self._payloads):
+                return None  # somebody was here since our caller looked
+            self._next = at + 1
+            return self._decoder.feed(self._payloads[at])
         with spool.moving():
             self._next += 1
             return self._decoder._take_aside(self._payloads[self._next - 1], spool)

@@ -213,8 +213,7 @@ class Replay(Unpicklable):
         if self._keeps:
             self._piece = self._stored.piece_at(self._behind)
         else:
-            with self._stored.moving():
-                self._piece = self._stored.next_piece(self._behind, self._piece)
+            self._piece = self._stored.take_piece(self._behind, self._piece)
         self._at = HEADER.size
         if self._piece is None:
             self.release()
