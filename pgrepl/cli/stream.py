@@ -18,6 +18,7 @@ from ..connection import Connection
 from ..delivery import StreamEvent
 from ..errors import Error, SlotExists, SlotNotFound
 from ..lsn import Lsn
+from ..protocol.preflight import OnMissing
 from ..session.options import Origin, Streaming
 from ..session.options import StreamOptions as PluginOptions
 from ..token import ResumeToken
@@ -68,6 +69,7 @@ class StreamOptions:
     streaming: Streaming = "off"
     binary: bool = False
     origin: Origin = "any"
+    on_missing_publication: OnMissing = "raise"
     loops: bool = True
     fsync_interval: float = 10.0
     status_interval: float = 10.0
@@ -240,6 +242,7 @@ class _Run:
             two_phase=options.two_phase,
             binary=options.binary,
             origin=options.origin,
+            on_missing_publication=options.on_missing_publication,
             messages=connection.server_version >= _LOGICAL_MESSAGES,
             typed=False,
             status_interval=options.status_interval,

@@ -121,6 +121,14 @@ def _path_option(ctx: click.Context, parameter: click.Parameter, value: str) -> 
     show_default=True,
     help="none: only changes made here, not those that were replicated from elsewhere (16).",
 )
+@click.option(
+    "--on-missing-publication",
+    type=click.Choice(["raise", "warn"]),
+    default="raise",
+    show_default=True,
+    help="warn: go on without a publication that does not exist, for what the slot still has of it "
+    "or of others. Of text and json; raw leaves it to the server.",
+)
 @no_loop_option
 @click.option(
     *("--fsync-interval", "-F"),
@@ -206,6 +214,10 @@ def _check(options: StreamOptions) -> None:
         (
             options.origin != "any" and not options.publications,
             "--origin goes with --publication; of other plugins it is an --option",
+        ),
+        (
+            options.on_missing_publication != "raise" and not decoded,
+            "--on-missing-publication is for text and json; with raw the server alone looks",
         ),
         (options.if_not_exists and not makes_slot, "--if-not-exists goes with --create-slot"),
         (options.failover and not makes_slot, "--failover goes with --create-slot"),

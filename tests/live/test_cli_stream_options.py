@@ -61,3 +61,21 @@ def test_a_slot_in_use_at_the_first_start(shop: Database, form: str) -> None:
         )
         said = complaint(*words)
         assert re.search(r"55006: .*is active for PID \d+", said)
+
+
+def test_a_publication_that_is_gone(shop: Database) -> None:
+    slot = create_slot(shop)
+    shop.execute("INSERT INTO item VALUES (101)")
+    end = position(shop)
+    words = stream(shop, slot, "-P", "p", "-P", "gone", "-n", "-E", end)
+    assert 'found none of the name "gone"' in complaint(*words)
+    if shop.cluster.major < 18:
+        return  # which ends the stream at the first change, whoever wants to go on
+    ended = subprocess.run(
+        [*PROGRAM, *words, "--on-missing-publication", "warn"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "101" in ended.stdout
+    assert '"gone"' in ended.stderr
