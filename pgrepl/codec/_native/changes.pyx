@@ -87,6 +87,8 @@ cdef object make_change(const pgr_message *message, Layout layout, uint64_t lsn,
     cdef Row old_row = None, new_row = None
     if old.mark != 0:
         old_row = make_row(message, old, layout, lsn, has_lsn)
+        if old.mark == c"K":
+            old_row.find_key()
     if new.mark != 0:
         new_row = make_row(message, new, layout, lsn, has_lsn)
     if message.tag == c"I":

@@ -36,7 +36,7 @@ cdef class Row:
     cdef bint has_position
     cdef bint key_only
     cdef bint fresh             # comes from __new__, and __init__ is to be called once more
-    cdef Layout key_layout(self)
+    cdef int find_key(self) except -1
     cdef int find(self) except -1
     cdef pgr_cursor cursor(self, uint32_t offset)
     cdef pgr_column column(self, uint16_t place) except *

@@ -179,11 +179,11 @@ cdef class Row:
         """Where in the WAL the change begins that the row came with; None: nobody said."""
         return Lsn(self.position) if self.has_position else None
 
-    cdef Layout key_layout(self):
-        # The layout of a key tuple that came. It has all columns on the wire, and a value for those
-        # alone that identify the row: they cannot be NULL. Which those are the relation does not
-        # always tell, since a change of a partition that is published as its root's has the
-        # partition's key.
+    cdef int find_key(self) except -1:
+        # Give a key-only row that came the layout of its key. Its tuple has all columns on the wire,
+        # and a value for those alone that identify the row: they cannot be NULL. Which those are
+        # the relation does not always tell, since a change of a partition that is published as its
+        # root's has the partition's key.
         cdef Layout layout = self.layout
         cdef pgr_cursor cursor = self.cursor(0)
         cdef pgr_column column
@@ -196,14 +196,15 @@ cdef class Row:
                 expected = expected and count < layout.key_width and layout.key[count] == place
                 count += 1
         if expected and count == layout.key_width:
-            return layout
+            return 0
         cursor = self.cursor(0)
         places = []
         for place in range(layout.width):
             pgr_column_next(&cursor, &column)
             if column.kind == c"t" or column.kind == c"b":
                 places.append(place)
-        return layout.with_key(tuple(places))
+        self.layout = layout.with_key(tuple(places))
+        return 0
 
     cdef int find(self) except -1:
         # Note where each column is. Once: a wide row would be walked from its start for each.
@@ -478,8 +479,6 @@ cdef Row row_of(const pgr_message *message, const pgr_tuple *source, Layout layo
     row.start = <uint32_t>(source.columns.bytes - message.start)
     row.tag = message.tag
     row.key_only = source.mark == c"K"
-    if row.key_only:
-        row.layout = row.key_layout()
     if layout.plain:
         PyObject_GC_UnTrack(<PyObject *>row)
     return row
