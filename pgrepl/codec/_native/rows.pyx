@@ -180,10 +180,10 @@ cdef class Row:
         return Lsn(self.position) if self.has_position else None
 
     cdef int find_key(self) except -1:
-        # Give a key-only row that came the layout of its key. Its tuple has all columns on the wire,
-        # and a value for those alone that identify the row: they cannot be NULL. Which those are
-        # the relation does not always tell, since a change of a partition that is published as its
-        # root's has the partition's key.
+        # Give a key-only row that came the layout of its key. The tuple has all columns, and values
+        # of those alone that identify the row, since they cannot be NULL. Which those are the
+        # relation does not always tell: a change of a partition that is published as its root's has
+        # the partition's key.
         cdef Layout layout = self.layout
         cdef pgr_cursor cursor = self.cursor(0)
         cdef pgr_column column
