@@ -9,7 +9,7 @@ cimport cython
 from cpython.buffer cimport (
     PyBUF_SIMPLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
 )
-from cpython.bytes cimport PyBytes_CheckExact
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.object cimport PyTypeObject
 
 from .changes cimport (
@@ -131,20 +131,31 @@ encoding="utf-8")\n--\n
         self.alone()
         if self.failed is not None:
             raise self.failed()
-        if lsn is None and not PyBytes_CheckExact(payload):
+        if PyBytes_CheckExact(payload):
+            # Nobody writes to them, and the caller has them: no view is needed.
+            self.place(lsn)
+            return self.take(
+                <const uint8_t *>PyBytes_AS_STRING(payload), <size_t>PyBytes_GET_SIZE(payload)
+            )
+        if lsn is None:
             # Messages that are not the last of a record have no position in their header.
             lsn = getattr(payload, "wal_start", None) or None
-        cdef bint has_lsn = lsn is not None
-        cdef uint64_t position = position_of(lsn) if has_lsn else 0
         PyObject_GetBuffer(exporter(payload), &view, PyBUF_SIMPLE)
         try:
-            self.alone()
-            self.has_lsn = has_lsn
-            self.lsn = position
-            self.spool = None
+            self.place(lsn)
             return self.take(<const uint8_t *>view.buf, <size_t>view.len)
         finally:
             PyBuffer_Release(&view)
+
+    cdef int place(self, lsn) except -1:
+        """Take note of where a message that comes by itself stands; None: nobody says."""
+        cdef bint has_lsn = lsn is not None
+        cdef uint64_t position = position_of(lsn) if has_lsn else 0
+        self.alone()  # still: a position may be a class of Python's
+        self.has_lsn = has_lsn
+        self.lsn = position
+        self.spool = None
+        return 0
 
     def define(self, definitions):
         """Take in what the catalogue says of types, before the relations that use them come."""
