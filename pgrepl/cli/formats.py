@@ -15,10 +15,11 @@ import codecs
 import functools
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 from ..codec import Row
+from ..errors import DecodeError
 from ..lsn import Lsn
 from ..messages import (
     UNCHANGED,
@@ -163,7 +164,7 @@ class TextFormat:
     def _row(self, row: Row) -> str:
         return " ".join(
             f"{_identifier(column.name)}={self._value(value, column.type_oid)}"
-            for column, value in zip(row.columns, row.values(), strict=True)
+            for column, value in zip(row.columns, _values(row), strict=True)
         )
 
     def _value(self, value: Any, type_oid: int) -> str:
@@ -210,7 +211,8 @@ class JsonFormat:
     """Lines of JSON, one object each.
 
     Keys are the same for every message of a ``kind``. A value is the server's text, null, or
-    ``{"hex": ...}`` for a column sent in binary; columns named in ``unchanged`` were left as they
+    ``{"hex": ...}`` for a column sent in binary, and for text whose bytes are not of its encoding,
+    as an SQL_ASCII database may have them; columns named in ``unchanged`` were left as they
     were, not sent, and are missing from the row. The content of a logical message is always
     ``{"hex": ...}``, with ``text`` beside it, null where it is no UTF-8. Positions are text, times
     ISO 8601 in UTC.
@@ -287,7 +289,8 @@ def _change(change: Insert | Update | Delete) -> Iterator[tuple[str, Any]]:
         yield "old", _json_row(change.old)
     if isinstance(change, Insert | Update):
         yield "new", _json_row(change.new)
-        yield "unchanged", [name for name, value in change.new.items() if value is UNCHANGED]
+        named = zip(change.new.keys(), _values(change.new), strict=True)
+        yield "unchanged", [name for name, value in named if value is UNCHANGED]
 
 
 def _streamed(message: StreamStart | StreamCommit | StreamAbort) -> Iterator[tuple[str, Any]]:
@@ -336,10 +339,26 @@ def _relation(relation: Relation) -> Iterator[tuple[str, Any]]:
     )
 
 
+def _values(row: Row) -> Sequence[Any]:
+    """Return a row's values; the bytes of those that are not of the encoding that was asked for."""
+    try:
+        return row.values()
+    except DecodeError:
+        return [_value_or_bytes(row, place) for place in range(len(row))]
+
+
+def _value_or_bytes(row: Row, place: int) -> Any:
+    try:
+        return row[place]
+    except DecodeError:
+        return row.raw(place)
+
+
 def _json_row(row: Row | None) -> dict[str, Any] | None:
     if row is None:
         return None
-    return {name: _json_value(value) for name, value in row.items() if value is not UNCHANGED}
+    named = zip(row.keys(), _values(row), strict=True)
+    return {name: _json_value(value) for name, value in named if value is not UNCHANGED}
 
 
 def _json_value(value: str | bytes | None) -> Any:

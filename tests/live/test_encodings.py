@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 import pgrepl
 from pgrepl.codec import _pure
+from tests.live.program import run
 from tests.live.streams import PATIENCE, Connect
 from tests.support.clusters import Cluster
 
@@ -206,3 +208,30 @@ def test_as_the_database_stores_it(
         else:
             with pytest.raises(pgrepl.DecodeError):
                 _ = first.new[1]
+
+
+def test_the_program_goes_on(cluster: Cluster) -> None:
+    pytest.importorskip("click")
+    with database_in(cluster, "SQL_ASCII") as (name, session):
+        fill(session, "in_program_slot", b"caf\xe9")
+        end = session.execute("SELECT pg_current_wal_lsn()").fetchone()
+        assert end is not None
+        words = (
+            "-S",
+            "in_program_slot",
+            "-P",
+            "p",
+            "--format",
+            "json",
+            "-n",
+            "-E",
+            end[0].decode(),
+        )
+        status, output, complaint = run("stream", cluster.dsn(dbname=name), *words)
+    assert (status, complaint) == (0, "")
+    rows = [each["new"] for each in map(json.loads, output.splitlines()) if "new" in each]
+    column = r"c_caf\xe9"
+    assert rows == [
+        {"id": "1", column: {"hex": "636166e9"}, "y": "a"},
+        {"id": "2", column: "plain", "y": "a"},
+    ]

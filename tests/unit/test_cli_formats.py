@@ -38,6 +38,7 @@ from pgrepl.messages import (
     Type,
     Update,
 )
+from tests.support.pgoutput_encoder import encode
 
 TIME = 848653377652022  # 2026-11-22, in microseconds since 2000
 SHOWN_TIME = "2026-11-22T09:02:57.652022Z"
@@ -472,3 +473,19 @@ def test_nothing_is_done_with_a_long_value_in_one_go(
         form.line(Insert(T, Row(T, ["1", value, None, UNCHANGED])), 7)
         assert len(sizes) > 2_000_000 // formats._PIECE
         assert max(sizes) <= 2 * formats._PIECE
+
+
+def test_bytes_that_are_no_text(codec: Any) -> None:
+    """Of a database that does not say what its bytes mean: they are there, and the rest as well."""
+    decoder = codec.Decoder(typed=False)
+    columns = [Column(name, 25, -1, False) for name in ("v", "w")]
+    relation = Relation(7, "public", "t", "d", (Column("id", 23, -1, True), *columns))
+    decoder.feed(encode(relation))
+    row = b"I" + bytes((0, 0, 0, 7)) + b"N" + bytes((0, 3))
+    for value in (b"1", b"caf\xe9", "café".encode()):
+        row += b"t" + len(value).to_bytes(4, "big") + value
+    change = decoder.feed(row)
+    assert TextFormat().line(change, 0) == r"INSERT public.t id=1 v='\x636166e9' w='café'"
+    made = json.loads(JsonFormat().line(change, 0))
+    assert made["new"] == {"id": "1", "v": {"hex": "636166e9"}, "w": "café"}
+    assert made["unchanged"] == []
