@@ -101,6 +101,20 @@ def test_wal_level(patient: Patient) -> None:
     assert patient.examined() == []
 
 
+def test_a_slot_is_made_after_the_restart(patient: Patient) -> None:
+    patient.configure(wal_level="replica", max_replication_slots=0)
+    patient.server.restart()
+    found = patient.examined(slot="s")
+    assert [each.id for each in found] == ["wal_level", "max_replication_slots", "slot_missing"]
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+        patient.run(*found[2].sql)
+    assert found[2].then.startswith("run it after the restart")
+    patient.run(*found[0].sql, *found[1].sql)
+    patient.server.restart()
+    patient.mend(only(patient.examined(slot="s"), "slot_missing", Level.PROBLEM))
+    assert patient.examined(slot="s") == []
+
+
 def test_no_free_slot(patient: Patient) -> None:
     patient.configure(max_replication_slots=1)
     patient.server.restart()
@@ -287,6 +301,9 @@ def test_slots_that_nobody_reads(patient: Patient) -> None:
     write_segments(patient, 4)
     finding = only(patient.examined(), "slot_inactive", Level.WARNING)
     assert " MB of WAL" in finding.found
+    asked_about = only(patient.examined(slot="s"), "slot_inactive", Level.WARNING)
+    assert (asked_about.sql, asked_about.then) == ((), "start its consumer")
+    assert "drop" not in asked_about.why
     patient.mend(finding)
     assert patient.examined() == []
 

@@ -182,6 +182,21 @@ def test_no_replica_identity(
         assert patient.examined() == []
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_a_deferrable_key(patient: Patient, full: bool) -> None:
+    patient.run("CREATE TABLE t (id int PRIMARY KEY DEFERRABLE)", "ALTER PUBLICATION p ADD TABLE t")
+    finding = only(patient.examined(), "replica_identity_missing", Level.PROBLEM)
+    assert "has a primary key that is deferrable, which cannot be the replica id" in finding.found
+    assert finding.then == "or make its primary key again, not deferrable, which costs less"
+    if full:
+        patient.mend(finding)
+        finding = only(patient.examined(), "replica_identity_full", Level.HINT)
+        assert finding.then == "a primary key that is not deferrable would do instead"
+    else:
+        patient.run("ALTER TABLE t DROP CONSTRAINT t_pkey", "ALTER TABLE t ADD PRIMARY KEY (id)")
+        assert patient.examined() == []
+
+
 def test_inserts_need_no_identity(patient: Patient) -> None:
     patient.run(
         quoted("CREATE TABLE {bad} (id int)"),
@@ -191,8 +206,10 @@ def test_inserts_need_no_identity(patient: Patient) -> None:
 
 
 def test_full_identity(patient: Patient) -> None:
-    patient.run("ALTER TABLE item REPLICA IDENTITY FULL")
-    patient.mend(only(patient.examined(), "replica_identity_full", Level.WARNING))
+    patient.run("ALTER TABLE item REPLICA IDENTITY FULL", "CREATE PUBLICATION q FOR TABLE item")
+    finding = only(patient.examined(), "replica_identity_full", Level.WARNING)
+    assert finding.subject == {"schema": "public", "table": "item"}
+    patient.mend(finding)
     assert patient.examined() == []
 
 
@@ -263,6 +280,7 @@ def test_long_values(patient: Patient) -> None:
     patient.run(
         "ALTER TABLE item ALTER note SET STORAGE EXTERNAL",
         "INSERT INTO item VALUES (1, repeat('x', 9000))",
+        "CREATE PUBLICATION q FOR TABLE item",
     )
     finding = only(patient.examined(), "toast", Level.HINT)
     assert "UNCHANGED" in finding.why

@@ -213,6 +213,7 @@ def test_a_row_filter_that_cannot_be_shown_is_not_repeated() -> None:
         "published_identity_kind": "d",
         "published_identity": ["id"],
         "has_primary_key": True,
+        "has_deferrable_key": False,
         "keys": [{"index": "t_pkey", "is_primary": True, "columns": ["id"]}],
         "columns": ["a"],
         "row_filter": "(a = '\x1b')",

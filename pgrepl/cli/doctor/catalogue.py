@@ -77,7 +77,8 @@ class PublishedTable:
     False. `identity`: columns that name an old row, None where there are none, () for all columns;
     `published_identity` is the same of the table that is published. `keys`: what else could be.
     `columns`, `row_filter`, `filter_columns`: what the publication restricts it to, None and () for
-    nothing. `all_columns` has stored and virtual generated ones among them.
+    nothing. `has_primary_key`: one that can be the identity, which a deferrable one
+    (`has_deferrable_key`) cannot. `all_columns` has stored and virtual generated ones among them.
     """
 
     publication: str
@@ -92,6 +93,7 @@ class PublishedTable:
     identity: tuple[str, ...] | None
     published_identity: tuple[str, ...] | None
     has_primary_key: bool
+    has_deferrable_key: bool
     keys: tuple[Key, ...]
     columns: tuple[str, ...] | None
     row_filter: str | None
@@ -192,6 +194,8 @@ def _tables(version: int, names: Sequence[str]) -> str:
             pc.relreplident AS published_identity_kind, pi.columns AS published_identity,
             EXISTS (SELECT FROM pg_index AS k WHERE k.indrelid = c.oid AND k.indisprimary
                 AND k.indisvalid AND k.indimmediate) AS has_primary_key,
+            EXISTS (SELECT FROM pg_index AS k WHERE k.indrelid = c.oid AND k.indisprimary
+                AND NOT k.indimmediate) AS has_deferrable_key,
             {_keys(version)} AS keys, ({stored}) AS has_stored_long_values,
             {_every_column("true")} AS all_columns, pc.relnatts AS attributes,
             {_generated("s") if version >= _GENERATED_COLUMNS else "NULL"} AS stored_columns,
@@ -309,6 +313,7 @@ def _table(row: Record) -> PublishedTable:
         identity=_identity_of(row, "identity"),
         published_identity=_identity_of(row, "published_identity"),
         has_primary_key=row.get("has_primary_key", bool),
+        has_deferrable_key=row.get("has_deferrable_key", bool),
         keys=tuple(map(_key, row.find("keys", list) or [])),
         columns=row.texts("columns") if listed else None,
         row_filter=row.find("row_filter", str),

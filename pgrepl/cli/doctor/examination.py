@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from ...connection import Connection
-from .finding import Finding
+from .finding import Finding, Level
 from .publications import check_publications
 from .server import Server, connected
 from .settings import check_settings
@@ -18,6 +18,8 @@ __all__ = ["examine"]
 
 # How Python has bytes that are no UTF-8.
 _NO_TEXT: Final = re.compile("[\udc80-\udcff]")
+# Both take a restart.
+_SETTINGS_OF_SLOTS: Final = ("wal_level", "max_replication_slots")
 _BY_HAND: Final = (
     "no SQL is shown, since a name in it is not UTF-8; write it in a session with the encoding of "
     "that name"
@@ -29,11 +31,15 @@ def examine(
 ) -> list[Finding]:
     """Return the findings for a connection to a database, made by `pgrepl.cli.sql.session`."""
     server = Server.read(connection, slot)
+    settings = list(check_settings(connection, server))
+    needs_restart = any(
+        each.id in _SETTINGS_OF_SLOTS and each.level is Level.PROBLEM for each in settings
+    )
     findings = (
         connected(server),
-        *check_settings(connection, server),
+        *settings,
         *check_publications(connection, publications),
-        *check_slots(connection, server),
+        *check_slots(connection, server, needs_restart=needs_restart),
     )
     return [_writable(finding) for finding in findings]
 

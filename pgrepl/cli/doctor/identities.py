@@ -10,12 +10,17 @@ Source: PostgreSQL documentation, "REPLICA IDENTITY" (ALTER TABLE), "Row Filters
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 from ..sql import identifier
 from .catalogue import Key, Publication, PublishedTable
 
-__all__ = ["better_key", "full_is_taken", "mending", "unpublished"]
+__all__ = ["Uses", "better_key", "full_is_taken", "mending", "unpublished", "uses_of_tables"]
+
+Uses: TypeAlias = Sequence[tuple[Publication, PublishedTable]]
+"""The publications that ask for the identity of one table, each with what it makes of it."""
 
 
 def unpublished(
@@ -28,35 +33,63 @@ def unpublished(
     return [name for name in columns if name in hidden and name not in listed]
 
 
-def full_is_taken(publication: Publication, table: PublishedTable) -> bool:
-    """Whether the identity FULL would do, as the table is published."""
+def full_is_taken(uses: Uses) -> bool:
+    """Whether the identity FULL would do for all publications of a table."""
+    return all(_takes_full(publication, table) for publication, table in uses)
+
+
+def _takes_full(publication: Publication, table: PublishedTable) -> bool:
     if table.columns is not None:
         return False
     # Before 18 generated columns are left out of the old row, and that is all.
     return publication.generated is None or not unpublished(publication, table, table.all_columns)
 
 
-def better_key(publication: Publication, table: PublishedTable) -> Key | None:
-    """Return the best index that would do, as the table is published."""
+def better_key(uses: Uses) -> Key | None:
+    """Return the best index that would do for all publications of a table."""
+    keys = uses[0][1].keys if uses else ()
     return next(
         (
             key
-            for key in table.keys
-            if set(table.filter_columns) <= set(key.columns)
-            and (table.columns is None or set(key.columns) <= set(table.columns))
-            and not unpublished(publication, table, key.columns)
+            for key in keys
+            if all(_takes_key(publication, table, key) for publication, table in uses)
         ),
         None,
     )
 
 
-def mending(publication: Publication, table: PublishedTable) -> str:
-    """Return the statement for a replica identity that would do; "" where there is none."""
-    key = better_key(publication, table)
+def _takes_key(publication: Publication, table: PublishedTable, key: Key) -> bool:
+    return (
+        set(table.filter_columns) <= set(key.columns)
+        and (table.columns is None or set(key.columns) <= set(table.columns))
+        and not unpublished(publication, table, key.columns)
+    )
+
+
+def mending(uses: Uses) -> str:
+    """Return the statement for a replica identity that would do for all publications of a table;
+    "" where there is none."""
+    key = better_key(uses)
     if key is not None:
         choice = "DEFAULT" if key.is_primary else f"USING INDEX {identifier(key.index)}"
-    elif full_is_taken(publication, table):
+    elif full_is_taken(uses):
         choice = "FULL"
     else:
         return ""
-    return f"ALTER TABLE {table.sql} REPLICA IDENTITY {choice};"
+    return f"ALTER TABLE {uses[0][1].sql} REPLICA IDENTITY {choice};"
+
+
+def uses_of_tables(
+    publications: Iterable[Publication], tables: Iterable[PublishedTable]
+) -> dict[tuple[str, str], list[tuple[Publication, PublishedTable]]]:
+    """Return by the schemas and names of tables which publications ask for their identities.
+
+    All publications of the database count: a writer is refused for any one of them.
+    """
+    by_name = {each.name: each for each in publications}
+    uses = defaultdict(list)
+    for table in tables:
+        publication = by_name.get(table.publication)
+        if publication is not None and publication.needs_identity and table.is_written:
+            uses[table.schema, table.table].append((publication, table))
+    return uses

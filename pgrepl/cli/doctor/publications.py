@@ -6,7 +6,7 @@ Source: PostgreSQL documentation, "Publication", "Row Filters", "Column Lists",
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Final
 
 from ...connection import Connection
@@ -21,6 +21,7 @@ from .catalogue import (
 )
 from .combinations import check_combinations
 from .finding import Finding, Level
+from .identities import Uses, uses_of_tables
 from .tables import check_table
 
 __all__ = ["check_publications"]
@@ -36,8 +37,12 @@ def check_publications(connection: Connection, names: Sequence[str]) -> Iterator
     looked_at = [each for each in existing if not names or each.name in names]
     if not looked_at:
         return
-    tables = read_tables(connection, [each.name for each in looked_at])
+    everything = read_tables(connection, [each.name for each in existing])
+    uses = uses_of_tables(existing, everything)
+    chosen = {each.name for each in looked_at}
+    tables = [each for each in everything if each.publication in chosen]
     unpublished = read_unpublished(connection, looked_at)
+    told = set()
     for publication in looked_at:
         its_tables = [each for each in tables if each.publication == publication.name]
         yield from _publication(publication, its_tables)
@@ -45,9 +50,33 @@ def check_publications(connection: Connection, names: Sequence[str]) -> Iterator
             if each.publication == publication.name:
                 yield _passed_over(each)
         for table in its_tables:
-            yield from check_table(publication, table)
+            for finding in check_table(
+                publication, table, uses.get((table.schema, table.table), ())
+            ):
+                key = finding.id, finding.found, frozenset(finding.subject.items())
+                if key not in told:  # what is said of the table alone is said once
+                    told.add(key)
+                    yield finding
     if names:
+        yield from _refused_by_others(existing, everything, chosen, uses)
         yield from check_combinations(connection.server_version, looked_at, tables)
+
+
+def _refused_by_others(
+    publications: Sequence[Publication],
+    tables: Sequence[PublishedTable],
+    chosen: Set[str],
+    uses: Mapping[tuple[str, str], Uses],
+) -> Iterator[Finding]:
+    """What writers of the chosen publications' tables are refused for by other publications."""
+    written = {(each.schema, each.table) for each in tables if each.publication in chosen}
+    by_name = {each.name: each for each in publications}
+    for table in tables:
+        name = table.schema, table.table
+        if table.publication in by_name and table.publication not in chosen and name in written:
+            for finding in check_table(by_name[table.publication], table, uses.get(name, ())):
+                if finding.level is Level.PROBLEM:
+                    yield finding
 
 
 def _missing(existing: Sequence[Publication], names: Sequence[str]) -> Iterator[Finding]:

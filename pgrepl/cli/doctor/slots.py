@@ -17,13 +17,20 @@ __all__ = ["check_slots"]
 
 _PLUGIN: Final = "pgoutput"
 _STANDBY_SLOTS: Final = 170000
+_ONLY_THEN: Final = "drop it only if no consumer comes back for it"
+_AFTER_RESTART: Final = "run it after the restart of the server: before, no slot can be made"
 _NAME: Final = re.compile(r"[a-z0-9_]{1,63}")
 
 
-def check_slots(connection: Connection, server: Server) -> Iterator[Finding]:
-    """Look at the consumer's slot, if one is named, and at all others."""
+def check_slots(
+    connection: Connection, server: Server, *, needs_restart: bool = False
+) -> Iterator[Finding]:
+    """Look at the consumer's slot, if one is named, and at all others.
+
+    `needs_restart`: no slot can be made before settings are in force that take one.
+    """
     if server.slot_name is not None:
-        yield from _consumer_slot(server, server.slot_name)
+        yield from _consumer_slot(server, server.slot_name, needs_restart)
     if server.version >= _STANDBY_SLOTS and not server.in_recovery:
         yield from _standby_slots(connection, server)
     sizes = ask_one(
@@ -41,17 +48,19 @@ def check_slots(connection: Connection, server: Server) -> Iterator[Finding]:
         yield Finding("slots", Level.OK, f"no slot is in trouble, of {len(server.slots)}")
 
 
-def _consumer_slot(server: Server, name: str) -> Iterator[Finding]:
+def _consumer_slot(server: Server, name: str, needs_restart: bool) -> Iterator[Finding]:
     subject = {"slot": name}
     found = [slot for slot in server.slots if slot.name == name]
     if not found:
+        can_be = _NAME.fullmatch(name) is not None
+        then = _AFTER_RESTART if needs_restart else ""
         yield Finding(
             "slot_missing",
             Level.PROBLEM,
             f"the slot {name!r} does not exist",
             "A consumer has what is committed after its slot was made, and nothing before.",
-            (_create(name),) if _NAME.fullmatch(name) else (),
-            "" if _NAME.fullmatch(name) else "take a name of at most 63 letters a-z, digits and _",
+            (_create(name),) if can_be else (),
+            then if can_be else "take a name of at most 63 letters a-z, digits and _",
             subject,
         )
         return
@@ -154,10 +163,11 @@ def _any_slot(slot: ReplicationSlot, is_consumers: bool, some: int, much: int) -
             Level.WARNING if held >= much else Level.HINT,
             f"nobody has used the slot {slot.name!r}{since}, and it holds {bytes_text(held)} of "
             "WAL",
-            "The server keeps all WAL from its position on, until somebody reads it or drops it: "
-            "drop it only if no consumer comes back for it.",
-            (_drop(slot.name),),
-            subject={"slot": slot.name},
+            "The server keeps all WAL from its position on, until somebody reads it"
+            + ("." if is_consumers else f" or drops it: {_ONLY_THEN}."),
+            () if is_consumers else (_drop(slot.name),),
+            "start its consumer" if is_consumers else "",
+            {"slot": slot.name},
         )
 
 

@@ -13,46 +13,73 @@ from typing import Final
 from ..sql import identifier
 from .catalogue import Publication, PublishedTable
 from .finding import Finding, Level
-from .identities import better_key, full_is_taken, mending, unpublished
+from .identities import Uses, better_key, full_is_taken, mending, unpublished
 
 __all__ = ["check_table", "published_again"]
 
 _REFUSED: Final = "The server refuses writers every UPDATE and DELETE of that table."
-_A_KEY: Final = "give it a primary key of columns that are published, and the identity DEFAULT"
 
 
-def check_table(publication: Publication, table: PublishedTable) -> Iterator[Finding]:
-    """Look at one table of a publication."""
+def check_table(publication: Publication, table: PublishedTable, uses: Uses) -> Iterator[Finding]:
+    """Look at one table of a publication.
+
+    `uses`: what all publications make of it, so that what mends one breaks no other.
+    """
     if publication.needs_identity and table.is_written:
         if table.identity is None:
-            yield _no_identity(publication, table)
+            yield _no_identity(publication, table, uses)
         else:
-            yield from _full(publication, table)
-            yield from _column_list(publication, table, table.identity)
-            yield from _row_filter(publication, table, table.identity)
-            yield from _generated(publication, table, table.identity)
-            yield from _partition(publication, table, table.identity)
+            yield from _full(table, uses)
+            yield from _column_list(publication, table, table.identity, uses)
+            yield from _row_filter(publication, table, table.identity, uses)
+            yield from _generated(publication, table, table.identity, uses)
+            yield from _partition(table, table.identity, uses)
     if table.has_stored_long_values and "update" in publication.operations:
         yield from _long_values(table)
 
 
 def _subject(table: PublishedTable) -> dict[str, str]:
-    return {"publication": table.publication, "schema": table.schema, "table": table.table}
+    return {"publication": table.publication, **_of_table(table)}
+
+
+def _of_table(table: PublishedTable) -> dict[str, str]:
+    """The subject of what is the same for all publications, and so said once."""
+    return {"schema": table.schema, "table": table.table}
+
+
+def _a_key(table: PublishedTable, uses: Uses) -> str:
+    """What is to be done where no replica identity would do."""
+    names = list(dict.fromkeys(repr(each.name) for each, _ in uses))
+    if len(names) > 1:
+        return (
+            f"no replica identity suits all of {', '.join(names)}: alter a publication, or give "
+            "the columns of row filters to the key, and the columns of the key to column lists"
+        )
+    key = "primary key, not deferrable," if table.has_deferrable_key else "primary key"
+    return f"give it a {key} of columns that are published, and the identity DEFAULT"
 
 
 def _told(publication: Publication) -> str:
     return " and ".join(kind for kind in ("update", "delete") if kind in publication.operations)
 
 
-def _no_identity(publication: Publication, table: PublishedTable) -> Finding:
-    sql = mending(publication, table)
+def _no_identity(publication: Publication, table: PublishedTable, uses: Uses) -> Finding:
+    sql = mending(uses)
+    is_deferrable = table.has_deferrable_key
     reason = {
-        "d": "no primary key",
+        "d": "a primary key that is deferrable, which cannot be the replica identity"
+        if is_deferrable
+        else "no primary key",
         "i": "lost the index of its replica identity",
         "n": "the replica identity NOTHING",
     }.get(table.identity_kind, "no replica identity")
     has = "" if table.identity_kind == "i" else "has "
-    then = _A_KEY if not sql else ""
+    then = _a_key(table, uses) if not sql else ""
+    if sql.endswith("FULL;"):
+        make = "make its primary key again, not deferrable" if is_deferrable else ""
+        filtered = dict.fromkeys(name for _, each in uses for name in each.filter_columns)
+        with_those = f" with {', '.join(filtered)} among its columns" if filtered else ""
+        then = f"or {make or 'give it a primary key'}{with_those}, which costs less"
     return Finding(
         "replica_identity_missing",
         Level.PROBLEM,
@@ -61,15 +88,19 @@ def _no_identity(publication: Publication, table: PublishedTable) -> Finding:
         "Nothing tells which row was meant, so the server refuses writers every UPDATE and "
         "DELETE of it that is published.",
         (sql,) if sql else (),
-        "or give it a primary key, which costs less" if sql.endswith("FULL;") else then,
+        then,
         _subject(table),
     )
 
 
-def _full(publication: Publication, table: PublishedTable) -> Iterator[Finding]:
+def _full(table: PublishedTable, uses: Uses) -> Iterator[Finding]:
     # Where the server refuses it, that is a finding of its own.
-    if table.identity_kind == "f" and full_is_taken(publication, table):
-        better = mending(publication, table) if better_key(publication, table) else ""
+    if table.identity_kind == "f" and full_is_taken(uses):
+        better = mending(uses) if better_key(uses) else ""
+        # Where row filters ask for columns, it takes a key that has them.
+        is_free = not any(each.filter_columns for _, each in uses)
+        would_do = is_free and not (table.has_primary_key or better)
+        key = "key that is not deferrable" if table.has_deferrable_key else "key"
         yield Finding(
             "replica_identity_full",
             Level.WARNING if better else Level.HINT,
@@ -77,13 +108,13 @@ def _full(publication: Publication, table: PublishedTable) -> Iterator[Finding]:
             "Every UPDATE and DELETE writes and sends the whole old row besides; keep it only "
             "where a consumer wants the old values.",
             (better,) if better else (),
-            "" if table.has_primary_key or better else "a primary key would do instead",
-            _subject(table),
+            f"a primary {key} would do instead" if would_do else "",
+            _of_table(table),
         )
 
 
 def _column_list(
-    publication: Publication, table: PublishedTable, identity: Sequence[str]
+    publication: Publication, table: PublishedTable, identity: Sequence[str], uses: Uses
 ) -> Iterator[Finding]:
     """A column list that lacks something of the replica identity."""
     if table.columns is None:
@@ -92,12 +123,12 @@ def _column_list(
     lacking = [name for name in identity if name not in table.columns]
     if not is_full and not lacking:
         return
-    key = better_key(publication, table)
     sql: tuple[str, ...] = ()
-    if key is not None:
-        sql = (mending(publication, table),)
+    if better_key(uses) is not None:
+        sql = (mending(uses),)
     elif is_full:
-        if full_is_taken(publication, replace(table, columns=None)):
+        others = [each for each in uses if each[1] is not table]
+        if full_is_taken([*others, (publication, replace(table, columns=None))]):
             sql = published_again(publication, table, ())
     elif not _cannot_be_listed(publication, table, lacking):
         sql = published_again(publication, table, (*table.columns, *lacking))
@@ -108,7 +139,7 @@ def _column_list(
         f"replica identity: {'all columns' if is_full else ', '.join(lacking)}",
         _REFUSED,
         sql,
-        "" if sql else _A_KEY,
+        "" if sql else _a_key(table, uses),
         _subject(table),
     )
 
@@ -121,13 +152,19 @@ def _cannot_be_listed(
 
 
 def _row_filter(
-    publication: Publication, table: PublishedTable, identity: Sequence[str]
+    publication: Publication, table: PublishedTable, identity: Sequence[str], uses: Uses
 ) -> Iterator[Finding]:
     """A row filter that asks for more than the replica identity."""
     foreign = [name for name in table.filter_columns if name not in identity]
     if table.identity_kind == "f" or not foreign:
         return
-    sql = mending(publication, table)
+    sql = mending(uses)
+    then = "" if sql else _a_key(table, uses)
+    if not sql and len(uses) == 1:
+        then = (
+            "filter by columns of the replica identity alone, or give the table an identity that "
+            "has those columns: a unique index of published columns that are NOT NULL"
+        )
     yield Finding(
         "row_filter_identity",
         Level.PROBLEM,
@@ -135,16 +172,13 @@ def _row_filter(
         f"are not of its replica identity: {', '.join(foreign)}",
         _REFUSED,
         (sql,) if sql else (),
-        ""
-        if sql
-        else "filter by columns of the replica identity alone, or give the table an identity that "
-        "has those columns: a unique index of published columns that are NOT NULL",
+        then,
         _subject(table),
     )
 
 
 def _generated(
-    publication: Publication, table: PublishedTable, identity: Sequence[str]
+    publication: Publication, table: PublishedTable, identity: Sequence[str], uses: Uses
 ) -> Iterator[Finding]:
     """Generated columns of the replica identity that are not published."""
     if table.columns is not None:
@@ -154,12 +188,11 @@ def _generated(
     is_refused = publication.generated is not None
     if not hidden or (is_full and not is_refused):
         return
-    key = better_key(publication, table)
     can_publish = is_refused and not any(name in table.virtual_columns for name in hidden)
     publish = f"ALTER PUBLICATION {publication.sql} SET (publish_generated_columns = stored);"
-    sql, then = "", _A_KEY
-    if key is not None:
-        sql = mending(publication, table)
+    sql, then = "", _a_key(table, uses)
+    if better_key(uses) is not None:
+        sql = mending(uses)
         then = f"or, for all tables of the publication, {publish[:-1]}" if can_publish else ""
     elif can_publish:
         sql, then = publish, ""
@@ -178,16 +211,14 @@ def _generated(
     )
 
 
-def _partition(
-    publication: Publication, table: PublishedTable, identity: Sequence[str]
-) -> Iterator[Finding]:
+def _partition(table: PublishedTable, identity: Sequence[str], uses: Uses) -> Iterator[Finding]:
     """A partition that is published as its root, whose old rows are named in another way."""
     root = table.published_identity
     if not table.level or (root is not None and set(root) == set(identity)):
         return
     told = "no column" if root is None else ", ".join(root) or "all columns"
     named = ", ".join(identity) or "all columns"
-    would_do = root == () and full_is_taken(publication, table)
+    would_do = root == () and full_is_taken(uses)
     yield Finding(
         "partition_identity",
         Level.WARNING,
@@ -200,7 +231,7 @@ def _partition(
         if would_do
         else "give both the same replica identity: a primary key of the partitioned table is that "
         "of all its partitions",
-        _subject(table),
+        _of_table(table),
     )
 
 
@@ -230,5 +261,5 @@ def _long_values(table: PublishedTable) -> Iterator[Finding]:
             f"{table.name} has long values that are stored out of line",
             "An UPDATE that leaves such a value alone does not send it: a consumer gets UNCHANGED, "
             "and keeps the value that it has.",
-            subject=_subject(table),
+            subject=_of_table(table),
         )
