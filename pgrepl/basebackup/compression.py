@@ -146,7 +146,7 @@ def _zstd_decompressor() -> Any:
         return zstandard.ZstdDecompressor().decompressobj()
     except ImportError:
         raise UsageError(
-            'zstd needs the package zstandard: run  pip install "pgrepl[zstd]"'
+            "zstd needs the package zstandard: install pgrepl with its extra [zstd]"
         ) from None
 
 
@@ -154,7 +154,7 @@ def _lz4_decompressor() -> Any:
     try:
         return lz4_decompressor()
     except ImportError:
-        raise UsageError('lz4 needs the package lz4: run  pip install "pgrepl[lz4]"') from None
+        raise UsageError("lz4 needs the package lz4: install pgrepl with its extra [lz4]") from None
 
 
 def _damaged(error: Exception) -> ProtocolError:

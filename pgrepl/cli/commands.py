@@ -16,6 +16,7 @@ import click
 from .. import __impl__
 from ..errors import Error
 from .failure import BROKEN_PIPE, CommandFailed, OutputLost
+from .wording import RecordFormatter, in_programs_words
 
 __all__ = ["run"]
 
@@ -36,7 +37,9 @@ _COMMAND: Final = re.compile("[a-z]{1,10}")
 def run(arguments: Sequence[str]) -> int:
     """Run the program and return its exit status; see `pgrepl.cli.main` for what it means."""
     # What the server has to say beside the stream: warnings, as of a publication that it misses.
-    logging.basicConfig(format="pgrepl: %(message)s", level=logging.WARNING)
+    said = logging.StreamHandler()
+    said.setFormatter(RecordFormatter())
+    logging.basicConfig(handlers=[said], level=logging.WARNING)
     try:
         status: int | None = program.main(
             list(arguments), prog_name="pgrepl", standalone_mode=False
@@ -92,7 +95,7 @@ def _without_conninfo(
 
 
 def _complain(error: object) -> None:
-    print("pgrepl:", "; ".join(str(error).splitlines()), file=sys.stderr)
+    print("pgrepl:", "; ".join(in_programs_words(str(error)).splitlines()), file=sys.stderr)
 
 
 class _Commands(click.Group):

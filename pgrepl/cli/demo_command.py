@@ -64,7 +64,7 @@ def _require(module: str, package: str) -> None:
     if importlib.util.find_spec(module) is None:
         raise CommandFailed(
             f"the demo needs the package {package}, which is not installed: "
-            'run  pip install "pgrepl[demo]"',
+            "install pgrepl with its extra [demo]",
             status=2,
         )
 

@@ -21,6 +21,7 @@ __all__ = [
     "require_confirmation",
     "require_sql",
     "seconds_option",
+    "seconds_or_never_option",
     "slot_option",
     "status_interval_option",
     "yes_option",
@@ -44,6 +45,13 @@ def seconds_option(ctx: click.Context, parameter: click.Parameter, value: float)
     # Asked this way round, since nothing compares with a NaN.
     if not 0 < value <= _DAY:
         raise click.BadParameter(f"expected seconds above 0, {_DAY} at most, got {value:g}")
+    return value
+
+
+def seconds_or_never_option(ctx: click.Context, parameter: click.Parameter, value: float) -> float:
+    """A callback for options whose value is a time in seconds, or 0 for never."""
+    if not 0 <= value <= _DAY:
+        raise click.BadParameter(f"expected 0 or seconds, {_DAY} at most, got {value:g}")
     return value
 
 
@@ -81,9 +89,9 @@ def status_interval_option(command: _Command) -> _Command:
 
 def slot_option(command: _Command) -> _Command:
     """The option --slot, of a command that works on one."""
-    return click.option("--slot", required=True, metavar="NAME", help="The replication slot.")(
-        command
-    )
+    return click.option(
+        *("--slot", "-S"), required=True, metavar="NAME", help="The replication slot."
+    )(command)
 
 
 def replication_option(command: _Command) -> _Command:

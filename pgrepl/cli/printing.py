@@ -157,7 +157,7 @@ def _console() -> Console:
     if importlib.util.find_spec("rich") is None:
         raise CommandFailed(
             "the program needs the package rich, which is not installed: "
-            'run  pip install "pgrepl[cli]"  or ask for --json',
+            "install pgrepl with its extra [cli], or ask for --json",
             status=2,
         )
     from rich.console import Console

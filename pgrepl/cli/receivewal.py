@@ -20,6 +20,7 @@ from .interruption import Interrupted, Interruption
 from .options import conninfo_argument, lsn_option, no_loop_option, status_interval_option
 from .printing import print_text, printable
 from .sql import session
+from .wording import DROPPING, advised
 
 __all__ = ["receivewal_command"]
 
@@ -102,7 +103,8 @@ def receivewal_command(
       pgrepl receivewal "host=db user=archiver" --slot archive -D /srv/wal -Z zstd
 
     Ctrl-C and SIGTERM end it in order: what has come is synced and reported. The status is then 0,
-    as when --endpos was reached; 1 after an error, 2 for a mistake on the command line.
+    as when --endpos was reached, and before the first connection was made 130 or 143; 1 after an
+    error, 2 for a mistake on the command line.
     """
     _check(slot, create_slot, drop_slot, if_not_exists, no_sync, synchronous)
     if create_slot or drop_slot:
@@ -150,7 +152,8 @@ def _change_slot(conninfo: str, slot: str, create: bool, if_not_exists: bool) ->
             )
             created = made.created
         else:
-            connection.drop_slot(slot)
+            with advised(DROPPING):
+                connection.drop_slot(slot)
     if created:
         print_text(f"{'created' if create else 'dropped'} the physical slot {printable(slot)}")
     else:

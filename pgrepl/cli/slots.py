@@ -25,7 +25,7 @@ from .options import (
     yes_option,
 )
 from .printing import bytes_text, print_json, print_rich, print_text, printable
-from .slot_listing import slot_json, slot_table
+from .slot_listing import require_as_asked, slot_json, slot_table
 from .sql import (
     Replication,
     ask_one,
@@ -33,11 +33,12 @@ from .sql import (
     literal,
     session,
 )
+from .wording import DROPPING, LISTING, advised
 
 __all__ = ["slots_commands"]
 
 
-@click.group("slots", short_help="List, create, drop and move replication slots.")
+@click.group("slots", short_help="List, create, alter, advance and drop slots.")
 def slots_commands() -> None:
     """List, create, alter, advance and drop replication slots.
 
@@ -111,6 +112,9 @@ def create_command(
     they do. From then on the slot holds WAL back until a consumer confirms it: drop it when there
     is none any more.
 
+    With --if-not-exists a slot that was there already stays as it is; the status is 1 where it
+    lacks --failover or --two-phase.
+
     \b
     Example:
       pgrepl slots create "host=db dbname=shop" --slot changes --if-not-exists
@@ -133,6 +137,8 @@ def create_command(
                     failover=failover,
                     if_not_exists=if_not_exists,
                 )
+            if not made.created:
+                require_as_asked(connection, slot, two_phase=two_phase, failover=failover)
     _tell_created(made, as_json)
     return 0
 
@@ -219,7 +225,7 @@ def drop_command(
       pgrepl slots drop postgresql://replicator@db.example.org/shop --slot changes
       pgrepl slots drop "host=db dbname=shop" --slot changes --if-exists --yes
     """
-    with session(conninfo, replication) as connection:
+    with session(conninfo, replication) as connection, advised(DROPPING):
         found = connection.slots(slot) if replication == "database" else None
         dropped = found != []
         if dropped:
@@ -279,7 +285,7 @@ def alter_command(
     """
     if failover is None and two_phase is None:
         raise click.UsageError("expected --failover or --two-phase, or one of their opposites")
-    with session(conninfo, replication) as connection:
+    with session(conninfo, replication) as connection, advised(LISTING):
         connection.alter_slot(slot, failover=failover, two_phase=two_phase)
     altered = {"failover": failover, "two_phase": two_phase}
     if as_json:

@@ -29,9 +29,11 @@ from .interruption import Interrupted, Interruption
 from .output import Output
 from .printing import printable
 from .retelling import Retelling
+from .slot_listing import require_as_asked
 from .source import DecodedSource, RawSource, Source
 from .sql import ask, cancelled_by_signals, literal, opened
 from .unfinished import cut_back, is_appended_to
+from .wording import DROPPING, advised, in_programs_words
 
 __all__ = ["StreamOptions", "drop_slot", "stream"]
 
@@ -91,7 +93,7 @@ def stream(conninfo: str, options: StreamOptions) -> int:
 
 def drop_slot(conninfo: str, slot: str) -> int:
     """Drop a slot; return the exit status. Raises `CommandFailed` and `pgrepl.Error`."""
-    with opened(conninfo) as connection:
+    with opened(conninfo) as connection, advised(DROPPING):
         connection.drop_slot(slot)
     return 0
 
@@ -162,7 +164,8 @@ class _Run:
                     raise
                 pause = _PAUSES[min(self._failures, len(_PAUSES) - 1)]
                 self._failures += 1
-                _say(f"{'; '.join(str(error).splitlines())}; connecting again in {pause:g} s")
+                said = "; ".join(in_programs_words(str(error)).splitlines())
+                _say(f"{said}; connecting again in {pause:g} s")
             if self._interruption.pause(pause):
                 return 0
 
@@ -298,10 +301,16 @@ def _create_slot(connection: Connection, options: StreamOptions) -> None:
     except SlotExists as error:
         if options.if_not_exists:
             raise
-        raise CommandFailed(
-            f"{error}; leave out --create-slot to stream from it, or add --if-not-exists"
-        ) from None
-    if made.created and options.verbose:
+        if options.temporary:
+            advice = "give --temporary a slot of another name, or leave it out"
+        else:
+            advice = "leave out --create-slot to stream from it, or add --if-not-exists"
+        raise CommandFailed(f"{error}; {advice}") from None
+    if not made.created:
+        # What pgoutput is told of prepared transactions a slot takes on when it is read.
+        two_phase = options.two_phase and not options.publications
+        require_as_asked(connection, options.slot, two_phase=two_phase, failover=options.failover)
+    elif options.verbose:
         _say(f"created the slot {options.slot}")
 
 

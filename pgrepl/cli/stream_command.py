@@ -11,17 +11,12 @@ from .options import (
     conninfo_argument,
     lsn_option,
     no_loop_option,
-    seconds_option,
+    seconds_or_never_option,
     status_interval_option,
 )
 from .stream import StreamOptions, drop_slot, stream
 
 __all__ = ["stream_command"]
-
-
-def _interval_option(ctx: click.Context, parameter: click.Parameter, value: float) -> float:
-    """Read seconds, or 0 for never."""
-    return value if value == 0 else seconds_option(ctx, parameter, value)
 
 
 def _plugin_options(
@@ -134,7 +129,7 @@ def _path_option(ctx: click.Context, parameter: click.Parameter, value: str) -> 
     *("--fsync-interval", "-F"),
     metavar="SECONDS",
     type=float,
-    callback=_interval_option,
+    callback=seconds_or_never_option,
     default=10.0,
     show_default=True,
     help="Longest time that what a file was given is not synced; 0 leaves it to the system.",
@@ -204,8 +199,8 @@ def _check(options: StreamOptions) -> None:
         ),
         (
             decoded and not options.publications,
-            "--publication is needed, at least one; to create a slot and no more there is  "
-            "pgrepl slots create",
+            "--publication is needed, at least one; for a slot of another plugin --plugin instead; "
+            "to create a slot and no more there is  pgrepl slots create",
         ),
         (
             options.publications and options.plugin != "pgoutput",

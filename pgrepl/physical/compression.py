@@ -113,8 +113,8 @@ class _Lz4Compressor:
 
 
 _MISSING: Final = {
-    ".lz4": 'lz4 needs the package lz4: run  pip install "pgrepl[lz4]"',
-    ".zst": 'zstd needs the package zstandard: run  pip install "pgrepl[zstd]"',
+    ".lz4": "lz4 needs the package lz4: install pgrepl with its extra [lz4]",
+    ".zst": "zstd needs the package zstandard: install pgrepl with its extra [zstd]",
 }
 
 

@@ -137,15 +137,21 @@ def _log_notice(fields: Mapping[str, str]) -> None:
     alone: the rest may be SQL with a secret in it."""
     fields = add_hint(fields, remedy(fields))
     severity = fields.get("severity", "NOTICE")
-    texts = [repr(_shortened(fields.get("message", "")))]
+    message = _shortened(fields.get("message", ""))
+    names = printable(_shortened(severity)), printable(_shortened(fields.get("sqlstate", "")))
+    texts, plain = [repr(message)], [f"{names[0]} {names[1]}: {message}"]
     for name in ("detail", "hint"):
         if name in fields:
-            texts.append(f"{name.upper()}: {_shortened(fields[name])!r}")
+            text = _shortened(fields[name])
+            texts.append(f"{name.upper()}: {text!r}")
+            plain.append(f"{name.upper()}: {text}")
     if position := re.search(r"[0-9A-F]{1,8}/[0-9A-F]{1,8}$", fields.get("where", "")):
         texts.append(f"LSN: {position[0]}")
+        plain.append(texts[-1])
     level = _LOG_LEVELS.get(severity.rstrip("12345"), logging.INFO)
-    names = printable(_shortened(severity)), printable(_shortened(fields.get("sqlstate", "")))
-    notices.log(level, "%s %s: %s", *names, " ".join(texts))
+    # `notice`: the texts as they are, for a handler of its own that shows them by lines.
+    shown = {"notice": tuple(plain)}
+    notices.log(level, "%s %s: %s", *names, " ".join(texts), extra=shown)
 
 
 def _shortened(text: str) -> str:

@@ -73,7 +73,7 @@ class KerberosContext:
         except ImportError as error:
             reason = (
                 "the server asks for Kerberos (GSSAPI), which needs the package gssapi and the "
-                "system's Kerberos library; run  pip install pgrepl[kerberos]  "
+                "system's Kerberos library; install pgrepl with its extra [kerberos] "
                 f"({_printable(str(error))})"
             )
         except Exception as error:

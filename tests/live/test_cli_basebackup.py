@@ -85,7 +85,9 @@ def test_tablespaces(server: ThrowAwayCluster, tmp_path: Path) -> None:
     try:
         cluster.execute("CREATE TABLE moved TABLESPACE space AS SELECT 7")
         words = ("basebackup", server.dsn(), "-c", "fast", "-D", str(tmp_path / "data"))
-        assert "expected a tablespace_mapping for" in complaint(*words)
+        assert "expected -T OLD=NEW (--tablespace-mapping) for the tablespace in '" in complaint(
+            *words
+        )
         assert not (tmp_path / "data").exists()
         escaped = str(folder).replace("=", "\\=")
         mapping = f"{escaped}={tmp_path / 'space'}"

@@ -212,6 +212,35 @@ def test_if_not_exists_wants_the_same_kind(database: Database) -> None:
     assert f"the database '{database.name}'" in said
 
 
+def test_if_not_exists_tells_what_the_slot_lacks(database: Database) -> None:
+    if database.cluster.major < 15:
+        pytest.skip("needs two_phase of PostgreSQL 15")
+    name = create_slot(database)
+    words = [database.dsn(), "--slot", name, "--if-not-exists", "--two-phase"]
+    creates = ("slots", "create", *words)
+    if database.cluster.major < 18:
+        remedy = "drop it and create it again,"
+    else:
+        remedy = "add it with  pgrepl slots alter --slot NAME --two-phase,"
+    assert f"was there already, without --two-phase: {remedy}" in complaint(*creates)
+    if database.cluster.major >= 17:
+        creates = ("slots", "create", *words[:-1], "--failover")
+        assert "pgrepl slots alter --slot NAME --failover," in complaint(*creates)
+        streams = ("stream", *words[:-1], "--failover", "-P", "p", "--create-slot")
+        database.execute("CREATE PUBLICATION p FOR ALL TABLES")
+        assert "without --failover" in complaint(*streams)
+        output("slots", "alter", database.dsn(), "-S", name, "--failover")
+        assert output(*creates) == f"the logical slot {name} was there already\n"
+
+
+def test_a_slot_that_is_not_there(database: Database) -> None:
+    for words in (("slots", "drop", "--yes"), ("slots", "alter", "--no-failover")):
+        if words[1] == "alter" and database.cluster.major < 17:
+            continue
+        said = complaint(*words, "-S", "nowhere_to_be_found", database.dsn())
+        assert "pgrepl slots list  shows which there are" in said
+
+
 @pytest.mark.parametrize("replication", ["database", "physical"])
 def test_create_a_physical_slot(database: Database, replication: str) -> None:
     name = database.slot("physical")
@@ -308,7 +337,9 @@ def test_drop_a_slot_in_use(database: Database) -> None:
 
     with pgrepl.connect(database.dsn()) as connection:
         start_pgoutput(connection, name)
-        assert "55006" in complaint(*words)
+        said = complaint(*words)
+        assert "55006" in said
+        assert "pgrepl slots drop --wait" in said
         with running(*words, "--wait") as process:
             eventually(waits, "it waits")
             process.send_signal(signal.SIGINT)

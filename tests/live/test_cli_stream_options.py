@@ -68,7 +68,9 @@ def test_a_publication_that_is_gone(shop: Database) -> None:
     shop.execute("INSERT INTO item VALUES (101)")
     end = position(shop)
     words = stream(shop, slot, "-P", "p", "-P", "gone", "-n", "-E", end)
-    assert 'found none of the name "gone"' in complaint(*words)
+    said = complaint(*words)
+    assert 'found none of the name "gone"' in said
+    assert "--on-missing-publication warn lets that come" in said
     if shop.cluster.major < 18:
         return  # which ends the stream at the first change, whoever wants to go on
     ended = subprocess.run(
@@ -79,3 +81,22 @@ def test_a_publication_that_is_gone(shop: Database) -> None:
     )
     assert "101" in ended.stdout
     assert '"gone"' in ended.stderr
+    notice = 'pgrepl: WARNING 55000: skipped loading publication "gone"\n        DETAIL: The '
+    assert notice in ended.stderr
+
+
+def test_advice_names_options(shop: Database) -> None:
+    decoding = create_slot(shop, "decoding", plugin="test_decoding")
+    said = complaint(*stream(shop, decoding, "-P", "p"))
+    assert said.endswith("read what that plugin writes with --plugin test_decoding\n")
+    slot = create_slot(shop)
+    said = complaint(*stream(shop, slot, "-P", "p", "--temporary"))
+    assert said.endswith("; give --temporary a slot of another name, or leave it out\n")
+    shop.execute("INSERT INTO item VALUES (101)")
+    begun = subprocess.run(
+        [*PROGRAM, *stream(shop, slot, "-P", "p", "-I", "0/1", "-E", "0/1")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert begun.stderr.endswith("or created again, looks the same\n")

@@ -164,7 +164,7 @@ def test_the_package_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gssapi", None)
     dialogue = authenticating()
     said = refused(dialogue, GSS, kind=AuthenticationError)
-    assert "pip install pgrepl[kerberos]" in said
+    assert "its extra [kerberos]" in said
     assert dialogue.sent == []
 
 

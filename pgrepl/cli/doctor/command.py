@@ -43,7 +43,7 @@ _SQL_WORD: Final = re.compile(r"""(?:"(?:[^"]|"")*"|'(?:[^']|'')*'|[^ "']|["'])+
     metavar="NAME",
     help="Publication of the stream to be; may be given several times.  [default: look at all]",
 )
-@click.option("--slot", metavar="NAME", help="Slot of the stream to be.")
+@click.option("--slot", "-S", metavar="NAME", help="Slot of the stream to be.")
 @as_json
 def doctor_command(
     conninfo: str, publications: tuple[str, ...], slot: str | None, as_json: bool
