@@ -33,6 +33,8 @@ class BaseStream(BaseReception, Generic[T]):
 
     def __init__(self, session: Session, opened: Opened, transaction: type[T]) -> None:
         super().__init__(session, opened.checked)
+        # Whose positions these are.
+        self._source = (self._slot, self._system.systemid)
         self._transaction = transaction
         self._decoder = opened.decoder
         self._resumed = opened.handled  # changes of the first transaction, not to be given again
@@ -302,6 +304,7 @@ class BaseStream(BaseReception, Generic[T]):
         end_lsn = max(self._delivered, self._start)
         self._last_batch = batch = Batch(changes, Lsn(end_lsn), self._index)
         batch._parts, batch._is_end = self._parts, transaction is None or transaction._has_ended
+        batch._source = self._source
         self._gathered, self._parts = [], []
         return batch
 
@@ -397,7 +400,7 @@ class BaseStream(BaseReception, Generic[T]):
         or within a tenth of a second. A position beyond what was delivered counts as the end of
         what was. A transaction that was not read to its end is acknowledged when it is, or when the
         rest is passed over. Raises `UsageError` for one that was passed over before, unless it was
-        skipped by `skip`, and when the stream has ended.
+        skipped by `skip`, for what another slot's stream gave, and when the stream has ended.
 
         Flushed is what lets the server forget. For synchronous replication the three positions that
         the server waits for can be moved apart: ``ack(txn, applied=False)`` when it is durable,
@@ -406,16 +409,28 @@ class BaseStream(BaseReception, Generic[T]):
         self._require_on()
         moved = (written, flushed, applied)
         if isinstance(upto, ReadTransaction):
+            if upto._stream is not self:
+                self._require_same_slot(upto._stream._source)
             upto._acknowledge(moved)
             if upto._has_ended:
                 assert upto.end_lsn is not None
                 self._tell(upto.end_lsn, *moved)
             return
         if isinstance(upto, Batch):
+            self._require_same_slot(upto._source)
             upto._acknowledged = moved
         self._tell(self._end_of(upto), *moved)
         if isinstance(upto, Batch):
             self._end_batch()
+
+    def _require_same_slot(self, source: tuple[str, str] | None) -> None:
+        """Raise `UsageError` for what another slot's stream gave: its positions say nothing of what
+        this one was given. One of the same slot, before a connection was lost, will do."""
+        if source is not None and source != self._source:
+            raise UsageError(
+                "expected what a stream of slot {!r} of system {} gave, got something of {!r} of "
+                "{}: acknowledge it to the stream that it came from".format(*self._source, *source)
+            )
 
     def _tell(self, position: int, written: bool, flushed: bool, applied: bool) -> None:
         """Pass an acknowledgement on to the session."""

@@ -160,7 +160,7 @@ class Batch:
     further changes.
     """
 
-    __slots__ = ("_acknowledged", "_is_end", "_parts", "changes", "end_lsn", "index")
+    __slots__ = ("_acknowledged", "_is_end", "_parts", "_source", "changes", "end_lsn", "index")
 
     def __init__(self, changes: list[Change], end_lsn: Lsn, index: int = 0) -> None:
         self.changes = changes
@@ -170,6 +170,7 @@ class Batch:
         # Transactions, where their changes begin, and how many came before.
         self._parts: Sequence[tuple[BaseTransaction, int, int] | TransactionPart] = ()
         self._is_end = False  # whether the last of them ends here
+        self._source: tuple[str, str] | None = None  # slot and system, where a stream gave it
 
     @property
     def transactions(self) -> tuple[TransactionPart, ...]:

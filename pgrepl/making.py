@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine, Generator
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 __all__ = ["Making"]
 
@@ -36,6 +36,16 @@ class Making(Coroutine[Any, Any, T], AbstractAsyncContextManager[T, None]):
     def close(self) -> None:
         """See `collections.abc.Coroutine`."""
         self._coroutine.close()
+
+    if not TYPE_CHECKING:  # which finds that there is no such attribute, and would be told of any
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(
+                f"expected `async with` or `await` before {name!r} is asked for: what is made has "
+                "it, and was not made yet",
+                name=name,
+                obj=self,
+            )
 
     async def __aenter__(self) -> T:
         self._made = await self

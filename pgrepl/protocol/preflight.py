@@ -196,7 +196,8 @@ def _slot(rows: Sequence[_Row], name: str, system: SystemIdentity) -> tuple[Slot
                 f'replication slot "{name}" does not exist',
                 detail=f"This is system {system.systemid}, database {system.dbname!r}.",
                 hint="create it; it will have what is committed from then on, so that what there "
-                "is before has to be copied from the tables",
+                "is before has to be copied from the tables (a temporary one goes with its "
+                "connection, and with the first command that fails there)",
             )
         )
     if len(rows) > 1:

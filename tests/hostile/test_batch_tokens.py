@@ -163,3 +163,16 @@ def test_batches_are_gone_on_with(open_stream: Any) -> None:
         next(stream.transactions())
     assert numbers(next(stream.batches(max_rows=9, max_wait=0.01))) == [5, 6, 7]
     assert ids([]) == []
+
+
+def test_what_another_slot_gave_is_not_acknowledged(open_stream: Any) -> None:
+    """Its positions say nothing of what this stream was given, and would discard that."""
+    ours, theirs, batches = open_stream(), open_stream(), open_stream()
+    # The scripted server has one slot alone.
+    theirs._source = batches._source = ("other", "7291")
+    transaction, batch = next(theirs.transactions(whole=True)), next(batches.batches())
+    for given in (transaction, batch, pickle.loads(pickle.dumps(batch))):
+        with pytest.raises(UsageError, match="slot 's' of system 7291 gave, .* of 'other' of 7291"):
+            ours.ack(given)
+    theirs.ack(transaction)
+    batches.ack(batch)

@@ -34,7 +34,7 @@ def by_batches(stream: Any) -> Iterator[int]:
             assert len(change.new["note"]) == WIDTH
         yield len(batch)
         stream.ack(batch)
-        if batch.end_lsn:
+        if not batch.index:
             return
 
 

@@ -175,7 +175,8 @@ def test_batches(database: Database, connect: Connect) -> None:
         [*range(11, 21)],
         [*range(21, 27)],
     ]
-    assert batches[0].end_lsn == batches[1].end_lsn == 0 < batches[2].end_lsn
+    assert batches[0].end_lsn == batches[1].end_lsn == stream.start < batches[2].end_lsn
+    assert [batch.index for batch in batches] == [10, 20, 0]
     wait_until_free(database, slot)
     assert confirmed(database, slot) >= batches[2].end_lsn
 

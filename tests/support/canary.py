@@ -221,7 +221,7 @@ SCRIPTS: Final[dict[str, Script]] = {
     "a cut message": sends(builders.authentication(5, b"sal")),
     "no message at all": sends(b"HTTP/1.1 400"),
     "a length": sends(CLEARTEXT, b"R\xff\xff\xff\xff", hears=1),
-    "another encoding": sends(OK, builders.parameter_status("client_encoding", "LATIN1"), READY),
+    "a cut setting": sends(OK, builders.message(b"S", b"client_encoding"), READY),
     "turned away": sends(OK, builders.error_response("full", severity="FATAL", sqlstate="53300")),
     "no end of notices": sends(CLEARTEXT, builders.notice_response("n") * 1200, hears=1),
     "another nonce": scram_with(lambda first: b"r=other" + first[first.index(b",") :]),

@@ -92,6 +92,8 @@ def test_what_connect_gives_is_a_coroutine() -> None:
     connecting = aio.connect(host="127.0.0.1", port=1, user="ann")
     assert isinstance(connecting, Coroutine)
     assert asyncio.iscoroutine(connecting)
+    with pytest.raises(AttributeError, match="expected `async with` or `await` before 'query'"):
+        connecting.query  # type: ignore[attr-defined]  # noqa: B018
     with pytest.warns(RuntimeWarning, match="was never awaited"):
         del connecting
         gc.collect()
