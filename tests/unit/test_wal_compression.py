@@ -151,7 +151,7 @@ def test_without_the_package(
 ) -> None:
     for module in modules:
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(UsageError, match=rf"pgrepl\[{method}\]"):
+    with pytest.raises(UsageError, match=rf"install pgrepl with its extra \[{method}\]"):
         Compression(method, 3).compressor(SIZE)
-    with pytest.raises(Unreadable, match=rf"pgrepl\[{method}\]"):
+    with pytest.raises(Unreadable, match=rf"install pgrepl with its extra \[{method}\]"):
         measure(suffix, io.BytesIO(), SIZE)
