@@ -72,13 +72,39 @@ pgr_status pgr_attribute_next(pgr_cursor *cursor, pgr_attribute *attribute) {
     return cursor->status;
 }
 
+/*
+ * Pass over columns that are as they should be, at most `count`; return how many are left. Each
+ * kind and size is looked at once. It stops at whatever is at fault, for pgr_column_next to say so.
+ */
+static uint16_t pass_columns(pgr_cursor *cursor, uint16_t count) {
+    const uint8_t *at = cursor->at, *end = cursor->end;
+    for (; count > 0 && at < end; count--) {
+        uint8_t kind = *at;
+        size_t left = (size_t)(end - at);
+        if (kind == 't' || kind == 'b') {
+            if (left < 5)
+                break;
+            uint32_t size = pgr_load32(at + 1);
+            if (size > INT32_MAX || size > left - 5)
+                break;
+            at += 5 + (size_t)size;
+        } else if (kind == 'n' || kind == 'u') {
+            at++;
+        } else {
+            break;
+        }
+    }
+    cursor->at = at;
+    return count;
+}
+
 /* Read a tuple behind its mark. */
 static void read_tuple(pgr_cursor *cursor, uint8_t mark, pgr_tuple *tuple) {
     tuple->mark = mark;
     tuple->column_count = read_count16(cursor);
     tuple->columns.bytes = cursor->at;
     pgr_column column;
-    for (uint16_t i = 0; i < tuple->column_count; i++)
+    for (uint16_t left = pass_columns(cursor, tuple->column_count); left > 0; left--)
         if (pgr_column_next(cursor, &column) != PGR_OK)
             break;
     tuple->columns.size = (size_t)(cursor->at - tuple->columns.bytes);

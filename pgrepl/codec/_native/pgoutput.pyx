@@ -52,15 +52,18 @@ from ..spool import cut_off, mixed
 from ..stored import entered
 
 
-cdef object unfinished = partial(UsageError, cut_off)
-cdef object unfinished_aside = partial(SpoolError, cut_off)
-
 cdef int RELATION_UNKNOWN = Fault.RELATION_UNKNOWN
 cdef int STREAM_UNKNOWN = Fault.STREAM_UNKNOWN
 
 # The messages that come by the million; all others are made the ordinary way.
 cdef Slots BEGIN = slots_of(Begin, ("final_lsn", "commit_time", "xid"))
 cdef Slots COMMIT = slots_of(Commit, ("commit_lsn", "end_lsn", "commit_time"))
+
+
+cdef enum State:
+    READY
+    DECODING
+    FAILED          # for good: `failed` makes the error, or it was cut off in a message
 
 
 @cython.final
@@ -102,7 +105,7 @@ encoding="utf-8")\n--\n
     cdef object spool           # for the batch that is being decoded, or None
     cdef Writer writer          # of the block that is open and put aside, or None
     cdef Writer keeper          # of the transaction that is open and put aside, or None
-    cdef bint busy              # a message is being decoded
+    cdef State state
     cdef bint spooled           # whether there ever was one
     cdef uint64_t unsettled     # the end of a streamed transaction whose changes are being read
     cdef uint64_t changes       # how many were decoded or put aside
@@ -128,9 +131,7 @@ encoding="utf-8")\n--\n
         Raises `DecodeError`, and raises it again for whatever comes after that.
         """
         cdef Py_buffer view
-        self.alone()
-        if self.failed is not None:
-            raise self.failed()
+        self.ready()
         if PyBytes_CheckExact(payload):
             # Nobody writes to them, and the caller has them: no view is needed.
             self.place(lsn)
@@ -151,7 +152,7 @@ encoding="utf-8")\n--\n
         """Take note of where a message that comes by itself stands; None: nobody says."""
         cdef bint has_lsn = lsn is not None
         cdef uint64_t position = position_of(lsn) if has_lsn else 0
-        self.alone()  # still: a position may be a class of Python's
+        self.ready()  # still: a position may be a class of Python's
         self.has_lsn = has_lsn
         self.lsn = position
         self.spool = None
@@ -188,34 +189,41 @@ encoding="utf-8")\n--\n
         changes.spool = spool
         return changes
 
-    cdef int alone(self) except -1:
-        """Python runs while a message is decoded, and must not come here again meanwhile."""
-        if self.busy:
-            raise UsageError(entered)
+    cdef inline int ready(self) except -1:
+        """Raise what stands in the way of decoding anything."""
+        if self.state != READY:
+            self.refuse()
         return 0
+
+    cdef int refuse(self) except -1:
+        # Python runs while a message is decoded, and must not come here again meanwhile.
+        if self.state == DECODING:
+            raise UsageError(entered)
+        if self.failed is not None:
+            raise self.failed()
+        raise (UsageError if self.spool is None else SpoolError)(cut_off)
 
     cdef object take(self, const uint8_t *bytes, size_t size):
         """Decode a payload whose position is known, or say what is wrong with it for good."""
-        if self.failed is not None:
-            raise self.failed()
-        self.busy = True
-        # Until it is done: what cuts it off, memory that is short above all, may leave no room to
-        # say so.
-        self.failed = unfinished if self.spool is None else unfinished_aside
+        self.state = DECODING
         try:
             made = self.decode(bytes, size)
-            self.failed = None
+            self.state = READY
             return made
         except SpoolError as error:
+            self.state = FAILED
             self.failed = partial(SpoolError, str(error))
             raise
         except Flaw as flaw:
+            self.state = FAILED
             *numbers, where = flaw.args
         except Error:
-            self.failed = None
+            self.state = READY
             raise
-        finally:
-            self.busy = False
+        except BaseException:
+            # What cuts it off, memory that is short above all, may leave no room to say more.
+            self.state = FAILED
+            raise
         # Not the error is kept but how to make it: its traceback would hold on to the payload.
         self.failed = partial(
             fault_error, *numbers, where=where, lsn=self.lsn if self.has_lsn else None
@@ -487,7 +495,7 @@ cdef class Changes:
         cdef pgr_wal_columns *columns = &self.batch.table.columns
         cdef Decoder decoder = self.decoder
         cdef size_t i = self.next
-        decoder.alone()
+        decoder.ready()
         self.next = i + 1
         decoder.lsn = columns.wal_start[i]
         decoder.has_lsn = decoder.lsn != 0

@@ -162,7 +162,8 @@ cdef class Row:
         self.fresh = True
 
     def __dealloc__(self):
-        PyMem_Free(self.offsets)
+        if self.offsets != NULL:
+            PyMem_Free(self.offsets)
 
     @property
     def columns(self):

@@ -1,7 +1,8 @@
 """Makes instances of frozen classes without running their __init__, which costs more than all else.
 
 The law: what is made here is what the class itself would have made. An object comes from the
-class's own __new__, and its fields are then set where the class keeps them. A dataclass with slots
+class's own __new__, or from what `object.__new__` allocates by where the class has no other, and
+its fields are then set where the class keeps them. A dataclass with slots
 keeps each in a place of its own, which the slot's descriptor knows; that place is looked up once
 and written to directly. This holds only for a fresh object, whose slots are all empty and which
 nobody else has. A field that is not kept that way is set by `object.__setattr__`, as a frozen
@@ -32,6 +33,7 @@ cdef extern from "Python.h":
     PyTypeObject *PyDescr_TYPE(PyObject *descriptor)
     PyTypeObject *Py_TYPE(PyObject *instance)
     bint PyType_IS_GC(PyTypeObject *cls)
+    object PyType_GenericAlloc(PyTypeObject *cls, Py_ssize_t items)
     void PyObject_GC_Track(PyObject *instance)
     void PyObject_GC_UnTrack(PyObject *instance)
     int PyObject_GenericSetAttr(object instance, object name, object value) except -1
@@ -43,6 +45,7 @@ cdef enum:
 
 cdef struct Slots:
     PyTypeObject *type
+    bint is_plain                       # has no __new__ of its own, and no __dict__
     PyObject *names[MAX_FIELDS]
     Py_ssize_t offsets[MAX_FIELDS]      # 0: not a plain slot
 
@@ -68,6 +71,11 @@ cdef inline Slots slots_of(type cls, tuple names) except *:
         raise ValueError(f"expected at most {MAX_FIELDS} fields, got {len(names)}")
     Py_INCREF(cls)
     slots.type = <PyTypeObject *>cls
+    slots.is_plain = (
+        (<PyTypeObject *>cls).tp_new == (<PyTypeObject *>object).tp_new
+        and "__dict__" not in dir(cls)
+        and not getattr(cls, "__abstractmethods__", None)
+    )
     for i, name in enumerate(names):
         Py_INCREF(name)
         slots.names[i] = <PyObject *>name
@@ -76,7 +84,10 @@ cdef inline Slots slots_of(type cls, tuple names) except *:
 
 
 cdef inline object new_instance(const Slots *slots):
-    instance = slots.type.tp_new(<type>slots.type, <PyObject *>(), NULL)
+    if slots.is_plain:
+        instance = PyType_GenericAlloc(slots.type, 0)
+    else:
+        instance = slots.type.tp_new(<type>slots.type, <PyObject *>(), NULL)
     if PyType_IS_GC(slots.type):
         PyObject_GC_UnTrack(<PyObject *>instance)
     return instance
