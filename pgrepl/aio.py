@@ -29,8 +29,8 @@ from .protocol.timelines import EndOfTimeline
 from .session.opening import Opening, Overrides, RawOpening
 from .session.options import Origin, Streaming
 from .token import ResumeToken
-from .transport.async_connecting import open_async_connection
-from .transport.asynchronous import AsyncTransport
+from .transport.aio.connecting import open_async_connection
+from .transport.aio.driver import AsyncTransport
 from .transport.attempts import Attempt
 from .transport.cancelling import cancel_async
 from .transport.clock import Deadline

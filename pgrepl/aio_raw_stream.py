@@ -10,7 +10,7 @@ from .base_raw_stream import BaseRawStream, data_of
 from .codec.abc import WalBatch, XLogData
 from .protocol.preflight import Preflight
 from .session.session import Session
-from .transport.async_feedback import AsyncFeedback
+from .transport.aio.feedback import AsyncFeedback
 from .transport.clock import Deadline
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from .base_reception import BaseReception
 from .errors import ConnectionFailed, UsageError
-from .transport.async_feedback import AsyncFeedback
+from .transport.aio.feedback import AsyncFeedback
 from .transport.clock import Deadline
 from .transport.signals import AsyncSignals
 

@@ -16,7 +16,7 @@ from .errors import UsageError
 from .messages import LogicalMessage
 from .session.opening import Opened
 from .session.session import Session
-from .transport.async_feedback import AsyncFeedback
+from .transport.aio.feedback import AsyncFeedback
 from .transport.clock import Deadline
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from ..errors import ConnectionFailed, UsageError, server_error
 from ..protocol.backend import ServerState, error_fields, unexpected
 from ..protocol.conversation import RECEIVE, Conversation, Exchange, Frame, Send
 from ..protocol.frontend import cancel_request
-from .async_connecting import open_async_transport
+from .aio.connecting import open_async_transport
 from .attempts import Attempt
 from .clock import Deadline
 from .connecting import open_transport

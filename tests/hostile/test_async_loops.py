@@ -13,7 +13,7 @@ import pytest
 from pgrepl import aio
 from pgrepl.codec import codec
 from pgrepl.errors import TLSError, UsageError
-from pgrepl.transport.asynchronous import AsyncTransport
+from pgrepl.transport.aio.driver import AsyncTransport
 from tests.hostile import test_async_tasks
 from tests.hostile.sessions import ENDED, PATIENCE, answers_a_query, data, keepalive, streams
 from tests.hostile.test_async_tasks import Connect, Run, cancelled_after, falls_silent, streaming

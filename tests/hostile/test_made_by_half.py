@@ -19,8 +19,8 @@ from pgrepl.aio_raw_stream import AsyncRawStream
 from pgrepl.aio_stream import AsyncStream, AsyncTransaction
 from pgrepl.backup import AsyncBackup, Backup
 from pgrepl.secret import Secret
-from pgrepl.transport.async_feedback import AsyncFeedback
-from pgrepl.transport.asynchronous import AsyncTransport
+from pgrepl.transport.aio.driver import AsyncTransport
+from pgrepl.transport.aio.feedback import AsyncFeedback
 from pgrepl.transport.blocking import BlockingTransport
 from pgrepl.transport.feedback import Feedback
 from pgrepl.transport.tls_filter import TLSFilter

@@ -21,7 +21,7 @@ import pgrepl.aio
 from pgrepl.codec import FrameReader
 from pgrepl.conninfo import resolve
 from pgrepl.protocol.conversation import RECEIVE, Conversation, Exchange, Send
-from pgrepl.transport.asynchronous import AsyncTransport
+from pgrepl.transport.aio.driver import AsyncTransport
 from pgrepl.transport.clock import Deadline
 from tests.support import builders
 from tests.support.canary import (

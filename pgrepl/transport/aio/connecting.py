@@ -12,24 +12,24 @@ import contextlib
 import os
 import socket
 
-from ..codec.abc import Codec
-from ..conninfo import ConnectionParameters
-from ..errors import ConnectionFailed
-from ..protocol.backend import ServerState
-from ..protocol.conversation import Exchange, ReceiveByte, Send, Steps
-from .asynchronous import AsyncTransport
-from .attempts import STARTUP_LIMIT, Attempt, LookUp, Opened, search
-from .clock import Deadline
-from .connecting import Found, given_addresses, look_up
-from .sockets import (
+from ...codec.abc import Codec
+from ...conninfo import ConnectionParameters
+from ...errors import ConnectionFailed
+from ...protocol.backend import ServerState
+from ...protocol.conversation import Exchange, ReceiveByte, Send, Steps
+from ..attempts import STARTUP_LIMIT, Attempt, LookUp, Opened, search
+from ..clock import Deadline
+from ..connecting import Found, given_addresses, look_up
+from ..sockets import (
     Address,
     check_peer_user,
     expect_silence,
     is_local,
     new_socket,
 )
-from .tls import TLSClient
-from .tls_filter import TLSFilter
+from ..tls import TLSClient
+from ..tls_filter import TLSFilter
+from .driver import AsyncTransport
 
 __all__ = ["open_async_connection", "open_async_transport"]
 

@@ -11,11 +11,11 @@ import math
 from collections.abc import Callable
 from typing import Final
 
-from ..codec.abc import WalBatch
-from ..ownership import Uncopied
-from ..session.session import Session
-from .asynchronous import AsyncTransport
-from .clock import now_microseconds
+from ...codec.abc import WalBatch
+from ...ownership import Uncopied
+from ...session.session import Session
+from ..clock import now_microseconds
+from .driver import AsyncTransport
 
 __all__ = ["AsyncFeedback"]
 

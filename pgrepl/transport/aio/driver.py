@@ -21,13 +21,13 @@ import socket
 import ssl
 from typing import Final, TypeVar, cast
 
-from ..codec.abc import MAX_FRAME_LENGTH, FrameReader, WalBatch
-from ..errors import ConnectionFailed, Error, ProtocolError, TLSError, UsageError
-from ..ownership import Owner, Uncopied
-from ..protocol.conversation import Compute, Exchange, Frame, PeerCertificate, Receive, Send
-from ..session.wal_stream import WalStream
-from .clock import Deadline, Pace
-from .tls_filter import TLSFilter
+from ...codec.abc import MAX_FRAME_LENGTH, FrameReader, WalBatch
+from ...errors import ConnectionFailed, Error, ProtocolError, TLSError, UsageError
+from ...ownership import Owner, Uncopied
+from ...protocol.conversation import Compute, Exchange, Frame, PeerCertificate, Receive, Send
+from ...session.wal_stream import WalStream
+from ..clock import Deadline, Pace
+from ..tls_filter import TLSFilter
 
 __all__ = ["AsyncTransport"]
 
