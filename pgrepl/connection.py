@@ -29,10 +29,10 @@ from .session.options import Origin, Streaming
 from .stream import Stream
 from .token import ResumeToken
 from .transport.attempts import Attempt
-from .transport.blocking import BlockingTransport
+from .transport.blocking.connecting import open_connection
+from .transport.blocking.driver import BlockingTransport
 from .transport.cancelling import cancel
 from .transport.clock import Deadline, monotonic
-from .transport.connecting import open_connection
 
 __all__ = ["Connection", "connect"]
 

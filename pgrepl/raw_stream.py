@@ -11,8 +11,8 @@ from .errors import Error
 from .protocol.preflight import Preflight
 from .reception import Reception
 from .session.session import Session
+from .transport.blocking.feedback import Feedback
 from .transport.clock import Deadline
-from .transport.feedback import Feedback
 
 if TYPE_CHECKING:
     from .connection import Connection

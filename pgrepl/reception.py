@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from .base_reception import BaseReception
 from .errors import ConnectionFailed, UsageError
+from .transport.blocking.feedback import Feedback
 from .transport.clock import Deadline
-from .transport.feedback import Feedback
 from .transport.signals import Signals
 
 if TYPE_CHECKING:

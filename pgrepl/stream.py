@@ -12,8 +12,8 @@ from .messages import LogicalMessage
 from .reception import Reception
 from .session.opening import Opened
 from .session.session import Session
+from .transport.blocking.feedback import Feedback
 from .transport.clock import Deadline
-from .transport.feedback import Feedback
 
 if TYPE_CHECKING:
     from .connection import Connection

@@ -20,8 +20,8 @@ from ..protocol.conversation import RECEIVE, Conversation, Exchange, Frame, Send
 from ..protocol.frontend import cancel_request
 from .aio.connecting import open_async_transport
 from .attempts import Attempt
+from .blocking.connecting import open_transport
 from .clock import Deadline
-from .connecting import open_transport
 
 __all__ = ["cancel", "cancel_async"]
 

@@ -21,8 +21,8 @@ from pgrepl.backup import AsyncBackup, Backup
 from pgrepl.secret import Secret
 from pgrepl.transport.aio.driver import AsyncTransport
 from pgrepl.transport.aio.feedback import AsyncFeedback
-from pgrepl.transport.blocking import BlockingTransport
-from pgrepl.transport.feedback import Feedback
+from pgrepl.transport.blocking.driver import BlockingTransport
+from pgrepl.transport.blocking.feedback import Feedback
 from pgrepl.transport.tls_filter import TLSFilter
 from tests.hostile.sessions import address
 from tests.support.scripted import Peer, ScriptedServer, handshake

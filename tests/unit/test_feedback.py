@@ -9,7 +9,7 @@ from typing import Any
 from pgrepl.ownership import Owner
 from pgrepl.session.positions import Positions
 from pgrepl.session.session import Session
-from pgrepl.transport.feedback import Feedback
+from pgrepl.transport.blocking.feedback import Feedback
 
 PATIENCE = 20
 

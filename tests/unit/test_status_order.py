@@ -13,7 +13,7 @@ from typing import Any
 from pgrepl.ownership import Owner
 from pgrepl.session.positions import Positions
 from pgrepl.session.session import Session
-from pgrepl.transport.feedback import Feedback
+from pgrepl.transport.blocking.feedback import Feedback
 from tests.support.simulated_server import Status, read_status
 
 ROUNDS = 300

@@ -18,8 +18,8 @@ from ...errors import ConnectionFailed
 from ...protocol.backend import ServerState
 from ...protocol.conversation import Exchange, ReceiveByte, Send, Steps
 from ..attempts import STARTUP_LIMIT, Attempt, LookUp, Opened, search
+from ..blocking.connecting import Found, given_addresses, look_up
 from ..clock import Deadline
-from ..connecting import Found, given_addresses, look_up
 from ..sockets import (
     Address,
     check_peer_user,

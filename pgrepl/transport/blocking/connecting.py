@@ -12,15 +12,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias
 
-from ..codec.abc import Codec
-from ..conninfo import ConnectionParameters
-from ..errors import ConnectionFailed
-from ..protocol.backend import ServerState
-from ..protocol.conversation import Conversation, Exchange, Steps
-from .attempts import STARTUP_LIMIT, Attempt, LookUp, Opened, search
-from .blocking import BlockingTransport
-from .sockets import Address, check_peer_user, distinct, is_local, new_socket, numeric_addresses
-from .tls import TLSClient
+from ...codec.abc import Codec
+from ...conninfo import ConnectionParameters
+from ...errors import ConnectionFailed
+from ...protocol.backend import ServerState
+from ...protocol.conversation import Conversation, Exchange, Steps
+from ..attempts import STARTUP_LIMIT, Attempt, LookUp, Opened, search
+from ..sockets import Address, check_peer_user, distinct, is_local, new_socket, numeric_addresses
+from ..tls import TLSClient
+from .driver import BlockingTransport
 
 __all__ = ["Found", "given_addresses", "look_up", "open_connection", "open_transport"]
 

@@ -16,10 +16,10 @@ import ssl
 import threading
 from typing import Any, Final, TypeVar
 
-from ..codec.abc import MAX_FRAME_LENGTH, FrameReader, WalBatch
-from ..errors import ConnectionFailed, TLSError, UsageError
-from ..ownership import Owner, Uncopied
-from ..protocol.conversation import (
+from ...codec.abc import MAX_FRAME_LENGTH, FrameReader, WalBatch
+from ...errors import ConnectionFailed, TLSError, UsageError
+from ...ownership import Owner, Uncopied
+from ...protocol.conversation import (
     Compute,
     Exchange,
     Frame,
@@ -28,12 +28,12 @@ from ..protocol.conversation import (
     ReceiveByte,
     Send,
 )
-from ..session.wal_stream import WalStream
-from .clock import Deadline, Pace
-from .signals import Signals
-from .sockets import expect_silence
-from .tls import TLSClient
-from .tls_filter import TLSFilter
+from ...session.wal_stream import WalStream
+from ..clock import Deadline, Pace
+from ..signals import Signals
+from ..sockets import expect_silence
+from ..tls import TLSClient
+from ..tls_filter import TLSFilter
 
 __all__ = ["BlockingTransport"]
 

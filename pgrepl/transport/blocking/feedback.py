@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from ..codec.abc import WalBatch
-from ..errors import Error
-from ..ownership import Uncopied
-from ..session.session import Session
-from .blocking import BlockingTransport
-from .clock import Deadline, now_microseconds
+from ...codec.abc import WalBatch
+from ...errors import Error
+from ...ownership import Uncopied
+from ...session.session import Session
+from ..clock import Deadline, now_microseconds
+from .driver import BlockingTransport
 
 __all__ = ["Feedback"]
 
