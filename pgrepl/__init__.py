@@ -6,15 +6,15 @@ from . import starting as _starting  # noqa: F401  (before all that takes long t
 # isort: on
 from typing import TYPE_CHECKING
 
-from .ack_in_order import AckInOrder
 from .aio import AsyncConnection
 from .aio_raw_stream import AsyncRawStream
 from .aio_stream import AsyncStream, AsyncTransaction
 from .backup import AsyncBackup, Backup
+from .client.ack_in_order import AckInOrder
+from .client.delivery import Batch, Change, Idle, StreamEvent, TransactionPart
 from .codec import Decoder, PrimaryKeepalive, Row, WalBatch, XLogData
 from .codec import implementation as __impl__
 from .connection import Connection, connect
-from .delivery import Batch, Change, Idle, StreamEvent, TransactionPart
 from .errors import (
     AuthenticationError,
     AuthenticationRejected,

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TypeVar, Unpack
 
 from .backup import AsyncBackup
-from .base_connection import BaseConnection
+from .client.connection import BaseConnection
 from .protocol import base_backup, replication, slot_listing, slots, timelines
 from .protocol.backup_stream import BackupEvent, BackupStream
 from .protocol.base_backup import BackupOptions

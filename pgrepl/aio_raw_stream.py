@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
 
 from .aio_reception import AsyncReception
-from .base_raw_stream import BaseRawStream, data_of
+from .client.raw_stream import BaseRawStream, data_of
 from .codec.abc import WalBatch, XLogData
 from .protocol.preflight import Preflight
 from .session.session import Session

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, overload
 
 from .aio_reception import AsyncReception
-from .base_stream import BaseStream
-from .delivery import Batch, Change, Idle, ReadTransaction, StreamEvent
+from .client.delivery import Batch, Change, Idle, ReadTransaction, StreamEvent
+from .client.stream import BaseStream
 from .errors import UsageError
 from .messages import LogicalMessage
 from .session.opening import Opened

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from .base_raw_stream import BaseRawStream, data_of
+from .client.raw_stream import BaseRawStream, data_of
 from .codec.abc import WalBatch, XLogData
 from .errors import Error
 from .protocol.preflight import Preflight

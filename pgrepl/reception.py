@@ -10,7 +10,7 @@ import contextlib
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from .base_reception import BaseReception
+from .client.reception import BaseReception
 from .errors import ConnectionFailed, UsageError
 from .transport.blocking.feedback import Feedback
 from .transport.clock import Deadline

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, overload
 
-from .base_stream import BaseStream
-from .delivery import Batch, Change, Idle, ReadTransaction, StreamEvent
+from .client.delivery import Batch, Change, Idle, ReadTransaction, StreamEvent
+from .client.stream import BaseStream
 from .errors import UsageError
 from .messages import LogicalMessage
 from .reception import Reception

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from .. import __impl__, __version__
+from ..client.delivery import StreamEvent
 from ..connection import Connection, connect
-from ..delivery import StreamEvent
 from ..lsn import Lsn
 from ..transport.clock import now_microseconds
 from . import cluster as throw_away

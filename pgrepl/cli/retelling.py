@@ -7,7 +7,7 @@ the same order. Only relations may be described anew, which are no changes.
 
 from __future__ import annotations
 
-from ..delivery import StreamEvent
+from ..client.delivery import StreamEvent
 from ..messages import Begin, BeginPrepare, LogicalMessage, Relation, StreamAbort, Type
 from .formats import Format
 

@@ -11,8 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Final
 
+from ..client.delivery import StreamEvent
 from ..codec.abc import WalBatch
-from ..delivery import StreamEvent
 from ..errors import Error
 from ..lsn import Lsn
 from ..raw_stream import RawStream

@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
+from ..client.delivery import StreamEvent
 from ..connection import Connection
-from ..delivery import StreamEvent
 from ..errors import Error, SlotExists, SlotNotFound
 from ..lsn import Lsn
 from ..protocol.preflight import OnMissing

@@ -14,22 +14,22 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
-from .codec.abc import Codec, WalBatch
-from .errors import Error, ServerError, UsageError
-from .ownership import Owner, Uncopied
-from .protocol import frontend, replication
-from .protocol.backend import ServerState
-from .protocol.backup_stream import BackupEvent, BackupStream
-from .protocol.conversation import Conversation, Exchange
-from .protocol.preflight import Preflight
-from .protocol.query import Result, drain
-from .protocol.timelines import EndOfTimeline, end_of_timeline
-from .session.opening import Opened, Opening, RawOpening
-from .session.session import Session
-from .session.wal_stream import StreamState, WalStream
-from .token import ResumeToken
-from .transport.attempts import Attempt
-from .transport.clock import now_microseconds
+from ..codec.abc import Codec, WalBatch
+from ..errors import Error, ServerError, UsageError
+from ..ownership import Owner, Uncopied
+from ..protocol import frontend, replication
+from ..protocol.backend import ServerState
+from ..protocol.backup_stream import BackupEvent, BackupStream
+from ..protocol.conversation import Conversation, Exchange
+from ..protocol.preflight import Preflight
+from ..protocol.query import Result, drain
+from ..protocol.timelines import EndOfTimeline, end_of_timeline
+from ..session.opening import Opened, Opening, RawOpening
+from ..session.session import Session
+from ..session.wal_stream import StreamState, WalStream
+from ..token import ResumeToken
+from ..transport.attempts import Attempt
+from ..transport.clock import now_microseconds
 
 __all__ = ["BaseConnection", "Transport"]
 

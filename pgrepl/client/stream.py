@@ -10,17 +10,17 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
-from .base_reception import BaseReception
-from .codec.abc import Changes
+from ..codec.abc import Changes
+from ..errors import ConnectionFailed, UsageError
+from ..lsn import Lsn
+from ..messages import LogicalMessage, Message, RollbackPrepared
+from ..session.limit import Limit
+from ..session.opening import Opened
+from ..session.session import Session
+from ..session.transactions import PASSED, PASSING, READ, Transactions
+from ..token import ResumeToken
 from .delivery import Acknowledgeable, Batch, Change, Idle, ReadTransaction, Rest, StreamEvent
-from .errors import ConnectionFailed, UsageError
-from .lsn import Lsn
-from .messages import LogicalMessage, Message, RollbackPrepared
-from .session.limit import Limit
-from .session.opening import Opened
-from .session.session import Session
-from .session.transactions import PASSED, PASSING, READ, Transactions
-from .token import ResumeToken
+from .reception import BaseReception
 
 __all__ = ["BaseStream"]
 

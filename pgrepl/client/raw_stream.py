@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
-from .base_reception import BaseReception
-from .codec.abc import PrimaryKeepalive, WalBatch, XLogData
-from .errors import ConnectionFailed, UsageError
-from .protocol.preflight import Preflight
-from .session.session import Session
+from ..codec.abc import PrimaryKeepalive, WalBatch, XLogData
+from ..errors import ConnectionFailed, UsageError
+from ..protocol.preflight import Preflight
+from ..session.session import Session
+from .reception import BaseReception
 
 __all__ = ["BaseRawStream", "RawAcknowledgeable", "data_of"]
 

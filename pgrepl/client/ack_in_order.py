@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from .errors import UsageError
+from ..errors import UsageError
 
 __all__ = ["AckInOrder"]
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from .errors import UsageError
-from .lsn import Lsn
-from .messages import (
+from ..errors import UsageError
+from ..lsn import Lsn
+from ..messages import (
     Commit,
     CommitPrepared,
     Delete,
@@ -28,9 +28,9 @@ from .messages import (
     Truncate,
     Update,
 )
-from .ownership import Uncopied
-from .session.transactions import PASSED, PASSING, BaseTransaction, Kind, Over
-from .token import ResumeToken
+from ..ownership import Uncopied
+from ..session.transactions import PASSED, PASSING, BaseTransaction, Kind, Over
+from ..token import ResumeToken
 
 __all__ = [
     "Acknowledgeable",

@@ -14,14 +14,14 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Protocol
 
-from .errors import Error, ServerError, UsageError
-from .lsn import Lsn
-from .messages import to_datetime
-from .ownership import Owner, Uncopied
-from .protocol.preflight import Preflight
-from .session.limit import Limit
-from .session.session import Session
-from .stats import Stats
+from ..errors import Error, ServerError, UsageError
+from ..lsn import Lsn
+from ..messages import to_datetime
+from ..ownership import Owner, Uncopied
+from ..protocol.preflight import Preflight
+from ..session.limit import Limit
+from ..session.session import Session
+from ..stats import Stats
 
 __all__ = ["BaseReception"]
 
