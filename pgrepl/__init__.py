@@ -7,14 +7,17 @@ from . import starting as _starting  # noqa: F401  (before all that takes long t
 from typing import TYPE_CHECKING
 
 from .aio import AsyncConnection
+from .aio_backup import AsyncBackup
 from .aio_raw_stream import AsyncRawStream
 from .aio_stream import AsyncStream, AsyncTransaction
-from .backup import AsyncBackup, Backup
+from .blocking.backup import Backup
+from .blocking.connection import Connection, connect
+from .blocking.raw_stream import RawStream
+from .blocking.stream import Stream, Transaction
 from .client.ack_in_order import AckInOrder
 from .client.delivery import Batch, Change, Idle, StreamEvent, TransactionPart
 from .codec import Decoder, PrimaryKeepalive, Row, WalBatch, XLogData
 from .codec import implementation as __impl__
-from .connection import Connection, connect
 from .errors import (
     AuthenticationError,
     AuthenticationRejected,
@@ -84,9 +87,7 @@ from .protocol.timelines import (
     TimelineSwitch,
     parse_timeline_history,
 )
-from .raw_stream import RawStream
 from .stats import Stats
-from .stream import Stream, Transaction
 from .token import ResumeToken
 from .values import Array, Interval, Multirange, Range
 

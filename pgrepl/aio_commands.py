@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Iterable
 from typing import TypeVar, Unpack
 
-from .backup import AsyncBackup
+from .aio_backup import AsyncBackup
 from .client.connection import BaseConnection
 from .protocol import base_backup, replication, slot_listing, slots, timelines
 from .protocol.backup_stream import BackupEvent, BackupStream

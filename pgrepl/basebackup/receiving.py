@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, Literal
 
-from ..backup import Backup
-from ..connection import Connection
+from ..blocking.backup import Backup
+from ..blocking.connection import Connection
 from ..errors import Error, ProtocolError, ServerError, SystemMismatch, UsageError
 from ..ownership import Owner
 from ..physical.settings import file_mode

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from ..connection import Connection
+from ..blocking.connection import Connection
 from ..errors import UsageError
 from ..lsn import Lsn
 from ..protocol.backup_stream import Tablespace

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from ..connection import Connection
+from ..blocking.connection import Connection
 from ..physical import receive_wal
 from ..physical.segments import history_timeline
 from .tree import Tree

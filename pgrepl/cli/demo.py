@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from .. import __impl__, __version__
+from ..blocking.connection import Connection, connect
 from ..client.delivery import StreamEvent
-from ..connection import Connection, connect
 from ..lsn import Lsn
 from ..transport.clock import now_microseconds
 from . import cluster as throw_away

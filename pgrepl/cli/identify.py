@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ..connection import Connection
+from ..blocking.connection import Connection
 from .options import as_json, conninfo_argument, replication_option
 from .printing import print_json, print_text, printable
 from .sql import Replication, ask_one, session

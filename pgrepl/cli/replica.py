@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+from ..blocking.connection import Connection
 from ..codec import Row
-from ..connection import Connection
 from ..messages import UNCHANGED, Delete, Insert, LogicalMessage, Relation, Truncate, Update
 
 __all__ = ["Replica"]

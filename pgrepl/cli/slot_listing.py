@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from ..connection import Connection
+from ..blocking.connection import Connection
 from ..lsn import Lsn
 from ..protocol.slot_listing import ReplicationSlot
 from .failure import CommandFailed

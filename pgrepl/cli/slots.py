@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import click
 
-from ..connection import Connection
+from ..blocking.connection import Connection
 from ..errors import SlotNotFound
 from ..lsn import Lsn
 from ..protocol.slot_listing import WAL_POSITION, ReplicationSlot

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from typing import Final, Literal, TypeAlias
 
-from ..connection import Connection, connect
+from ..blocking.connection import Connection, connect
 from ..conninfo import resolve
 from ..errors import Error, ProtocolError, UsageError
 from ..protocol.sql import Record, as_json, records

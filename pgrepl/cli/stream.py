@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
+from ..blocking.connection import Connection
 from ..client.delivery import StreamEvent
-from ..connection import Connection
 from ..errors import Error, SlotExists, SlotNotFound
 from ..lsn import Lsn
 from ..protocol.preflight import OnMissing

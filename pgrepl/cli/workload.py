@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Final, NamedTuple
 
-from ..connection import Connection, connect
+from ..blocking.connection import Connection, connect
 from ..lsn import Lsn
 from .ledger import Changes, Ledger
 

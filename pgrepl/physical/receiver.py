@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypedDict, Unpack, overload
 
 from ..aio import AsyncConnection
-from ..connection import Connection
+from ..blocking.connection import Connection
 from ..lsn import Lsn
 from ..ownership import Owner
 from ..transport.clock import monotonic

@@ -15,9 +15,10 @@ import pytest
 
 import pgrepl
 from pgrepl import aio
+from pgrepl.aio_backup import AsyncBackup
 from pgrepl.aio_raw_stream import AsyncRawStream
 from pgrepl.aio_stream import AsyncStream, AsyncTransaction
-from pgrepl.backup import AsyncBackup, Backup
+from pgrepl.blocking.backup import Backup
 from pgrepl.secret import Secret
 from pgrepl.transport.aio.driver import AsyncTransport
 from pgrepl.transport.aio.feedback import AsyncFeedback

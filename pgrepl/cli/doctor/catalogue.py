@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ...connection import Connection
+from ...blocking.connection import Connection
 from ...errors import ProtocolError
 from ..sql import Record, ask, identifier, literal, qualified
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from ...connection import Connection
+from ...blocking.connection import Connection
 from .finding import Finding, Level
 from .publications import check_publications
 from .server import Server, connected

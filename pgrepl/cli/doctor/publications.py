@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Final
 
-from ...connection import Connection
+from ...blocking.connection import Connection
 from ..sql import identifier, qualified
 from .catalogue import (
     Publication,

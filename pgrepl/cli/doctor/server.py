@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from ...connection import Connection
+from ...blocking.connection import Connection
 from ...conninfo import resolve
 from ...errors import Error, ServerError
 from ...protocol.slot_listing import ReplicationSlot

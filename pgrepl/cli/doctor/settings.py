@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from ...connection import Connection
+from ...blocking.connection import Connection
 from ...errors import ProtocolError
 from ..printing import bytes_text, duration_text
 from ..sql import ask, identifier, literal

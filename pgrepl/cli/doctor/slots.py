@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from ...connection import Connection
+from ...blocking.connection import Connection
 from ...protocol.slot_listing import ReplicationSlot
 from ..printing import bytes_text, duration_text
 from ..sql import ask_one, literal

@@ -10,29 +10,29 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack
 
-from .codec import PrimaryKeepalive, WalBatch, XLogData
-from .codec import codec as default_codec
-from .codec.abc import Codec
+from ..codec import PrimaryKeepalive, WalBatch, XLogData
+from ..codec import codec as default_codec
+from ..codec.abc import Codec
+from ..conninfo import ConninfoKeywords, resolve
+from ..errors import Error
+from ..protocol.backend import ServerState
+from ..protocol.backup_stream import BackupEvent, BackupStream
+from ..protocol.conversation import Conversation, Exchange
+from ..protocol.frontend import TERMINATE
+from ..protocol.preflight import OnMissing
+from ..protocol.query import Result
+from ..protocol.timelines import EndOfTimeline
+from ..session.opening import Opening, Overrides, RawOpening
+from ..session.options import Origin, Streaming
+from ..token import ResumeToken
+from ..transport.attempts import Attempt
+from ..transport.blocking.connecting import open_connection
+from ..transport.blocking.driver import BlockingTransport
+from ..transport.cancelling import cancel
+from ..transport.clock import Deadline, monotonic
 from .commands import Commands
-from .conninfo import ConninfoKeywords, resolve
-from .errors import Error
-from .protocol.backend import ServerState
-from .protocol.backup_stream import BackupEvent, BackupStream
-from .protocol.conversation import Conversation, Exchange
-from .protocol.frontend import TERMINATE
-from .protocol.preflight import OnMissing
-from .protocol.query import Result
-from .protocol.timelines import EndOfTimeline
 from .raw_stream import RawStream
-from .session.opening import Opening, Overrides, RawOpening
-from .session.options import Origin, Streaming
 from .stream import Stream
-from .token import ResumeToken
-from .transport.attempts import Attempt
-from .transport.blocking.connecting import open_connection
-from .transport.blocking.driver import BlockingTransport
-from .transport.cancelling import cancel
-from .transport.clock import Deadline, monotonic
 
 __all__ = ["Connection", "connect"]
 

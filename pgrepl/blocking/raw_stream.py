@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from .client.raw_stream import BaseRawStream, data_of
-from .codec.abc import WalBatch, XLogData
-from .errors import Error
-from .protocol.preflight import Preflight
+from ..client.raw_stream import BaseRawStream, data_of
+from ..codec.abc import WalBatch, XLogData
+from ..errors import Error
+from ..protocol.preflight import Preflight
+from ..session.session import Session
+from ..transport.blocking.feedback import Feedback
+from ..transport.clock import Deadline
 from .reception import Reception
-from .session.session import Session
-from .transport.blocking.feedback import Feedback
-from .transport.clock import Deadline
 
 if TYPE_CHECKING:
     from .connection import Connection

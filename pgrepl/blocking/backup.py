@@ -1,4 +1,4 @@
-"""A base backup that is being read, blocking and asyncio: the events of `protocol.backup_stream`.
+"""A base backup that is being read: the events of `protocol.backup_stream`.
 
 The command goes out when the first event is asked for. Nothing but its end, an error or the end of
 the connection ends a backup at the server, so that one which is left early costs the connection.
@@ -6,14 +6,14 @@ the connection ends a backup at the server, so that one which is left early cost
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
-from .ownership import Uncopied
-from .protocol.backup_stream import BackupEvent, BackupStream
+from ..ownership import Uncopied
+from ..protocol.backup_stream import BackupEvent, BackupStream
 
-__all__ = ["AsyncBackup", "Backup"]
+__all__ = ["Backup"]
 
 
 class Backup(Uncopied, Iterator[BackupEvent]):
@@ -51,38 +51,3 @@ class Backup(Uncopied, Iterator[BackupEvent]):
     ) -> None:
         if self._stream.is_under_way:
             self._give_up()
-
-
-class AsyncBackup(Uncopied, AsyncIterator[BackupEvent]):
-    """A base backup, made by `AsyncConnection.base_backup`; see `Backup`.
-
-    A cancellation loses nothing either.
-    """
-
-    def __init__(
-        self,
-        stream: BackupStream,
-        receive: Callable[[], Awaitable[BackupEvent | None]],
-        give_up: Callable[[], Awaitable[None]],
-    ) -> None:
-        self._stream = stream
-        self._receive = receive
-        self._give_up = give_up
-
-    async def __anext__(self) -> BackupEvent:
-        event = await self._receive()
-        if event is None:
-            raise StopAsyncIteration
-        return event
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._stream.is_under_way:
-            await self._give_up()

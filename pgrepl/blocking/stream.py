@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, overload
 
-from .client.delivery import Batch, Change, Idle, ReadTransaction, StreamEvent
-from .client.stream import BaseStream
-from .errors import UsageError
-from .messages import LogicalMessage
+from ..client.delivery import Batch, Change, Idle, ReadTransaction, StreamEvent
+from ..client.stream import BaseStream
+from ..errors import UsageError
+from ..messages import LogicalMessage
+from ..session.opening import Opened
+from ..session.session import Session
+from ..transport.blocking.feedback import Feedback
+from ..transport.clock import Deadline
 from .reception import Reception
-from .session.opening import Opened
-from .session.session import Session
-from .transport.blocking.feedback import Feedback
-from .transport.clock import Deadline
 
 if TYPE_CHECKING:
     from .connection import Connection

@@ -10,11 +10,11 @@ import contextlib
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from .client.reception import BaseReception
-from .errors import ConnectionFailed, UsageError
-from .transport.blocking.feedback import Feedback
-from .transport.clock import Deadline
-from .transport.signals import Signals
+from ..client.reception import BaseReception
+from ..errors import ConnectionFailed, UsageError
+from ..transport.blocking.feedback import Feedback
+from ..transport.clock import Deadline
+from ..transport.signals import Signals
 
 if TYPE_CHECKING:
     from .connection import Connection
