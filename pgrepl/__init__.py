@@ -6,10 +6,10 @@ from . import starting as _starting  # noqa: F401  (before all that takes long t
 # isort: on
 from typing import TYPE_CHECKING
 
-from .aio import AsyncConnection
-from .aio_backup import AsyncBackup
-from .aio_raw_stream import AsyncRawStream
-from .aio_stream import AsyncStream, AsyncTransaction
+from .aio.backup import AsyncBackup
+from .aio.connection import AsyncConnection
+from .aio.raw_stream import AsyncRawStream
+from .aio.stream import AsyncStream, AsyncTransaction
 from .blocking.backup import Backup
 from .blocking.connection import Connection, connect
 from .blocking.raw_stream import RawStream

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypedDict, Unpack, overload
 
-from ..aio import AsyncConnection
+from ..aio.connection import AsyncConnection
 from ..blocking.connection import Connection
 from ..lsn import Lsn
 from ..ownership import Owner

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pgrepl.aio import connect
+from pgrepl.aio.connection import connect
 from pgrepl.errors import ConnectionFailed, DecodeError, ServerShutdown, UsageError
 from pgrepl.lsn import Lsn
 from tests.hostile.decoded import begin_decoded, decoded, recv_status, said, until_hang_up

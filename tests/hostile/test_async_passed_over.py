@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pgrepl.aio import connect
+from pgrepl.aio.connection import connect
 from pgrepl.errors import UsageError
 from tests.hostile.decoded import begin_decoded, decoded, said, until_hang_up
 from tests.hostile.sessions import PATIENCE, address

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pgrepl import Lsn
-from pgrepl.aio import connect
+from pgrepl.aio.connection import connect
 from pgrepl.errors import ConnectionFailed, UsageError
 from tests.hostile.decoded import begin_decoded, decoded, recv_status, said, until_hang_up
 from tests.hostile.sessions import PATIENCE, address, data, keepalive

@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from pgrepl import aio
+from pgrepl.aio import connection as aio
+from pgrepl.aio.making import Making
 from pgrepl.errors import ConnectionFailed, UsageError
-from pgrepl.making import Making
 from tests.hostile.sessions import (
     ENDED,
     PATIENCE,

@@ -14,10 +14,10 @@ from typing import Any, Final
 import pytest
 
 import pgrepl
-from pgrepl import aio
-from pgrepl.aio_backup import AsyncBackup
-from pgrepl.aio_raw_stream import AsyncRawStream
-from pgrepl.aio_stream import AsyncStream, AsyncTransaction
+from pgrepl.aio import connection as aio
+from pgrepl.aio.backup import AsyncBackup
+from pgrepl.aio.raw_stream import AsyncRawStream
+from pgrepl.aio.stream import AsyncStream, AsyncTransaction
 from pgrepl.blocking.backup import Backup
 from pgrepl.secret import Secret
 from pgrepl.transport.aio.driver import AsyncTransport

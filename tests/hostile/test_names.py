@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pgrepl.aio import connect as connect_async
+from pgrepl.aio.connection import connect as connect_async
 from pgrepl.codec import Row
 from pgrepl.messages import Begin, Column, Commit, Insert, Relation
 from tests.hostile.decoded import decoded, said, stream_of

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pgrepl import Idle, Lsn, ResumeToken
-from pgrepl.aio import connect as connect_async
+from pgrepl.aio.connection import connect as connect_async
 from pgrepl.messages import Message
 from tests.hostile.decoded import decoded, leave, said, stream_of, until_hang_up
 from tests.hostile.sessions import PATIENCE, address, keepalive

@@ -12,7 +12,7 @@ import pytest
 
 import pgrepl.session.session
 from pgrepl import Lsn, Stats
-from pgrepl.aio import connect as connect_async
+from pgrepl.aio.connection import connect as connect_async
 from pgrepl.errors import DecodeError
 from tests.hostile.decoded import decoded, leave, said, stream_of, until_hang_up
 from tests.hostile.sessions import PATIENCE, address, data, keepalive

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pgrepl.aio import connect as connect_async
+from pgrepl.aio.connection import connect as connect_async
 from pgrepl.errors import DecodeError
 from pgrepl.lsn import Lsn
 from pgrepl.messages import StreamAbort, StreamCommit, StreamPrepare, StreamStart, StreamStop

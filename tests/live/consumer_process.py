@@ -16,7 +16,7 @@ import threading
 from typing import Any
 
 import pgrepl
-from pgrepl.aio import connect as connect_async
+from pgrepl.aio.connection import connect as connect_async
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import pgrepl
-from pgrepl.aio import connect
+from pgrepl.aio.connection import connect
 from tests.live.streams import TABLE, confirmed, create_slot, wait_until_free
 from tests.support.clusters import Database
 from tests.support.event_loops import FLAVOURS, running, twin

@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, overload
 
-from .aio_reception import AsyncReception
-from .client.delivery import Batch, Change, Idle, ReadTransaction, StreamEvent
-from .client.stream import BaseStream
-from .errors import UsageError
-from .messages import LogicalMessage
-from .session.opening import Opened
-from .session.session import Session
-from .transport.aio.feedback import AsyncFeedback
-from .transport.clock import Deadline
+from ..client.delivery import Batch, Change, Idle, ReadTransaction, StreamEvent
+from ..client.stream import BaseStream
+from ..errors import UsageError
+from ..messages import LogicalMessage
+from ..session.opening import Opened
+from ..session.session import Session
+from ..transport.aio.feedback import AsyncFeedback
+from ..transport.clock import Deadline
+from .reception import AsyncReception
 
 if TYPE_CHECKING:
-    from .aio import AsyncConnection
+    from .connection import AsyncConnection
 
 __all__ = ["AsyncStream", "AsyncTransaction"]
 

@@ -10,17 +10,17 @@ from abc import abstractmethod
 from collections.abc import Iterable
 from typing import TypeVar, Unpack
 
-from .aio_backup import AsyncBackup
-from .client.connection import BaseConnection
-from .protocol import base_backup, replication, slot_listing, slots, timelines
-from .protocol.backup_stream import BackupEvent, BackupStream
-from .protocol.base_backup import BackupOptions
-from .protocol.conversation import Conversation
-from .protocol.query import Result, simple_query
-from .protocol.replication import SystemIdentity
-from .protocol.slot_listing import ReplicationSlot
-from .protocol.slots import PhysicalSlot, Slot, SnapshotAction
-from .protocol.timelines import TimelineHistory
+from ..client.connection import BaseConnection
+from ..protocol import base_backup, replication, slot_listing, slots, timelines
+from ..protocol.backup_stream import BackupEvent, BackupStream
+from ..protocol.base_backup import BackupOptions
+from ..protocol.conversation import Conversation
+from ..protocol.query import Result, simple_query
+from ..protocol.replication import SystemIdentity
+from ..protocol.slot_listing import ReplicationSlot
+from ..protocol.slots import PhysicalSlot, Slot, SnapshotAction
+from ..protocol.timelines import TimelineHistory
+from .backup import AsyncBackup
 
 __all__ = ["AsyncCommands"]
 

@@ -6,14 +6,14 @@ import contextlib
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from .client.reception import BaseReception
-from .errors import ConnectionFailed, UsageError
-from .transport.aio.feedback import AsyncFeedback
-from .transport.clock import Deadline
-from .transport.signals import AsyncSignals
+from ..client.reception import BaseReception
+from ..errors import ConnectionFailed, UsageError
+from ..transport.aio.feedback import AsyncFeedback
+from ..transport.clock import Deadline
+from ..transport.signals import AsyncSignals
 
 if TYPE_CHECKING:
-    from .aio import AsyncConnection
+    from .connection import AsyncConnection
 
 __all__ = ["AsyncReception"]
 

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
-from .ownership import Uncopied
-from .protocol.backup_stream import BackupEvent, BackupStream
+from ..ownership import Uncopied
+from ..protocol.backup_stream import BackupEvent, BackupStream
 
 __all__ = ["AsyncBackup"]
 

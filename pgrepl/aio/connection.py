@@ -10,30 +10,30 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack
 
-from .aio_commands import AsyncCommands
-from .aio_raw_stream import AsyncRawStream
-from .aio_stream import AsyncStream
-from .codec import PrimaryKeepalive, WalBatch, XLogData
-from .codec import codec as default_codec
-from .codec.abc import Codec
-from .conninfo import ConnectionParameters, ConninfoKeywords, resolve
-from .errors import Error
+from ..codec import PrimaryKeepalive, WalBatch, XLogData
+from ..codec import codec as default_codec
+from ..codec.abc import Codec
+from ..conninfo import ConnectionParameters, ConninfoKeywords, resolve
+from ..errors import Error
+from ..protocol.backend import ServerState
+from ..protocol.backup_stream import BackupEvent, BackupStream
+from ..protocol.conversation import Conversation, Exchange
+from ..protocol.frontend import TERMINATE
+from ..protocol.preflight import OnMissing
+from ..protocol.query import Result
+from ..protocol.timelines import EndOfTimeline
+from ..session.opening import Opening, Overrides, RawOpening
+from ..session.options import Origin, Streaming
+from ..token import ResumeToken
+from ..transport.aio.connecting import open_async_connection
+from ..transport.aio.driver import AsyncTransport
+from ..transport.attempts import Attempt
+from ..transport.cancelling import cancel_async
+from ..transport.clock import Deadline
+from .commands import AsyncCommands
 from .making import Making
-from .protocol.backend import ServerState
-from .protocol.backup_stream import BackupEvent, BackupStream
-from .protocol.conversation import Conversation, Exchange
-from .protocol.frontend import TERMINATE
-from .protocol.preflight import OnMissing
-from .protocol.query import Result
-from .protocol.timelines import EndOfTimeline
-from .session.opening import Opening, Overrides, RawOpening
-from .session.options import Origin, Streaming
-from .token import ResumeToken
-from .transport.aio.connecting import open_async_connection
-from .transport.aio.driver import AsyncTransport
-from .transport.attempts import Attempt
-from .transport.cancelling import cancel_async
-from .transport.clock import Deadline
+from .raw_stream import AsyncRawStream
+from .stream import AsyncStream
 
 __all__ = ["AsyncConnection", "connect"]
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
 
-from .aio_reception import AsyncReception
-from .client.raw_stream import BaseRawStream, data_of
-from .codec.abc import WalBatch, XLogData
-from .protocol.preflight import Preflight
-from .session.session import Session
-from .transport.aio.feedback import AsyncFeedback
-from .transport.clock import Deadline
+from ..client.raw_stream import BaseRawStream, data_of
+from ..codec.abc import WalBatch, XLogData
+from ..protocol.preflight import Preflight
+from ..session.session import Session
+from ..transport.aio.feedback import AsyncFeedback
+from ..transport.clock import Deadline
+from .reception import AsyncReception
 
 if TYPE_CHECKING:
-    from .aio import AsyncConnection
+    from .connection import AsyncConnection
 
 __all__ = ["AsyncRawStream"]
 
