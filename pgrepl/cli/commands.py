@@ -22,7 +22,7 @@ __all__ = ["run"]
 
 _COMMANDS: Final = {
     "basebackup": ("basebackup", "basebackup_command"),
-    "demo": ("demo_command", "demo_command"),
+    "demo": ("demo.command", "demo_command"),
     "doctor": ("doctor.command", "doctor_command"),
     "identify": ("identify", "identify_command"),
     "receivewal": ("receivewal", "receivewal_command"),

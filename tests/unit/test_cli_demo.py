@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 import pgrepl
-from pgrepl.cli.ledger import Changes, Ledger, Verdict
-from pgrepl.cli.replica import Replica
-from pgrepl.cli.summary import Summary
-from pgrepl.cli.tally import Tally
-from pgrepl.cli.transcript import Transcript
+from pgrepl.cli.demo.ledger import Changes, Ledger, Verdict
+from pgrepl.cli.demo.replica import Replica
+from pgrepl.cli.demo.summary import Summary
+from pgrepl.cli.demo.tally import Tally
+from pgrepl.cli.demo.transcript import Transcript
 from pgrepl.codec import Row
 from pgrepl.messages import (
     UNCHANGED,
@@ -152,7 +152,7 @@ def test_the_screen_has_all_its_labels(width: int, monkeypatch: pytest.MonkeyPat
     pytest.importorskip("rich")
     from rich.console import Console
 
-    from pgrepl.cli import display
+    from pgrepl.cli.demo import display
 
     shown = io.StringIO()
     made = Console(width=width, height=24, file=shown, force_terminal=True, color_system=None)

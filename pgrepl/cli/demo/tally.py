@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from ..messages import Begin, Commit, Delete, Insert, LogicalMessage, Message, Truncate, Update
+from ...messages import Begin, Commit, Delete, Insert, LogicalMessage, Message, Truncate, Update
 from .ledger import Changes, Ledger
 
 __all__ = ["Tally"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..messages import Begin, Commit, LogicalMessage, Relation, StreamAbort, Type
-from .formats import TextFormat
+from ...messages import Begin, Commit, LogicalMessage, Relation, StreamAbort, Type
+from ..formats import TextFormat
 
 __all__ = ["Entry", "Transcript"]
 

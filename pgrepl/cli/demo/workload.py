@@ -12,8 +12,8 @@ import threading
 import time
 from typing import Final, NamedTuple
 
-from ..blocking.connection import Connection, connect
-from ..lsn import Lsn
+from ...blocking.connection import Connection, connect
+from ...lsn import Lsn
 from .ledger import Changes, Ledger
 
 __all__ = ["KINDS", "PUBLICATION", "SCHEMA", "TABLES", "Workload"]

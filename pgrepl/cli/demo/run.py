@@ -14,20 +14,20 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from .. import __impl__, __version__
-from ..blocking.connection import Connection, connect
-from ..client.delivery import StreamEvent
-from ..lsn import Lsn
-from ..transport.clock import now_microseconds
-from . import cluster as throw_away
-from .cluster import ClusterError, ThrowAwayCluster
-from .delivery import Delivery
-from .failure import BROKEN_PIPE, CommandFailed
-from .interruption import Interrupted, Interruption
+from ... import __impl__, __version__
+from ...blocking.connection import Connection, connect
+from ...client.delivery import StreamEvent
+from ...lsn import Lsn
+from ...transport.clock import now_microseconds
+from .. import cluster as throw_away
+from ..cluster import ClusterError, ThrowAwayCluster
+from ..delivery import Delivery
+from ..failure import BROKEN_PIPE, CommandFailed
+from ..interruption import Interrupted, Interruption
+from ..output import Output
+from ..source import DecodedSource
 from .ledger import Ledger
-from .output import Output
 from .replica import Replica
-from .source import DecodedSource
 from .summary import Summary
 from .tally import Tally
 from .transcript import Entry, Transcript

@@ -8,8 +8,8 @@ import sys
 
 import click
 
-from .failure import CommandFailed
-from .options import seconds_option
+from ..failure import CommandFailed
+from ..options import seconds_option
 
 __all__ = ["demo_command"]
 
@@ -55,7 +55,7 @@ def demo_command(seconds: float, rows_per_second: int, form: str) -> int:
     if not plain:
         _require("rich", "rich")
     # It needs what was asked for just now.
-    from .demo import DemoOptions, demo
+    from .run import DemoOptions, demo
 
     return demo(DemoOptions(seconds, rows_per_second, plain))
 

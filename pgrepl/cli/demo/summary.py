@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..lsn import Lsn
+from ...lsn import Lsn
 from .ledger import Verdict
 from .tally import Tally
 from .workload import KINDS, TABLES

@@ -19,7 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ..lsn import Lsn
+from ...lsn import Lsn
 from .tally import Tally
 from .transcript import Entry
 from .workload import KINDS, TABLES

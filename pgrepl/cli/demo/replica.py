@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from ..blocking.connection import Connection
-from ..codec import Row
-from ..messages import UNCHANGED, Delete, Insert, LogicalMessage, Relation, Truncate, Update
+from ...blocking.connection import Connection
+from ...codec import Row
+from ...messages import UNCHANGED, Delete, Insert, LogicalMessage, Relation, Truncate, Update
 
 __all__ = ["Replica"]
 
