@@ -27,7 +27,7 @@ _COMMANDS: Final = {
     "identify": ("identify", "identify_command"),
     "receivewal": ("receivewal", "receivewal_command"),
     "slots": ("slots", "slots_commands"),
-    "stream": ("stream_command", "stream_command"),
+    "stream": ("stream.command", "stream_command"),
 }
 """For each command the module of this package that has it, and its name there."""
 

@@ -16,7 +16,7 @@ import pytest
 
 import pgrepl
 from pgrepl import UNCHANGED
-from pgrepl.cli.formats import JsonFormat
+from pgrepl.cli.stream.formats import JsonFormat
 from tests.live.streams import Connect, create_slot, receive_transactions, start_pgoutput
 from tests.support.clusters import Database
 

@@ -16,7 +16,7 @@ import pytest
 import pgrepl
 from pgrepl.cli import main
 from pgrepl.cli.failure import CommandFailed
-from pgrepl.cli.stream import StreamOptions
+from pgrepl.cli.stream.run import StreamOptions
 
 
 def exit_status(*arguments: str) -> Any:

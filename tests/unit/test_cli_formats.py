@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pgrepl
-from pgrepl.cli import formats
-from pgrepl.cli.formats import JsonFormat, TextFormat
+from pgrepl.cli.stream import formats
+from pgrepl.cli.stream.formats import JsonFormat, TextFormat
 from pgrepl.codec import Row
 from pgrepl.messages import (
     UNCHANGED,

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import pgrepl
-from pgrepl.cli.formats import TextFormat
-from pgrepl.cli.retelling import Retelling
+from pgrepl.cli.stream.formats import TextFormat
+from pgrepl.cli.stream.retelling import Retelling
 from pgrepl.codec import Row
 from pgrepl.messages import (
     Begin,

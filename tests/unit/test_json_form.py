@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 
-from pgrepl.cli.formats import JsonFormat
+from pgrepl.cli.stream.formats import JsonFormat
 from pgrepl.errors import DecodeError
 from pgrepl.json_form import json_line, json_value
 from pgrepl.lsn import Lsn

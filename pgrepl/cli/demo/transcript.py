@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ...messages import Begin, Commit, LogicalMessage, Relation, StreamAbort, Type
-from ..formats import TextFormat
+from ..stream.formats import TextFormat
 
 __all__ = ["Entry", "Transcript"]
 

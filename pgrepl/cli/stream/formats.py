@@ -18,10 +18,10 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
-from ..codec import Row
-from ..errors import DecodeError
-from ..lsn import Lsn
-from ..messages import (
+from ...codec import Row
+from ...errors import DecodeError
+from ...lsn import Lsn
+from ...messages import (
     UNCHANGED,
     Begin,
     BeginPrepare,
@@ -45,7 +45,7 @@ from ..messages import (
     Update,
     to_datetime,
 )
-from .printing import escaped, json_escape, printable
+from ..printing import escaped, json_escape, printable
 
 __all__ = ["Format", "JsonFormat", "TextFormat", "may_be_line", "table_name", "timestamp"]
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from .options import (
+from ..options import (
     conninfo_argument,
     lsn_option,
     no_loop_option,
     seconds_or_never_option,
     status_interval_option,
 )
-from .stream import StreamOptions, drop_slot, stream
+from .run import StreamOptions, drop_slot, stream
 
 __all__ = ["stream_command"]
 

@@ -14,26 +14,26 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
-from ..blocking.connection import Connection
-from ..client.delivery import StreamEvent
-from ..errors import Error, SlotExists, SlotNotFound
-from ..lsn import Lsn
-from ..protocol.preflight import OnMissing
-from ..session.options import Origin, Streaming
-from ..session.options import StreamOptions as PluginOptions
-from ..token import ResumeToken
-from .delivery import Delivery
-from .failure import BROKEN_PIPE, CommandFailed
+from ...blocking.connection import Connection
+from ...client.delivery import StreamEvent
+from ...errors import Error, SlotExists, SlotNotFound
+from ...lsn import Lsn
+from ...protocol.preflight import OnMissing
+from ...session.options import Origin, Streaming
+from ...session.options import StreamOptions as PluginOptions
+from ...token import ResumeToken
+from ..delivery import Delivery
+from ..failure import BROKEN_PIPE, CommandFailed
+from ..interruption import Interrupted, Interruption
+from ..output import Output
+from ..printing import printable
+from ..slot_listing import require_as_asked
+from ..source import DecodedSource, RawSource, Source
+from ..sql import ask, cancelled_by_signals, literal, opened
+from ..unfinished import cut_back, is_appended_to
+from ..wording import DROPPING, advised, in_programs_words
 from .formats import JsonFormat, TextFormat, may_be_line
-from .interruption import Interrupted, Interruption
-from .output import Output
-from .printing import printable
 from .retelling import Retelling
-from .slot_listing import require_as_asked
-from .source import DecodedSource, RawSource, Source
-from .sql import ask, cancelled_by_signals, literal, opened
-from .unfinished import cut_back, is_appended_to
-from .wording import DROPPING, advised, in_programs_words
 
 __all__ = ["StreamOptions", "drop_slot", "stream"]
 

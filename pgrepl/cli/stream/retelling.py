@@ -7,8 +7,8 @@ the same order. Only relations may be described anew, which are no changes.
 
 from __future__ import annotations
 
-from ..client.delivery import StreamEvent
-from ..messages import Begin, BeginPrepare, LogicalMessage, Relation, StreamAbort, Type
+from ...client.delivery import StreamEvent
+from ...messages import Begin, BeginPrepare, LogicalMessage, Relation, StreamAbort, Type
 from .formats import Format
 
 __all__ = ["Retelling"]
