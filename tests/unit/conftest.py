@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from pgrepl.cli.output import Output
+from pgrepl.cli.delivering.output import Output
 from tests.support.conninfos import no_surroundings
 
 # No test asserts a time, and on a busy machine any example may take long.

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 import pgrepl
-from pgrepl.cli.delivery import Delivery
+from pgrepl.cli.delivering.delivery import Delivery
+from pgrepl.cli.delivering.output import Output
+from pgrepl.cli.delivering.source import DecodedSource, RawSource, Source
 from pgrepl.cli.interruption import Interrupted, Interruption
-from pgrepl.cli.output import Output
-from pgrepl.cli.source import DecodedSource, RawSource, Source
 from pgrepl.codec.abc import WalBatch
 from tests.support import builders
 

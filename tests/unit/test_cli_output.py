@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pgrepl.cli.output import Output
+from pgrepl.cli.delivering.output import Output
 
 posix = pytest.mark.skipif(os.name != "posix", reason="files and pipes as POSIX has them")
 

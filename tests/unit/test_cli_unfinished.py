@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pgrepl.cli import unfinished
-from pgrepl.cli.output import Output
+from pgrepl.cli.delivering.output import Output
 from pgrepl.cli.stream.formats import may_be_line
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="files and locks as POSIX has them")

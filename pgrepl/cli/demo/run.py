@@ -21,11 +21,11 @@ from ...lsn import Lsn
 from ...transport.clock import now_microseconds
 from .. import cluster as throw_away
 from ..cluster import ClusterError, ThrowAwayCluster
-from ..delivery import Delivery
+from ..delivering.delivery import Delivery
+from ..delivering.output import Output
+from ..delivering.source import DecodedSource
 from ..failure import BROKEN_PIPE, CommandFailed
 from ..interruption import Interrupted, Interruption
-from ..output import Output
-from ..source import DecodedSource
 from .ledger import Ledger
 from .replica import Replica
 from .summary import Summary

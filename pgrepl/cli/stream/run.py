@@ -22,13 +22,13 @@ from ...protocol.preflight import OnMissing
 from ...session.options import Origin, Streaming
 from ...session.options import StreamOptions as PluginOptions
 from ...token import ResumeToken
-from ..delivery import Delivery
+from ..delivering.delivery import Delivery
+from ..delivering.output import Output
+from ..delivering.source import DecodedSource, RawSource, Source
 from ..failure import BROKEN_PIPE, CommandFailed
 from ..interruption import Interrupted, Interruption
-from ..output import Output
 from ..printing import printable
 from ..slot_listing import require_as_asked
-from ..source import DecodedSource, RawSource, Source
 from ..sql import ask, cancelled_by_signals, literal, opened
 from ..unfinished import cut_back, is_appended_to
 from ..wording import DROPPING, advised, in_programs_words

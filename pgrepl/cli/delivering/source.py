@@ -11,12 +11,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Final
 
-from ..blocking.raw_stream import RawStream
-from ..blocking.stream import Stream
-from ..client.delivery import StreamEvent
-from ..codec.abc import WalBatch
-from ..errors import Error
-from ..lsn import Lsn
+from ...blocking.raw_stream import RawStream
+from ...blocking.stream import Stream
+from ...client.delivery import StreamEvent
+from ...codec.abc import WalBatch
+from ...errors import Error
+from ...lsn import Lsn
 from .output import Output
 
 __all__ = ["DecodedSource", "RawSource", "Source"]

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from .unfinished import share
+from ..unfinished import share
 
 __all__ = ["Output"]
 

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from .interruption import Interruption
+from ..interruption import Interruption
+from ..readiness import Waiting
 from .output import Output
-from .readiness import Waiting
 from .source import Source
 
 __all__ = ["Delivery"]
