@@ -21,7 +21,7 @@ from .wording import RecordFormatter, in_programs_words
 __all__ = ["run"]
 
 _COMMANDS: Final = {
-    "basebackup": ("basebackup", "basebackup_command"),
+    "basebackup": ("basebackup.command", "basebackup_command"),
     "demo": ("demo.command", "demo_command"),
     "doctor": ("doctor.command", "doctor_command"),
     "identify": ("identify", "identify_command"),

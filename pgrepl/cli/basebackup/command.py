@@ -10,15 +10,15 @@ from typing import Any, Final, Literal
 
 import click
 
-from ..basebackup import BackupProgress, ReceivedBackup, receive_base_backup
-from ..basebackup.compression import ArchiveCompression
-from ..basebackup.settings import BackupFormat, WalMethod
-from ..errors import UsageError
-from .backup_display import backup_display
-from .interruption import Interrupted, Interruption
-from .options import as_json, conninfo_argument
-from .printing import bytes_text, print_json, print_text, printable
-from .sql import session
+from ...basebackup import BackupProgress, ReceivedBackup, receive_base_backup
+from ...basebackup.compression import ArchiveCompression
+from ...basebackup.settings import BackupFormat, WalMethod
+from ...errors import UsageError
+from ..interruption import Interrupted, Interruption
+from ..options import as_json, conninfo_argument
+from ..printing import bytes_text, print_json, print_text, printable
+from ..sql import session
+from .display import backup_display
 
 __all__ = ["basebackup_command"]
 
