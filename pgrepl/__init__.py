@@ -87,8 +87,8 @@ from .protocol.timelines import (
     TimelineSwitch,
     parse_timeline_history,
 )
+from .resume import ResumeToken
 from .stats import Stats
-from .token import ResumeToken
 from .values import Array, Interval, Multirange, Range
 
 __version__: str

@@ -22,9 +22,9 @@ from ..protocol.frontend import TERMINATE
 from ..protocol.preflight import OnMissing
 from ..protocol.query import Result
 from ..protocol.timelines import EndOfTimeline
+from ..resume import ResumeToken
 from ..session.opening import Opening, Overrides, RawOpening
 from ..session.options import Origin, Streaming
-from ..token import ResumeToken
 from ..transport.aio.connecting import open_async_connection
 from ..transport.aio.driver import AsyncTransport
 from ..transport.attempts import Attempt

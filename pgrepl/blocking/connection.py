@@ -22,9 +22,9 @@ from ..protocol.frontend import TERMINATE
 from ..protocol.preflight import OnMissing
 from ..protocol.query import Result
 from ..protocol.timelines import EndOfTimeline
+from ..resume import ResumeToken
 from ..session.opening import Opening, Overrides, RawOpening
 from ..session.options import Origin, Streaming
-from ..token import ResumeToken
 from ..transport.attempts import Attempt
 from ..transport.blocking.connecting import open_connection
 from ..transport.blocking.driver import BlockingTransport

@@ -24,10 +24,10 @@ from ..protocol.conversation import Conversation, Exchange
 from ..protocol.preflight import Preflight
 from ..protocol.query import Result, drain
 from ..protocol.timelines import EndOfTimeline, end_of_timeline
+from ..resume import ResumeToken
 from ..session.opening import Opened, Opening, RawOpening
 from ..session.session import Session
 from ..session.wal_stream import StreamState, WalStream
-from ..token import ResumeToken
 from ..transport.attempts import Attempt
 from ..transport.clock import now_microseconds
 

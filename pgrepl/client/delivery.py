@@ -29,8 +29,8 @@ from ..messages import (
     Update,
 )
 from ..ownership import Uncopied
+from ..resume import ResumeToken
 from ..session.transactions import PASSED, PASSING, BaseTransaction, Kind, Over
-from ..token import ResumeToken
 
 __all__ = [
     "Acknowledgeable",

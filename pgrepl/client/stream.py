@@ -14,11 +14,11 @@ from ..codec.abc import Changes
 from ..errors import ConnectionFailed, UsageError
 from ..lsn import Lsn
 from ..messages import LogicalMessage, Message, RollbackPrepared
+from ..resume import ResumeToken
 from ..session.limit import Limit
 from ..session.opening import Opened
 from ..session.session import Session
 from ..session.transactions import PASSED, PASSING, READ, Transactions
-from ..token import ResumeToken
 from .delivery import Acknowledgeable, Batch, Change, Idle, ReadTransaction, Rest, StreamEvent
 from .reception import BaseReception
 

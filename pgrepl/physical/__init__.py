@@ -4,7 +4,7 @@ Law: only `directory` touches files, and only `receiver` waits. Names, segments,
 may be said of them are decided in between, so that every order of events can be tested.
 """
 
-from .receiver import receive_wal
+from .drivers import receive_wal
 from .receiving import ReceivedWal
 from .writer import ReceivedSegment
 

@@ -32,8 +32,8 @@ from .answers import lsn, number, only_row, text, timeline
 from .backend import BodyReader, ServerState, unexpected
 from .base_backup import BackupOptions, base_backup_command, wants_manifest
 from .conversation import Conversation, Frame
-from .grammar import has_option_lists
 from .query import Answer, Result
+from .quoting import has_option_lists
 from .session_settings import command
 
 __all__ = [

@@ -16,8 +16,8 @@ from ..errors import UsageError
 from . import frontend
 from .backend import BodyReader, ServerState, unexpected
 from .conversation import Conversation, Frame, Send
-from .grammar import boolean, has_option_lists, literal, option_list, require
 from .query import Answer
+from .quoting import boolean, has_option_lists, literal, option_list, require
 from .session_settings import command
 
 __all__ = ["BackupOptions", "base_backup_command", "upload_manifest", "wants_manifest"]

@@ -31,11 +31,11 @@ from ..errors import (
     server_error,
 )
 from ..lsn import Lsn
-from ..token import ResumeToken
+from ..resume import ResumeToken
 from .backend import ServerState
 from .conversation import Conversation
-from .grammar import identifier, publication_list
 from .query import Result, simple_query
+from .quoting import identifier, publication_list
 from .replication import SystemIdentity, identify_system
 from .slot_state import COLUMNS, SlotState, flag, misread, number, present, report, slot_state
 from .sql import literal

@@ -14,8 +14,8 @@ from ..lsn import Lsn, encode_lsn
 from .answers import lsn, number, single_row, text
 from .backend import BodyReader, ServerState
 from .conversation import Conversation, Frame
-from .grammar import identifier, literal, timeline_id
 from .query import Answer, Result
+from .quoting import identifier, literal, timeline_id
 from .session_settings import command
 
 __all__ = [

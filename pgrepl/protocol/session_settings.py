@@ -18,7 +18,7 @@ from ..errors import ProtocolError, ServerError, server_error
 from . import frontend
 from .backend import ServerState, error_fields, unexpected
 from .conversation import RECEIVE, Conversation, Frame, Send
-from .grammar import literal
+from .quoting import literal
 
 __all__ = ["command", "settings_due"]
 

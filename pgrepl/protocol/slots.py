@@ -13,8 +13,8 @@ from ..lsn import Lsn
 from .answers import lsn, single_row, text, timeline
 from .backend import ServerState
 from .conversation import Conversation
-from .grammar import boolean, has_option_lists, identifier, literal, option_list, require
 from .query import simple_query
+from .quoting import boolean, has_option_lists, identifier, literal, option_list, require
 from .replication import identify_system
 from .slot_listing import ReplicationSlot, list_slots
 

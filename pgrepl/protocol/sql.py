@@ -16,8 +16,8 @@ from ..errors import ProtocolError
 from ..lsn import Lsn
 from .backend import ServerState
 from .conversation import Conversation
-from .grammar import literal as plain_literal
 from .query import MOST_BYTES, Result, simple_query
+from .quoting import literal as plain_literal
 
 __all__ = ["Record", "as_json", "ask", "literal", "records"]
 

@@ -24,7 +24,7 @@ from typing import NoReturn
 
 from ..errors import ProtocolError, ServerError, SlotGap, SystemMismatch, server_error
 from ..lsn import Lsn
-from ..token import ResumeToken
+from ..resume import ResumeToken
 from .backend import ServerState
 from .conversation import Conversation
 from .query import Result, simple_query

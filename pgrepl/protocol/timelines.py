@@ -15,8 +15,8 @@ from ..lsn import Lsn
 from .answers import lsn, only_row, single_row, text, timeline
 from .backend import ServerState
 from .conversation import Conversation
-from .grammar import timeline_id
 from .query import Result
+from .quoting import timeline_id
 
 __all__ = [
     "EndOfTimeline",

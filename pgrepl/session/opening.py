@@ -17,7 +17,7 @@ from ..protocol.catalogue import read_types
 from ..protocol.conversation import Conversation
 from ..protocol.preflight import OnMissing, Preflight, preflight
 from ..protocol.replication import start_logical_command, wal_end
-from ..token import ResumeToken
+from ..resume import ResumeToken
 from ..typedefs import TypeDefinition
 from .options import StreamOptions
 

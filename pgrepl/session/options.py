@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from ..errors import UsageError
-from ..protocol.grammar import publication_list
+from ..protocol.quoting import publication_list
 
 __all__ = ["Origin", "StreamOptions", "Streaming"]
 

@@ -17,7 +17,7 @@ from pgrepl import errors
 from pgrepl.cli.cluster import ThrowAwayCluster
 from pgrepl.cli.server_account import give, server_account
 from pgrepl.protocol.preflight import Preflight, preflight
-from pgrepl.token import ResumeToken
+from pgrepl.resume import ResumeToken
 from tests.live.streams import (
     PATIENCE,
     TABLE,

@@ -13,7 +13,7 @@ import pytest
 
 from pgrepl.codec.spool import LEAST_LIMIT, Spool
 from pgrepl.errors import UsageError
-from pgrepl.physical import receiver
+from pgrepl.physical import drivers as receiver
 from pgrepl.physical.receiving import ReceivedWal, Receiver
 from pgrepl.session.transactions import BaseTransaction, Transactions
 from tests.support.backup_archives import MAIN, PLAIN, Server, contents, events, receive

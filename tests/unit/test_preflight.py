@@ -23,7 +23,7 @@ from pgrepl.errors import (
 from pgrepl.protocol import frontend
 from pgrepl.protocol.preflight import Preflight, SlotState
 from pgrepl.protocol.replication import SystemIdentity
-from pgrepl.token import ResumeToken
+from pgrepl.resume import ResumeToken
 from tests.support import builders
 from tests.support.preflight_answers import READY, SLOT, answer, asking, history, identity, of
 

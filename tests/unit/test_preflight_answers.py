@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pgrepl import Lsn
-from pgrepl.token import ResumeToken
+from pgrepl.resume import ResumeToken
 from tests.support import builders
 from tests.support.dialogue import refused
 from tests.support.preflight_answers import (

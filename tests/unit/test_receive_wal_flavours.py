@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 
 from pgrepl.errors import WalStorageError
-from pgrepl.physical import receiver
+from pgrepl.physical import drivers as receiver
 from pgrepl.physical.directory import WalDirectory, WalFile
 from pgrepl.physical.receiving import Options, ReceivedWal, Receiver
 from pgrepl.transport.clock import monotonic

@@ -9,7 +9,8 @@ import pytest
 
 from pgrepl import Lsn
 from pgrepl.errors import ProtocolError, ServerError, ServerShutdown, SlotInUse, UsageError
-from pgrepl.protocol import frontend, grammar, replication, slots
+from pgrepl.protocol import frontend, replication, slots
+from pgrepl.protocol import quoting as grammar
 from pgrepl.protocol.backend import ServerState
 from pgrepl.protocol.query import Result
 from tests.support import builders

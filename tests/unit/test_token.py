@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pgrepl import Lsn
-from pgrepl.token import ResumeToken
+from pgrepl.resume import ResumeToken
 
 TOKEN = ResumeToken("7312345678901234567", 1, Lsn("1/F73E0220"))
 

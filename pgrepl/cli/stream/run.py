@@ -19,9 +19,9 @@ from ...client.delivery import StreamEvent
 from ...errors import Error, SlotExists, SlotNotFound
 from ...lsn import Lsn
 from ...protocol.preflight import OnMissing
+from ...resume import ResumeToken
 from ...session.options import Origin, Streaming
 from ...session.options import StreamOptions as PluginOptions
-from ...token import ResumeToken
 from ..delivering.delivery import Delivery
 from ..delivering.output import Output
 from ..delivering.source import DecodedSource, RawSource, Source
