@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import pgrepl
-from pgrepl.aio import connection as aio
+from pgrepl import aio
 from tests.hostile import test_base_backup
 from tests.hostile.sessions import PATIENCE, address
 from tests.hostile.test_base_backup import EXPECTED, WHOLE, backs_up, told

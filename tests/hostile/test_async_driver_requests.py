@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pgrepl.aio import connection as aio
+from pgrepl import aio
 from pgrepl.protocol.conversation import Exchange
 from pgrepl.transport.clock import Deadline
 from tests.hostile import test_driver_requests

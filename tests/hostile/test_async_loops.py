@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from pgrepl.aio import connection as aio
+from pgrepl import aio
 from pgrepl.codec import codec
 from pgrepl.errors import TLSError, UsageError
 from pgrepl.transport.aio.driver import AsyncTransport

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from pgrepl.aio import connection as aio
+from pgrepl import aio
 from pgrepl.aio.making import Making
 from pgrepl.errors import ConnectionFailed, UsageError
 from tests.hostile.sessions import (

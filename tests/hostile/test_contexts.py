@@ -15,7 +15,7 @@ from typing import Any, Final
 import pytest
 
 import pgrepl
-from pgrepl.aio import connection as aio
+from pgrepl import aio
 from tests.hostile.decoded import begin_decoded
 from tests.hostile.sessions import PATIENCE, START, address, begin_stream
 from tests.support.scripted import SSL_REQUEST, Peer, Script, ScriptedServer, handshake

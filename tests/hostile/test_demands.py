@@ -94,8 +94,8 @@ def test_v19_a_method_is_required(connect: Connect, name: str) -> None:
 
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the server count as one on another machine."""
-    for driver in ("connecting", "async_connecting"):
-        monkeypatch.setattr(f"pgrepl.transport.{driver}.is_local", lambda connected: False)
+    for wing in ("blocking", "aio"):
+        monkeypatch.setattr(f"pgrepl.transport.{wing}.connecting.is_local", lambda connected: False)
 
 
 def test_v19_the_password_itself_goes_to_no_other_machine_in_clear(

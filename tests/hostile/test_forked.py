@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import pgrepl
-from pgrepl.aio import connection as aio
+from pgrepl import aio
 from pgrepl.errors import UsageError
 from tests.hostile.decoded import begin_decoded, recv_status
 from tests.hostile.sessions import ENDED, PATIENCE, address, keepalive

@@ -14,7 +14,7 @@ from typing import Any, Final
 import pytest
 
 import pgrepl
-from pgrepl.aio import connection as aio
+from pgrepl import aio
 from pgrepl.aio.backup import AsyncBackup
 from pgrepl.aio.raw_stream import AsyncRawStream
 from pgrepl.aio.stream import AsyncStream, AsyncTransaction

@@ -19,7 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import pgrepl
-from pgrepl.aio import connection as aio
+from pgrepl import aio
 from tests.live.streams import PATIENCE
 
 inherited: list[Any] = []

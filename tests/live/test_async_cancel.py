@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import pgrepl
-from pgrepl.aio import connection as aio
+from pgrepl import aio
 from tests.live import test_cancel
 from tests.live.streams import PATIENCE, meanwhile
 from tests.live.test_cancel import SLEEP, is_asleep

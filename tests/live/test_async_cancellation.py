@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 import pgrepl
-from pgrepl.aio import connection as aio
+from pgrepl import aio
 from tests.live.streams import PATIENCE, TABLE, create_slot, is_data, meanwhile
 from tests.support.clusters import Database
 from tests.support.event_loops import FLAVOURS, loop_factory, twin

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pgrepl
+import pgrepl.aio
 from pgrepl.codec.abc import Codec
 
 __all__ = ["cpu_seconds", "peak_bytes"]

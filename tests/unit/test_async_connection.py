@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 import pytest
 
 import pgrepl
-from pgrepl.aio import connection as aio
+from pgrepl import aio
 from pgrepl.errors import UsageError
 
 #: What asyncio has under other names.

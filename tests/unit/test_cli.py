@@ -187,8 +187,8 @@ def given(commands: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         taken.append((conninfo, slot))
         return 0
 
-    monkeypatch.setattr("pgrepl.cli.stream_command.stream", stream)
-    monkeypatch.setattr("pgrepl.cli.stream_command.drop_slot", drop_slot)
+    monkeypatch.setattr("pgrepl.cli.stream.command.stream", stream)
+    monkeypatch.setattr("pgrepl.cli.stream.command.drop_slot", drop_slot)
     return taken
 
 
@@ -284,7 +284,7 @@ def test_errors_take_one_line(
     def stream(conninfo: str, options: Any) -> int:
         raise failure
 
-    monkeypatch.setattr("pgrepl.cli.stream_command.stream", stream)
+    monkeypatch.setattr("pgrepl.cli.stream.command.stream", stream)
     assert exit_status(*COMMAND) == status
     assert capsys.readouterr().err == f"pgrepl: {said}\n"
 

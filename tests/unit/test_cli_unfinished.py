@@ -195,7 +195,9 @@ def test_what_somebody_else_wrote_is_not_taken_back(path: Path) -> None:
 def test_standard_output_of_a_shell(path: Path, mode: str, left: bytes) -> None:
     """By >> it is appended to; by another way, whoever opened it is somewhere in it."""
     path.write_bytes(LINE + b"{")
-    program = "import pgrepl.cli.stream as s; s._open_output(s.StreamOptions('s', format='json'))"
+    program = (
+        "import pgrepl.cli.stream.run as s; s._open_output(s.StreamOptions('s', format='json'))"
+    )
     with path.open(mode) as file:
         run = subprocess.run(
             [sys.executable, "-c", program], stdout=file, stderr=subprocess.PIPE, check=True

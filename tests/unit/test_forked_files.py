@@ -13,7 +13,7 @@ import pytest
 
 from pgrepl.codec.spool import LEAST_LIMIT, Spool
 from pgrepl.errors import UsageError
-from pgrepl.physical import drivers as receiver
+from pgrepl.physical import drivers
 from pgrepl.physical.receiving import ReceivedWal, Receiver
 from pgrepl.session.transactions import BaseTransaction, Transactions
 from tests.support.backup_archives import MAIN, PLAIN, Server, contents, events, receive
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks o
 
 async def _run_to_exit(connection: Any, made: Receiver) -> ReceivedWal:
     try:
-        return await receiver._Async(connection, made).run()
+        return await drivers._Async(connection, made).run()
     except SystemExit:
         os._exit(0)
 

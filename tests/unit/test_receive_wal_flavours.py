@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 
 from pgrepl.errors import WalStorageError
-from pgrepl.physical import drivers as receiver
+from pgrepl.physical import drivers
 from pgrepl.physical.directory import WalDirectory, WalFile
 from pgrepl.physical.receiving import Options, ReceivedWal, Receiver
 from pgrepl.transport.clock import monotonic
@@ -51,13 +51,13 @@ def run(flavour: str, connection: Connection, path: Path, **options: Any) -> Rec
     wanted = Options(**{"stop": lambda: connection.exhausted, **DEFAULTS, **options})
     made = Receiver(wanted, partial(WalDirectory, path), monotonic)
     if flavour == "blocking":
-        return receiver._Blocking(connection, made).run()  # type: ignore[arg-type]
+        return drivers._Blocking(connection, made).run()  # type: ignore[arg-type]
     awaited: Any = Awaited(connection)
     return asyncio.run(_run(awaited, made))
 
 
 async def _run(connection: Any, made: Receiver) -> ReceivedWal:
-    return await receiver._Async(connection, made).run()
+    return await drivers._Async(connection, made).run()
 
 
 @pytest.fixture(params=["blocking", "async"])

@@ -9,8 +9,7 @@ import pytest
 
 from pgrepl import Lsn
 from pgrepl.errors import ProtocolError, ServerError, ServerShutdown, SlotInUse, UsageError
-from pgrepl.protocol import frontend, replication, slots
-from pgrepl.protocol import quoting as grammar
+from pgrepl.protocol import frontend, quoting, replication, slots
 from pgrepl.protocol.backend import ServerState
 from pgrepl.protocol.query import Result
 from tests.support import builders
@@ -165,11 +164,11 @@ HOSTILE = [
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_v15_names_stay_one_word_of_the_grammar(name: str) -> None:
-    assert grammar.identifier(name) == f'"{name}"'
+    assert quoting.identifier(name) == f'"{name}"'
     assert replication.start_physical_command(name, 1, 2) == (
         f'START_REPLICATION SLOT "{name}" PHYSICAL 0/1 TIMELINE 2'
     )
-    value = grammar.literal(name)
+    value = quoting.literal(name)
     assert value[1:-1].replace("''", "").count("'") == 0
     assert value[1:-1].replace("''", "'") == name
 
@@ -177,29 +176,29 @@ def test_v15_names_stay_one_word_of_the_grammar(name: str) -> None:
 def test_v15_names_that_the_grammar_cannot_say() -> None:
     for name in ('a"b', "a\0b", "", '"'):
         with pytest.raises(UsageError, match="without quotes and zero bytes"):
-            grammar.identifier(name)
+            quoting.identifier(name)
     # The server would cut them off, and drop a slot of another name.
     for name in ("x" * 64, "é" * 32, "🐘" * 16):
         with pytest.raises(UsageError, match="at most 63 bytes.*got 64"):
-            grammar.identifier(name)
-    assert grammar.identifier("é" * 31)
-    for say in (grammar.identifier, grammar.literal):
+            quoting.identifier(name)
+    assert quoting.identifier("é" * 31)
+    for say in (quoting.identifier, quoting.literal):
         with pytest.raises(UsageError, match="expected text that UTF-8 can say"):
             say("\ud800")
         assert say("\udcff")[1:-1] == "\udcff"
     with pytest.raises(UsageError, match="without zero bytes"):
-        grammar.literal("a\0b")
+        quoting.literal("a\0b")
     for names in ([], ["p", ""]):
         with pytest.raises(UsageError, match="one publication name or more"):
-            grammar.publication_list(names)
+            quoting.publication_list(names)
     with pytest.raises(UsageError, match=r"use \['p'\]"):
-        grammar.publication_list("p")
+        quoting.publication_list("p")
 
 
 def test_v15_names_are_quoted() -> None:
     options = {
         "proto_version": "1",
-        "publication_names": grammar.publication_list(["A,b\"c'd"]),
+        "publication_names": quoting.publication_list(["A,b\"c'd"]),
     }
     command = replication.start_logical_command("x'; DROP", 8443003424, options)
     assert command == (

@@ -1,1 +1,1 @@
-"""What `stream` and `demo` share: where changes come from, how they are handed on, and where they go."""
+"""What `stream` and `demo` share: whence changes come, how they are handed on, and where to."""

@@ -1,1 +1,1 @@
-"""`pgrepl demo`: a throw-away server, a workload, what was streamed of it, and whether that is all."""
+"""`pgrepl demo`: a throw-away server, a workload, and whether what was streamed is all of it."""

@@ -1,1 +1,1 @@
-"""Sockets, TLS and time in an event loop: the same files as in `blocking`, under the same names."""
+"""Sockets, TLS and time in an event loop: the same files as in `blocking`, same names."""

@@ -1,1 +1,1 @@
-"""Sockets, TLS, threads and time for callers who wait: the same files as in `aio`, under the same names."""
+"""Sockets, TLS, threads and time for callers who wait: the same files as in `aio`, same names."""
