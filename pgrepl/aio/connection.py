@@ -208,7 +208,7 @@ class AsyncConnection(AsyncCommands):
         try:
             message: XLogData | PrimaryKeepalive | None = next(self._messages, None)
             if message is None:
-                message = self._hand_out(await self._next_batch(timeout))
+                message = self._begin_batch(await self._next_batch(timeout))
             self._taken += 1
             return message
         except BaseException as error:
@@ -236,7 +236,7 @@ class AsyncConnection(AsyncCommands):
         try:
             return await self._transport.next_batch(stream, deadline)
         except Error as error:
-            self._after_error_in_stream(error)
+            self._leave_stream_after(error)
             raise
 
     async def send_standby_status(
@@ -324,13 +324,13 @@ class AsyncConnection(AsyncCommands):
         try:
             return await self._transport.run(exchange, deadline)
         except Error as error:
-            self._after(error)
+            self._close_if_broken_by(error)
             raise
         except BaseException as error:
             self._transport.after_interruption(error)
             raise
         finally:
-            self._leave_event(backup, exchange)
+            self._forget_finished_event(backup, exchange)
 
     async def _finish(self, deadline: Deadline, raising: bool = False) -> Any:
         """Run the unfinished conversation to its end; an error of one that was cut off is
@@ -347,7 +347,7 @@ class AsyncConnection(AsyncCommands):
             self._transport.after_interruption(error)
             raise
         finally:
-            self._leave(exchange)
+            self._forget_if_finished(exchange)
 
     async def cancel(self, timeout: float | None = None) -> None:
         """Ask the server to cancel the command or the stream that is under way. From any task, and

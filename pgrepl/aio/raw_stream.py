@@ -48,7 +48,7 @@ class AsyncRawStream(AsyncReception, BaseRawStream):
     def __init__(self, connection: AsyncConnection, session: Session, checked: Preflight) -> None:
         super().__init__(session, checked)
         self._connection = connection
-        self._feedback = AsyncFeedback(session, connection._transport, self._health())
+        self._feedback = AsyncFeedback(session, connection._transport, self._health_logger())
 
     def __aiter__(self) -> AsyncIterator[XLogData]:
         """Iterate over the payloads' messages, without keepalives; see `RawStream`."""
@@ -56,7 +56,7 @@ class AsyncRawStream(AsyncReception, BaseRawStream):
 
     async def receive(self, timeout: float | None = None) -> WalBatch:
         """Return all that one read brought; empty: the stream was stopped. See `RawStream`."""
-        with self._failing():
+        with self._closing_on_error():
             batch = await self._next_batch(Deadline.after(timeout))
             if batch is None:
                 return self._connection._codec.WalBatch()

@@ -30,7 +30,7 @@ class AsyncReception(BaseReception):
     async def _next_batch(self, deadline: Deadline) -> Any | None:
         """Return the next batch; None: the stream was stopped by another task, or nothing more is
         to be given."""
-        if self._leaves_off():
+        if self._ends_at_limit():
             return None
         try:
             batch = self._connection._batch_at_hand()
@@ -66,8 +66,8 @@ class AsyncReception(BaseReception):
         owner = self._connection._transport.owner
         self._signals = AsyncSignals(signals, self._on_signal(), owner)
 
-    def _take_signal(self, number: int) -> None:
-        super()._take_signal(number)
+    def _end_by_signal(self, number: int) -> None:
+        super()._end_by_signal(number)
         self._connection._transport.end_wait()
 
     async def stop(self, timeout: float = 10.0) -> None:
@@ -85,9 +85,9 @@ class AsyncReception(BaseReception):
                     self._feedback.send(final=True)
                     self._feedback.stop()
                     await self._connection.stop_streaming(timeout)
-                self._tell_end(self._end_in_words)
+                self._log_end(self._end_in_words)
                 return
-            self._tell_end(f"{self._end_in_words}, and the connection was closed")
+            self._log_end(f"{self._end_in_words}, and the connection was closed")
             await self._connection.disconnect()
         except BaseException:
             self._close()
@@ -95,7 +95,7 @@ class AsyncReception(BaseReception):
         finally:
             self._feedback.stop()
             self._release_signals()
-            self._let_go()
+            self._release_storage()
 
     async def __aenter__(self) -> Self:
         return self

@@ -143,7 +143,7 @@ class _TransactionIterator(AsyncIterator[AsyncTransaction | Idle]):
                     raise StopAsyncIteration
             except TimeoutError:
                 self._quiet = None
-                if (event := stream._idle()) is not None:
+                if (event := stream._idle_event()) is not None:
                     return event
         self._quiet = None
         return transaction
@@ -155,7 +155,7 @@ class _TransactionIterator(AsyncIterator[AsyncTransaction | Idle]):
             while not stream._pass_over(transaction):
                 await stream._fetch_more()
         except BaseException:
-            stream._cut_off(transaction)
+            stream._unmark_passing(transaction)
             raise
 
 
@@ -173,7 +173,7 @@ class _MessageIterator(AsyncIterator[LogicalMessage]):
             if stream._ends_here:
                 raise StopAsyncIteration
             if stream._changes is not None:
-                with stream._handing_out():
+                with stream._closing_on_exception():
                     for message in stream._changes:
                         return message
             if not await stream._fetched(None):
@@ -201,7 +201,7 @@ class _BatchIterator(AsyncIterator[Batch | Idle]):
             self._deadline, self._is_for_more = None, False
             if stream._gathered:
                 return stream._batch()
-            if (event := stream._idle()) is not None:
+            if (event := stream._idle_event()) is not None:
                 return event
         raise StopAsyncIteration
 
@@ -210,7 +210,7 @@ class _BatchIterator(AsyncIterator[Batch | Idle]):
         stream = self._stream
         deadline = self._deadline or Deadline.after(self._idle)
         while len(stream._gathered) < self._max_rows and deadline.left() != 0.0:
-            if stream._take(self._max_rows):
+            if stream._gather_at_hand(self._max_rows):
                 continue
             if stream._gathered and not self._is_for_more:
                 deadline, self._is_for_more = Deadline(self._max_wait), True
@@ -233,7 +233,7 @@ class AsyncStream(AsyncReception, BaseStream[AsyncTransaction]):
     def __init__(self, connection: AsyncConnection, session: Session, opened: Opened) -> None:
         super().__init__(session, opened, AsyncTransaction)
         self._connection = connection
-        self._feedback = AsyncFeedback(session, connection._transport, self._health())
+        self._feedback = AsyncFeedback(session, connection._transport, self._health_logger())
 
     # Reading
 
@@ -292,7 +292,7 @@ class AsyncStream(AsyncReception, BaseStream[AsyncTransaction]):
         """Receive the next batch with something in it to read, or whatever comes; False: the
         stream was stopped."""
         deadline = Deadline.after(timeout)
-        with self._failing():
+        with self._closing_on_error():
             while not self._ended:
                 batch = await self._next_batch(deadline)
                 if batch is None:

@@ -234,13 +234,13 @@ class Connection(Commands):
         try:
             message: XLogData | PrimaryKeepalive | None = next(self._messages, None)
             if message is None:
-                message = self._hand_out(self._next_batch(timeout))
+                message = self._begin_batch(self._next_batch(timeout))
             self._taken += 1
             return message
         except Error:
             raise
         except BaseException:
-            self._after_interruption()
+            self._close_unless_nothing_was_lost()
             raise
 
     def receive_wal_messages(self, timeout: float | None = None) -> WalBatch:
@@ -254,7 +254,7 @@ class Connection(Commands):
         except Error:
             raise
         except BaseException:
-            self._after_interruption()
+            self._close_unless_nothing_was_lost()
             raise
 
     def _next_batch(self, timeout: float | None) -> Any:
@@ -265,7 +265,7 @@ class Connection(Commands):
         try:
             return self._transport.next_batch(stream, deadline)
         except Error as error:
-            self._after_error_in_stream(error)
+            self._leave_stream_after(error)
             raise
 
     def send_standby_status(
@@ -360,13 +360,13 @@ class Connection(Commands):
         try:
             return self._transport.run(exchange, deadline)
         except Error as error:
-            self._after(error)
+            self._close_if_broken_by(error)
             raise
         except BaseException:
-            self._after_interruption()
+            self._close_unless_nothing_was_lost()
             raise
         finally:
-            self._leave_event(backup, exchange)
+            self._forget_finished_event(backup, exchange)
 
     def _finish(self, deadline: Deadline, raising: bool = False) -> Any:
         """Run the unfinished conversation to its end; an error of one that was cut off is
@@ -380,14 +380,14 @@ class Connection(Commands):
             if self._matters(error, exchange, raising):
                 raise
         except BaseException:
-            self._after_interruption()
+            self._close_unless_nothing_was_lost()
             raise
         finally:
-            self._leave(exchange)
+            self._forget_if_finished(exchange)
 
-    def _after_interruption(self) -> None:
+    def _close_unless_nothing_was_lost(self) -> None:
         """Close the connection if an exception from outside may have cost a message."""
-        if not self._transport.was_waiting:
+        if not self._transport.has_lost_nothing:
             self._transport.close()
 
     def cancel(self, timeout: float | None = None) -> None:

@@ -30,7 +30,7 @@ class RawStream(Reception, BaseRawStream):
     def __init__(self, connection: Connection, session: Session, checked: Preflight) -> None:
         super().__init__(session, checked)
         self._connection = connection
-        self._feedback = Feedback(session, connection._transport, self._slot, self._health())
+        self._feedback = Feedback(session, connection._transport, self._slot, self._health_logger())
 
     def __iter__(self) -> Iterator[XLogData]:
         """Iterate over the payloads' messages as they come, without keepalives.
@@ -58,6 +58,6 @@ class RawStream(Reception, BaseRawStream):
             raise
         except BaseException as error:
             # Ctrl-C in a wait has cost nothing; anywhere else it may have cost a batch.
-            if isinstance(error, Error) or not self._connection._transport.was_waiting:
+            if isinstance(error, Error) or not self._connection._transport.has_lost_nothing:
                 self._fail(error)
             raise

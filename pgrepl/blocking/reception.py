@@ -42,7 +42,7 @@ class Reception(BaseReception):
     def _next_batch(self, deadline: Deadline) -> Any | None:
         """Return the next batch; None: the stream was stopped by another thread, or nothing more is
         to be given."""
-        if self._leaves_off():
+        if self._ends_at_limit():
             return None
         try:
             batch = self._connection._batch_at_hand()
@@ -67,7 +67,7 @@ class Reception(BaseReception):
                 if self._limit is not None and self._is_done:
                     return None
                 if deadline.left() == 0.0:
-                    # Who only looks waits elsewhere, and that time counts as silence too.
+                    # With a limit of 0 the caller waits elsewhere, and that is silence too.
                     waits_elsewhere = deadline.timeout == 0
                     raise TimeoutError("nothing came in time; the stream goes on")
         finally:
@@ -111,15 +111,15 @@ class Reception(BaseReception):
             if not self._connection.closed:
                 self._feedback.send(final=True, timeout=timeout)
                 self._connection.stop_streaming(deadline.left())
-            self._tell_end(self._end_in_words)
+            self._log_end(self._end_in_words)
         except (TimeoutError, ConnectionFailed, UsageError):
             # A UsageError says that somebody is reading.
-            self._tell_end(f"{self._end_in_words}, and the connection was closed")
+            self._log_end(f"{self._end_in_words}, and the connection was closed")
             self._connection.disconnect()
         finally:
             self._feedback.stop()
             self._release_signals()
-            self._let_go()
+            self._release_storage()
 
     def __enter__(self) -> Self:
         return self

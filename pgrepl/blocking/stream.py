@@ -69,7 +69,7 @@ class Stream(Reception, BaseStream[Transaction]):
         super().__init__(session, opened, Transaction)
         self._connection = connection
         self._is_torn = False
-        self._feedback = Feedback(session, connection._transport, self._slot, self._health())
+        self._feedback = Feedback(session, connection._transport, self._slot, self._health_logger())
 
     # Reading
 
@@ -81,7 +81,7 @@ class Stream(Reception, BaseStream[Transaction]):
         """
         self._begin_to_read(by_transaction=False)
         while not self._ends_here and (self._at_hand() or self._fetched(None)):
-            with self._handing_out():
+            with self._closing_on_exception():
                 yield from (self._changes or ()) if self._limit is None else self._up_to_limit()
 
     @overload
@@ -123,7 +123,7 @@ class Stream(Reception, BaseStream[Transaction]):
                 if not self._fetched(quiet.left()):
                     return
             except TimeoutError:
-                if (event := self._idle()) is not None:
+                if (event := self._idle_event()) is not None:
                     yield event
                 quiet = Deadline.after(idle)
 
@@ -148,7 +148,7 @@ class Stream(Reception, BaseStream[Transaction]):
         while self._fill_batch(max_rows, max_wait, idle):
             if self._gathered:
                 yield self._batch()
-            elif (event := self._idle()) is not None:
+            elif (event := self._idle_event()) is not None:
                 yield event
 
     def receive(self, timeout: float | None = None) -> Iterator[StreamEvent]:
@@ -170,7 +170,7 @@ class Stream(Reception, BaseStream[Transaction]):
         """Gather what makes a batch, or wait until nothing came for a while; False: none will."""
         deadline, is_for_more = Deadline.after(idle), False
         while len(self._gathered) < max_rows and deadline.left() != 0.0:
-            if self._take(max_rows):
+            if self._gather_at_hand(max_rows):
                 continue
             if self._gathered and not is_for_more:
                 deadline, is_for_more = Deadline(max_wait), True
@@ -195,7 +195,7 @@ class Stream(Reception, BaseStream[Transaction]):
             while not self._pass_over(transaction):
                 self._fetch_more()
         except BaseException:
-            self._cut_off(transaction)
+            self._unmark_passing(transaction)
             raise
 
     def _fetch_more(self) -> None:
@@ -220,13 +220,13 @@ class Stream(Reception, BaseStream[Transaction]):
             raise
         except BaseException:
             # While it waited, nothing had come yet.
-            self._is_torn = not self._connection._transport.was_waiting
+            self._is_torn = not self._connection._transport.has_lost_nothing
             raise
         self._is_torn = False
         return goes_on
 
     def _fetch(self, deadline: Deadline, whatever: bool) -> bool:
-        with self._failing():
+        with self._closing_on_error():
             while not self._ended:
                 batch = self._next_batch(deadline)
                 if batch is None:

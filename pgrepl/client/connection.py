@@ -170,7 +170,7 @@ class BaseConnection(Uncopied, ABC):
         """Return the session of the stream that was opened."""
         positions = self._streaming().positions
         positions.automatic = not isinstance(opening.start, ResumeToken)
-        self._tell_beginning(opening, checked)
+        self._log_beginning(opening, checked)
         return Session(
             self._codec,
             positions,
@@ -180,7 +180,7 @@ class BaseConnection(Uncopied, ABC):
             now=now,
         )
 
-    def _tell_beginning(self, opening: Opening | RawOpening, checked: Preflight) -> None:
+    def _log_beginning(self, opening: Opening | RawOpening, checked: Preflight) -> None:
         what = f"undecoded, by {checked.slot.plugin!r}"
         if isinstance(opening, Opening):
             what = f"publications {', '.join(map(repr, opening.options.publications))}"
@@ -198,10 +198,10 @@ class BaseConnection(Uncopied, ABC):
         try:
             return self._transport.batch_at_hand(stream)
         except Error as error:
-            self._after_error_in_stream(error)
+            self._leave_stream_after(error)
             raise
 
-    def _hand_out(self, batch: Any) -> Any:
+    def _begin_batch(self, batch: Any) -> Any:
         """Begin with the messages of another batch; return the first one, None of an empty one."""
         self._batch = batch
         self._taken = 0
@@ -221,8 +221,8 @@ class BaseConnection(Uncopied, ABC):
         self._messages = iter(())
         self._taken = 0
 
-    def _after_error_in_stream(self, error: Error) -> None:
-        self._after(error)
+    def _leave_stream_after(self, error: Error) -> None:
+        self._close_if_broken_by(error)
         if isinstance(error, ServerError):
             self._stream = None
             self._forget_batch()
@@ -258,7 +258,7 @@ class BaseConnection(Uncopied, ABC):
         try:
             return end_of_timeline(results, self._timeline)
         except Error as error:
-            self._after(error)
+            self._close_if_broken_by(error)
             raise
 
     def _begin_to_stop(self) -> None:
@@ -298,7 +298,9 @@ class BaseConnection(Uncopied, ABC):
         self._backup, self._event = backup, exchange
         return exchange
 
-    def _leave_event(self, backup: BackupStream, exchange: Exchange[BackupEvent | None]) -> None:
+    def _forget_finished_event(
+        self, backup: BackupStream, exchange: Exchange[BackupEvent | None]
+    ) -> None:
         if exchange.request is None:
             self._event = None
             if backup.ended:
@@ -311,15 +313,15 @@ class BaseConnection(Uncopied, ABC):
 
         What a command that was cut off came to is of no interest to the next one.
         """
-        self._after(error)
+        self._close_if_broken_by(error)
         return raising or self.closed or exchange.request is not None
 
-    def _leave(self, exchange: Exchange[Any]) -> None:
+    def _forget_if_finished(self, exchange: Exchange[Any]) -> None:
         if exchange.request is None:
             self._unfinished = None
             self._stopping = False
 
-    def _after(self, error: Error) -> None:
+    def _close_if_broken_by(self, error: Error) -> None:
         """Close the connection after an error that leaves it in no known state."""
         fatal = isinstance(error, ServerError) and error.severity != "ERROR"
         if fatal or not isinstance(error, ServerError | UsageError):

@@ -58,7 +58,7 @@ class BaseRawStream(BaseReception):
         self._data_given = max(self._data_given, data)
         return batch
 
-    def _let_go(self) -> None:
+    def _release_storage(self) -> None:
         """Do nothing: a raw stream takes nothing beside its connection."""
 
     def ack(

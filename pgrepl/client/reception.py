@@ -114,7 +114,7 @@ class BaseReception(Uncopied, ABC):
         self._limit: Limit | None = None  # where the iteration ends by itself
         self._signals: Signals | None = None
         self._stopped_by: signal.Signals | None = None
-        self._has_told_end = False
+        self._has_logged_end = False
         self._on_errors = _Guard(Error, self._fail)
         self._on_anything = _Guard(BaseException, self._fail)
 
@@ -141,7 +141,7 @@ class BaseReception(Uncopied, ABC):
         None where nothing is known of them."""
 
     @abstractmethod
-    def _let_go(self) -> None:
+    def _release_storage(self) -> None:
         """Give back what the stream has taken."""
 
     # What they share
@@ -183,7 +183,7 @@ class BaseReception(Uncopied, ABC):
         """Whether the application has been given all that was received."""
         return True
 
-    def _leaves_off(self) -> bool:
+    def _ends_at_limit(self) -> bool:
         """Say whether nothing more is to be given; then a slot in which there was nothing goes on,
         as it does when the application waits."""
         if self._limit is None or not self._is_done:
@@ -198,7 +198,7 @@ class BaseReception(Uncopied, ABC):
         if self._signals is not None:
             raise UsageError("expected one call of stop_on() for all signals, got a second one")
 
-    def _take_signal(self, number: int) -> None:
+    def _end_by_signal(self, number: int) -> None:
         """Have the iteration end at the next boundary."""
         self._limit = self._limit or Limit()
         self._limit.is_wanted = True
@@ -212,7 +212,7 @@ class BaseReception(Uncopied, ABC):
             stream = reference()
             if stream is None or stream._is_over:
                 return False
-            stream._take_signal(number)
+            stream._end_by_signal(number)
             return True
 
         return ask
@@ -234,17 +234,17 @@ class BaseReception(Uncopied, ABC):
 
     def _fail(self, error: BaseException | None = None) -> None:
         """Close the connection, so that nothing more is sent."""
-        self._tell_end(_described(error))
+        self._log_end(_described(error))
         self._feedback.stop()
         self._close()
         self._release_signals()
-        self._let_go()
+        self._release_storage()
 
-    def _failing(self) -> _Guard:
+    def _closing_on_error(self) -> _Guard:
         """See to it that nothing more is sent after an error: what is wrong stays so."""
         return self._on_errors
 
-    def _handing_out(self) -> _Guard:
+    def _closing_on_exception(self) -> _Guard:
         """The same where nothing waits, and where Ctrl-C as well may have cost a message."""
         return self._on_anything
 
@@ -292,14 +292,14 @@ class BaseReception(Uncopied, ABC):
 
     # What is logged: no rows, and no words of the server's, which may quote some
 
-    def _tell_end(self, why: str) -> None:
+    def _log_end(self, why: str) -> None:
         # What a forked child does with it is no end.
-        if not (self._has_told_end or self._feedback.owner.is_parent):
-            self._has_told_end = True
+        if not (self._has_logged_end or self._feedback.owner.is_parent):
+            self._has_logged_end = True
             if _log.isEnabledFor(logging.INFO):
                 _log.info("slot %r: the stream ends: %s; %s", self._slot, why, self.stats())
 
-    def _health(self) -> Callable[[float, int], None]:
+    def _health_logger(self) -> Callable[[float, int], None]:
         """Return what tells how the stream is at a time, for as long as there is one."""
         reference = weakref.ref(self)
 

@@ -133,7 +133,7 @@ class BaseStream(BaseReception, Generic[T]):
                 return None
             raise
         transaction._owned = gathered
-        self._end(transaction)
+        self._settle_ended(transaction)
         return transaction
 
     def _next_within(self, limit: Limit) -> T | None:
@@ -173,7 +173,7 @@ class BaseStream(BaseReception, Generic[T]):
             return again if limit is None else min(again, limit)
         return limit
 
-    def _idle(self) -> Idle | None:
+    def _idle_event(self) -> Idle | None:
         """Return what says that nothing came for a while; None: something is left to do."""
         positions = self._session.positions
         if not self._is_between or positions.acknowledged.flushed < positions.delivered:
@@ -202,7 +202,7 @@ class BaseStream(BaseReception, Generic[T]):
         if has_ended:
             transaction._over = READ
             if self._index or transaction._acknowledged is not None:
-                self._end(transaction)
+                self._settle_ended(transaction)
 
     def _require_open(self, transaction: T) -> None:
         """Raise `UsageError` unless the changes that come next are this transaction's."""
@@ -230,7 +230,7 @@ class BaseStream(BaseReception, Generic[T]):
         if transaction._over is None:
             # First of all, so that none who reads it elsewhere takes what is left for all of it.
             transaction._over = PASSING
-        with self._handing_out():
+        with self._closing_on_exception():
             if self._handled:
                 self._pass_handled(transaction, self._transactions.run())
             any_passed, has_ended = self._transactions.pass_over()
@@ -240,15 +240,15 @@ class BaseStream(BaseReception, Generic[T]):
             elif has_ended:
                 transaction._over = READ
         if has_ended:
-            self._end(transaction)
+            self._settle_ended(transaction)
         return has_ended
 
-    def _cut_off(self, transaction: T) -> None:
+    def _unmark_passing(self, transaction: T) -> None:
         """Take note that nobody waits any more for the end of what is passed over."""
         if transaction._over is PASSING:
             transaction._over = None  # it has cost nothing
 
-    def _end(self, transaction: T) -> None:
+    def _settle_ended(self, transaction: T) -> None:
         """Acknowledge a transaction that has ended, if it was acknowledged before."""
         # The first one whose changes were handled is the first one that has changes.
         if self._index and self._index != self._handled and transaction.kind != "message":
@@ -256,9 +256,9 @@ class BaseStream(BaseReception, Generic[T]):
                 self._first_end = transaction.end_lsn
             self._index = self._handled = 0
         if transaction._acknowledged is not None and transaction.end_lsn is not None:
-            self._tell(transaction.end_lsn, *transaction._acknowledged)
+            self._acknowledge_position(transaction.end_lsn, *transaction._acknowledged)
 
-    def _take(self, max_rows: int) -> bool:
+    def _gather_at_hand(self, max_rows: int) -> bool:
         """Add what is at hand to the next batch, up to a limit; False: nothing is."""
         transaction = self._transactions.open
         if transaction is not None and transaction._over is not None:
@@ -294,7 +294,7 @@ class BaseStream(BaseReception, Generic[T]):
         if batch is None or batch._acknowledged is None or transaction is None:
             return
         if transaction._has_ended and transaction.end_lsn is not None:
-            self._tell(transaction.end_lsn, *batch._acknowledged)
+            self._acknowledge_position(transaction.end_lsn, *batch._acknowledged)
 
     def _batch(self) -> Batch:
         """Make a batch, with the end of the transaction where that comes next."""
@@ -366,7 +366,7 @@ class BaseStream(BaseReception, Generic[T]):
         """Give the messages of a batch, each decoded when it is asked for."""
         decoder, changes = self._decoder, self._changes
         assert changes is not None
-        with self._handing_out():
+        with self._closing_on_exception():
             for item in self._wal:
                 if hasattr(item, "reply_requested"):
                     position = 0
@@ -380,7 +380,7 @@ class BaseStream(BaseReception, Generic[T]):
                     yield StreamEvent(message, item.wal_start, after if after > before else 0)
         self._has_events = False
 
-    def _let_go(self) -> None:
+    def _release_storage(self) -> None:
         """Give back what was put aside, and the room for it."""
         self._spool.close()
 
@@ -414,12 +414,12 @@ class BaseStream(BaseReception, Generic[T]):
             upto._acknowledge(moved)
             if upto._has_ended:
                 assert upto.end_lsn is not None
-                self._tell(upto.end_lsn, *moved)
+                self._acknowledge_position(upto.end_lsn, *moved)
             return
         if isinstance(upto, Batch):
             self._require_same_slot(upto._source)
             upto._acknowledged = moved
-        self._tell(self._end_of(upto), *moved)
+        self._acknowledge_position(self._end_of(upto), *moved)
         if isinstance(upto, Batch):
             self._end_batch()
 
@@ -432,7 +432,9 @@ class BaseStream(BaseReception, Generic[T]):
                 "{}: acknowledge it to the stream that it came from".format(*self._source, *source)
             )
 
-    def _tell(self, position: int, written: bool, flushed: bool, applied: bool) -> None:
+    def _acknowledge_position(
+        self, position: int, written: bool, flushed: bool, applied: bool
+    ) -> None:
         """Pass an acknowledgement on to the session."""
         delivered = self._decoder.delivered if self._limit is None else self._delivered
         if delivered < position:

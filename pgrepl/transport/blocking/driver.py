@@ -146,7 +146,7 @@ class BlockingTransport(Uncopied):
             raise UsageError("expected an open connection, this one is closed")
 
     @property
-    def was_waiting(self) -> bool:
+    def has_lost_nothing(self) -> bool:
         """Whether an exception from outside, Ctrl-C above all, found everything in order.
 
         It did if it came while the driver waited; anywhere else it may have come between taking a
@@ -269,7 +269,7 @@ class BlockingTransport(Uncopied):
         except BaseException:
             # Ctrl-C; and where it did not come in a wait, bytes may have gone out that are still
             # queued.
-            if not self.was_waiting:
+            if not self.has_lost_nothing:
                 self.close()
             raise
 
