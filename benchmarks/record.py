@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from pgrepl.cli.cluster import ThrowAwayCluster
+from pgrepl.testing.server import ThrowAwayCluster
 
 from .capture import CYCLE, CYCLES, TABLE_ROWS, CaptureInfo
 from .tables import FIRST_ID, FORMATS, REFERENCE, TABLES, Table

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pgrepl.cli.cluster import ClusterError, embedded_bin_directory
+from pgrepl.testing.server import ClusterError, embedded_bin_directory
 
 
 class NoServer(Exception):

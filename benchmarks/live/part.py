@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pgrepl.cli.cluster import ClusterError
+from pgrepl.testing.server import ClusterError
 
 from ..measure import RunFailed
 from ..report import Verdict, print_missing, version_of

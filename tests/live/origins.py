@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import psycopg
 
-from pgrepl.cli.cluster import ThrowAwayCluster
-from pgrepl.cli.server_account import give, server_account
+from pgrepl.testing.server import ThrowAwayCluster
+from pgrepl.testing.server_account import give, server_account
 
 __all__ = ["ROWS", "execute", "fill", "run_program"]
 

@@ -13,10 +13,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pgrepl.cli.cluster import ThrowAwayCluster
 from pgrepl.cli.doctor.examination import examine
 from pgrepl.cli.doctor.finding import Finding, Level
 from pgrepl.cli.sql import session
+from pgrepl.testing.server import ThrowAwayCluster
 from tests.live.streams import eventually
 from tests.support.clusters import Cluster
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import pgrepl
-from pgrepl.cli.cluster import ThrowAwayCluster
-from pgrepl.cli.server_account import give, server_account
+from pgrepl.testing.server import ThrowAwayCluster
+from pgrepl.testing.server_account import give, server_account
 from tests.live.origins import ROWS, execute, fill, run_program
 from tests.live.streams import PATIENCE, Connect
 from tests.support.backups import RestoredCluster, save

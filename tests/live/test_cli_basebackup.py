@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from pgrepl.cli.cluster import ThrowAwayCluster
-from pgrepl.cli.server_account import give, server_account
+from pgrepl.testing.server import ThrowAwayCluster
+from pgrepl.testing.server_account import give, server_account
 from tests.live.program import complaint, on_terminal, read_until, run, running
 from tests.live.streams import PATIENCE, eventually
 from tests.live.wal_archives import cluster_of

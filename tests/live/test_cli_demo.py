@@ -18,7 +18,7 @@ from typing import Final
 
 import pytest
 
-from pgrepl.cli.cluster import ClusterError, embedded_bin_directory
+from pgrepl.testing.server import ClusterError, embedded_bin_directory
 from tests.live.streams import PATIENCE, eventually
 
 pytest.importorskip("click")

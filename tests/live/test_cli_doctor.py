@@ -15,11 +15,11 @@ import psycopg
 import pytest
 
 import pgrepl
-from pgrepl.cli.cluster import ThrowAwayCluster
 from pgrepl.cli.doctor.examination import examine
 from pgrepl.cli.doctor.finding import Level
-from pgrepl.cli.server_account import give, server_account
 from pgrepl.cli.sql import session
+from pgrepl.testing.server import ThrowAwayCluster
+from pgrepl.testing.server_account import give, server_account
 from tests.live.patients import BAD, RESTART, Patient, only, quoted, since
 from tests.live.program import run
 from tests.live.streams import PATIENCE, eventually

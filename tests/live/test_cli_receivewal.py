@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pgrepl.cli.cluster import ThrowAwayCluster
+from pgrepl.testing.server import ThrowAwayCluster
 from tests.live.program import complaint, output, run, running
 from tests.live.streams import PATIENCE, eventually
 from tests.live.test_physical import next_segment, write_wal

@@ -18,8 +18,8 @@ from typing import Any, NoReturn
 import psycopg
 import pytest
 
-from pgrepl.cli.cluster import ClusterError, ThrowAwayCluster, embedded_bin_directory
-from pgrepl.cli.server_account import Account
+from pgrepl.testing.server import ClusterError, ThrowAwayCluster, embedded_bin_directory
+from pgrepl.testing.server_account import Account
 from tests.support import servers
 from tests.support.certificates import CertificateSet
 from tests.support.clusters import PASSWORDS, Cluster, Database
@@ -375,7 +375,7 @@ class TestLife:
     ) -> None:
         with ThrowAwayCluster(installation.bin_directory) as first:
             choices = iter([first.port, first.port + 1, first.port + 2])
-            monkeypatch.setattr("pgrepl.cli.cluster._free_port", lambda: next(choices))
+            monkeypatch.setattr("pgrepl.testing.server._free_port", lambda: next(choices))
             with ThrowAwayCluster(installation.bin_directory) as second:
                 assert second.port != first.port
                 assert all_pids(second)
@@ -416,7 +416,7 @@ class TestLife:
 
 MAKER = """
 import os, sys, time
-from pgrepl.cli.cluster import ThrowAwayCluster
+from pgrepl.testing.server import ThrowAwayCluster
 with ThrowAwayCluster(sys.argv[1]) if sys.argv[2] == "with" else open(os.devnull) as server:
     if sys.argv[2] != "with":
         server = ThrowAwayCluster(sys.argv[1]).start()

@@ -14,8 +14,8 @@ import psycopg
 import pytest
 
 import pgrepl
-from pgrepl.cli.cluster import HOST, TRUST_EVERYONE, ThrowAwayCluster
-from pgrepl.cli.server_account import give, server_account
+from pgrepl.testing.server import HOST, TRUST_EVERYONE, ThrowAwayCluster
+from pgrepl.testing.server_account import give, server_account
 from tests.live.streams import Connect, eventually
 from tests.live.test_connecting import full_backlog
 from tests.support import builders

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import pgrepl
-from pgrepl.cli.server_account import give, server_account
+from pgrepl.testing.server_account import give, server_account
 from tests.live.streams import Connect, eventually
 from tests.live.tls_servers import PASSWORD, TLSServer, tls_server
 from tests.support.certificates import CertificateSet

@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 
 import pgrepl
-from pgrepl.cli.cluster import HOST, ClusterError, ThrowAwayCluster
+from pgrepl.testing.server import HOST, ClusterError, ThrowAwayCluster
 from tests.live.streams import Connect
 from tests.support import kdc, servers
 from tests.support.clusters import Cluster

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import pgrepl
-from pgrepl.cli.cluster import ThrowAwayCluster
+from pgrepl.testing.server import ThrowAwayCluster
 from tests.live.sampling import Consumer, Watch, ids, insert, replies
 from tests.live.streams import (
     PATIENCE,

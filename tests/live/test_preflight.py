@@ -14,10 +14,10 @@ from psycopg import sql
 
 import pgrepl
 from pgrepl import errors
-from pgrepl.cli.cluster import ThrowAwayCluster
-from pgrepl.cli.server_account import give, server_account
 from pgrepl.protocol.preflight import Preflight, preflight
 from pgrepl.resume import ResumeToken
+from pgrepl.testing.server import ThrowAwayCluster
+from pgrepl.testing.server_account import give, server_account
 from tests.live.streams import (
     PATIENCE,
     TABLE,

@@ -15,8 +15,8 @@ import pytest
 
 import pgrepl
 from pgrepl.basebackup import BackupProgress, ReceivedBackup, receive_base_backup
-from pgrepl.cli.cluster import ThrowAwayCluster
-from pgrepl.cli.server_account import give, server_account
+from pgrepl.testing.server import ThrowAwayCluster
+from pgrepl.testing.server_account import give, server_account
 from tests.live.origins import ROWS, execute, fill, run_program
 from tests.live.streams import PATIENCE, eventually
 from tests.support.backups import RestoredCluster

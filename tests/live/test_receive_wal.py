@@ -13,8 +13,8 @@ from typing import Final
 import pytest
 
 import pgrepl
-from pgrepl.cli.cluster import ThrowAwayCluster
 from pgrepl.physical import ReceivedSegment
+from pgrepl.testing.server import ThrowAwayCluster
 from tests.live.streams import eventually
 from tests.live.test_physical import next_segment, write_wal
 from tests.live.wal_archives import (

@@ -18,7 +18,7 @@ from typing import Final
 import pytest
 
 import pgrepl
-from pgrepl.cli.cluster import ThrowAwayCluster
+from pgrepl.testing.server import ThrowAwayCluster
 from tests.live.streams import PATIENCE, eventually
 from tests.live.test_physical import next_segment, write_wal
 from tests.live.wal_archives import (

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 import pgrepl
-from pgrepl.cli.cluster import ThrowAwayCluster
+from pgrepl.testing.server import ThrowAwayCluster
 from tests.live.streams import (
     PATIENCE,
     TABLE,

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 import pgrepl
-from pgrepl.cli.cluster import ThrowAwayCluster
+from pgrepl.testing.server import ThrowAwayCluster
 from tests.live.streams import PATIENCE, Connect, eventually, is_data, receive
 from tests.live.test_physical import next_segment, write_wal
 from tests.support.backups import RestoredCluster, save

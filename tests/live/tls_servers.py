@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pgrepl.cli.cluster import HOST, ThrowAwayCluster
+from pgrepl.testing.server import HOST, ThrowAwayCluster
 from tests.live.streams import eventually
 from tests.support.certificates import Certificate, CertificateSet
 from tests.support.clusters import CLIENT_CERTIFICATE_USER, Cluster

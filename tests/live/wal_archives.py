@@ -15,8 +15,8 @@ from typing import Any, Final
 import pytest
 
 import pgrepl
-from pgrepl.cli.cluster import ThrowAwayCluster
 from pgrepl.physical import ReceivedWal, receive_wal
+from pgrepl.testing.server import ThrowAwayCluster
 from tests.live.streams import PATIENCE, eventually
 from tests.support.clusters import Cluster
 

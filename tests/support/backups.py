@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import IO, Final
 
 import pgrepl
-from pgrepl.cli.cluster import ThrowAwayCluster
-from pgrepl.cli.server_account import give
+from pgrepl.testing.server import ThrowAwayCluster
+from pgrepl.testing.server_account import give
 
 __all__ = ["RestoredCluster", "SavedBackup", "save"]
 

@@ -24,7 +24,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from pgrepl.cli.cluster import HOST, ThrowAwayCluster, conninfo_string
+from pgrepl.testing.server import HOST, ThrowAwayCluster, conninfo_string
 from tests.support import servers
 from tests.support.certificates import CertificateSet
 from tests.support.versions import GIVEN

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pgrepl.cli.cluster import ClusterError, embedded_bin_directory
+from pgrepl.testing.server import ClusterError, embedded_bin_directory
 from tests.support.versions import majors
 
 # The newest of each major version on PyPI when this was written: a test run must not change

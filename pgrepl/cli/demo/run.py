@@ -18,9 +18,9 @@ from ... import __impl__, __version__
 from ...blocking.connection import Connection, connect
 from ...client.delivery import StreamEvent
 from ...lsn import Lsn
+from ...testing import server as throw_away
+from ...testing.server import ClusterError, ThrowAwayCluster
 from ...transport.clock import now_microseconds
-from .. import cluster as throw_away
-from ..cluster import ClusterError, ThrowAwayCluster
 from ..delivering.delivery import Delivery
 from ..delivering.output import Output
 from ..delivering.source import DecodedSource
