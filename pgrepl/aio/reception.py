@@ -41,19 +41,26 @@ class AsyncReception(BaseReception):
             raise
 
     async def _wait(self, deadline: Deadline) -> Any:
-        """Wait for a batch, telling the server what it should know before; None: as above."""
+        """Wait for a batch, telling the server what it should know before; None: as above.
+
+        A batch ends the wait for the feedback when that has received it.
+        """
+        is_in_vain = True
         try:
             while True:
                 limit = self._wait_begins(deadline.left())
                 with contextlib.suppress(TimeoutError):
-                    return await self._connection._next_batch(limit)
+                    batch = await self._connection._next_batch(limit)
+                    is_in_vain = False
+                    return batch
                 self._feedback.silence()
                 if self._limit is not None and self._is_done:
                     return None
                 if deadline.left() == 0.0:
                     raise TimeoutError("nothing came in time; the stream goes on")
         finally:
-            self._feedback.wait_ends()
+            if is_in_vain:
+                self._feedback.wait_ends()
 
     def stop_on(self, *signals: int) -> None:
         """Have these signals end the iteration in order; see `Stream.stop_on`.

@@ -46,32 +46,34 @@ class Reception(BaseReception):
             return None
         try:
             batch = self._connection._batch_at_hand()
-            if batch is None:
-                return self._wait(deadline)
+            return self._wait(deadline) if batch is None else batch
         except (ConnectionFailed, UsageError):
             if self._ended:
                 return None
             raise
-        self._feedback.wait_ends()
-        return batch
 
     def _wait(self, deadline: Deadline) -> Any:
-        """Wait for a batch, telling the server what it should know before; None: as above."""
-        waits_elsewhere = False
+        """Wait for a batch, telling the server what it should know before; None: as above.
+
+        A batch ends the wait for the feedback when that has received it.
+        """
+        is_in_vain = True
         try:
             while True:
                 limit = self._wait_begins(deadline.left())
                 with contextlib.suppress(TimeoutError):
-                    return self._connection._next_batch(limit)
+                    batch = self._connection._next_batch(limit)
+                    is_in_vain = False
+                    return batch
                 self._feedback.silence()
                 if self._limit is not None and self._is_done:
                     return None
                 if deadline.left() == 0.0:
                     # With a limit of 0 the caller waits elsewhere, and that is silence too.
-                    waits_elsewhere = deadline.timeout == 0
+                    is_in_vain = deadline.timeout != 0
                     raise TimeoutError("nothing came in time; the stream goes on")
         finally:
-            if not waits_elsewhere:
+            if is_in_vain:
                 self._feedback.wait_ends()
 
     def stop_on(self, *signals: int) -> None:

@@ -55,7 +55,7 @@ class Feedback(Protocol):
         """Send what is due before the application waits; return for how long at most it should."""
 
     def wait_ends(self) -> None:
-        """Take note that the application is busy."""
+        """Take note that the application waits no more, though nothing came."""
 
     def ask(self) -> float:
         """Ask the server how far it has come; return the seconds after which to do so again."""
@@ -256,6 +256,9 @@ class BaseReception(Uncopied, ABC):
 
     def stats(self) -> Stats:
         """Return where the stream stands, and what has come since it began. From any thread."""
+        # Without the feedback's lock: a signal's handler may ask while its own thread holds it.
+        # Each number is an attribute that only grows, or part of a `Report` that is replaced as a
+        # whole; what was reported is looked up before what was received, so is never ahead of it.
         return self._stats(*self._feedback.clock())
 
     def _stats(self, monotonic: float, now: int) -> Stats:

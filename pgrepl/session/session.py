@@ -97,11 +97,13 @@ class Session:
             self._news_at = min(self._news_at, now)
 
     def wait_ends(self) -> None:
-        """The application is busy with something else, or with what it has been given."""
+        """The application waits no more though nothing came: it is busy with something else."""
         self._waits = False
 
     def received(self, batch: WalBatch, now: float) -> None:
-        """Something has come. Its positions are known already, see `WalStream`."""
+        """Something has come, which ends the wait: the application is busy with it. Its positions
+        are known already, see `WalStream`."""
+        self._waits = False
         self._heard_at = self.received_at = now
         self._asked_at, self._must_ask = None, False
         self.nbytes += batch.nbytes

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from types import ModuleType
+from collections.abc import Callable
+from types import ModuleType, SimpleNamespace
 from typing import Any
+
+import pytest
 
 from pgrepl.ownership import Owner
 from pgrepl.session.positions import Positions
@@ -76,3 +80,94 @@ def test_reports_too_close_to_one_another(codec: ModuleType) -> None:
         assert len(wire.sent) < 500, "none of them were too close"
     finally:
         feedback.stop()
+
+
+class WatchedLock:
+    """A lock that knows which thread holds it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holder: int | None = None
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        taken = self._lock.acquire(blocking, timeout)
+        if taken:
+            self._holder = threading.get_ident()
+        return taken
+
+    def release(self) -> None:
+        self._holder = None
+        self._lock.release()
+
+    @property
+    def is_mine(self) -> bool:
+        return self._holder == threading.get_ident()
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+class Guarded:
+    """A session that takes down how it was touched, and whether that was with the lock."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.lock = WatchedLock()
+        self.touched: set[str] = set()
+        self.unlocked: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        (self.touched if self.lock.is_mine else self.unlocked).add(name)
+        return getattr(self._session, name)
+
+
+USES: dict[str, Callable[[Feedback], object]] = {
+    "acknowledge": lambda feedback: feedback.acknowledge(7, 7, True, True, True),
+    "wait_begins": lambda feedback: feedback.wait_begins(7, True),
+    "received": lambda feedback: feedback.received(Request()),  # type: ignore[arg-type]
+    "wait_ends": lambda feedback: feedback.wait_ends(),
+    "ask": lambda feedback: feedback.ask(),
+    "silence": lambda feedback: feedback.silence(),
+    "send": lambda feedback: feedback.send(final=True),
+}
+
+
+def test_the_session_is_touched_with_the_lock_alone(
+    codec: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By whoever calls, and by the thread."""
+    methods = {name for name in vars(Feedback) if not name.startswith("_")}
+    assert methods - set(USES) == {"clock", "stop"}
+    told = threading.Event()
+    session = Session(
+        codec, Positions(), status_interval=3600, receive_timeout=60, now=time.monotonic()
+    )
+    session.health_at = 0.0
+    guarded = Guarded(session)
+    fake = SimpleNamespace(**vars(threading) | {"Lock": lambda: guarded.lock})
+    monkeypatch.setattr("pgrepl.transport.blocking.feedback.threading", fake)
+    feedback = Feedback(guarded, Wire(), "any", lambda *_: told.set())  # type: ignore[arg-type]
+    try:
+        assert told.wait(PATIENCE)
+        for use in USES.values():
+            use(feedback)
+    finally:
+        feedback.stop()
+    assert guarded.unlocked == set()
+    assert guarded.touched >= {"wait_ends", "silent_at", "is_health_due", "due_at", "received"}
+
+
+def test_what_has_come_ends_the_wait(codec: ModuleType) -> None:
+    """So that what is acknowledged then may wait for more."""
+    positions = Positions()
+    session = Session(codec, positions, status_interval=3600, receive_timeout=60, now=0.0)
+    session.wait_begins(100.0, idle=True)
+    positions.observe(5)
+    session.received(Request(), 100.0)  # type: ignore[arg-type]
+    session.data_to_send(100.1, 0)
+    session.delivered(5)
+    session.acknowledge(5, 101.0, True, True, True)
+    assert session.due_at > 101.0

@@ -74,13 +74,14 @@ class AsyncFeedback(Uncopied):
         return None if silent_at == math.inf else max(silent_at - now, 0.0)
 
     def received(self, batch: WalBatch) -> None:
-        """Take note of what has come, and answer at once where the server asks for that."""
+        """Take note of what has come, which ends the wait, and answer at once where the server asks
+        for that."""
         self._session.received(batch, self._loop.time())
         if batch.reply_requested:
             self.send()
 
     def wait_ends(self) -> None:
-        """Take note that the application is busy."""
+        """Take note that the application waits no more, though nothing came."""
         self._session.wait_ends()
 
     def ask(self) -> float:

@@ -29,8 +29,10 @@ _SEND_TIMEOUT: Final = 5.0
 class Feedback(Uncopied):
     """A session, its lock, and the thread that sends what it owes the server.
 
-    Every method is safe to call from any thread. In a forked child, where the thread is not, they
-    raise `UsageError`, before they take the lock: it may have been held.
+    Every method is safe to call from any thread: the session is touched by who holds the lock, and
+    by nobody else. (What it has no part in needs none: the position received, which the one who
+    reads moves, and the numbers that `stats` looks up.) In a forked child, where the thread is not,
+    they raise `UsageError`, before they take the lock: it may have been held.
     """
 
     def __init__(
@@ -77,20 +79,23 @@ class Feedback(Uncopied):
         with self._lock:
             self._session.delivered(delivered)
             self._session.wait_begins(time.monotonic(), idle)
+            # What is sent does not move it, and whoever calls this is the one that receives.
+            silent_at = self._session.silent_at
         self.send()
-        silent_at = self._session.silent_at
         return None if silent_at == math.inf else max(silent_at - time.monotonic(), 0.0)
 
     def received(self, batch: WalBatch) -> None:
-        """Take note of what has come, and answer at once where the server asks for that."""
+        """Take note of what has come, which ends the wait, and answer at once where the server asks
+        for that."""
         with self._lock:
             self._session.received(batch, time.monotonic())
         if batch.reply_requested:
             self.send()
 
     def wait_ends(self) -> None:
-        """Take note that the application is busy."""
-        self._session.wait_ends()
+        """Take note that the application waits no more, though nothing came."""
+        with self._lock:
+            self._session.wait_ends()
 
     def ask(self) -> float:
         """Ask the server how far it has come; return the seconds after which to do so again."""
@@ -143,7 +148,10 @@ class Feedback(Uncopied):
 
     def _run(self) -> None:
         while self._wait():
-            if self._session.is_health_due(time.monotonic()):
+            with self._lock:
+                is_health_due = self._session.is_health_due(time.monotonic())
+            if is_health_due:
+                # Without the lock: this may log, and a handler takes as long as it likes.
                 self._tell_health(*self.clock())
             try:
                 self.send()
