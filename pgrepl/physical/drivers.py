@@ -19,10 +19,11 @@ from ..aio.connection import AsyncConnection
 from ..blocking.connection import Connection
 from ..lsn import Lsn
 from ..ownership import Owner
+from ..protocol.conversation import Steps
 from ..transport.clock import monotonic
 from .compression import Compression
 from .directory import WalDirectory
-from .receiving import Ask, Options, ReceivedWal, Receiver, Receiving, Store
+from .receiving import Ask, Options, ReceivedWal, Receiver, Store
 from .writer import ReceivedSegment
 
 __all__ = ["receive_wal"]
@@ -142,7 +143,7 @@ class _Blocking:
         owner = Owner()
         with ThreadPoolExecutor(1, "pgrepl receive_wal") as self._disk:
             try:
-                return self._drive(receiver.run(self._connection.server_version))
+                return Steps(receiver.run(self._connection.server_version)).run(self._carry_out)
             except BaseException:
                 if receiver.streaming:
                     self._connection.disconnect()
@@ -154,21 +155,7 @@ class _Blocking:
                     # A child that was forked by a callback: the thread is not there.
                     receiver.release()
 
-    def _drive(self, receiving: Receiving[ReceivedWal]) -> ReceivedWal:
-        try:
-            request = next(receiving)
-            while True:
-                try:
-                    answer = self._answer(request)
-                except Exception as error:
-                    request = receiving.throw(error)
-                else:
-                    request = receiving.send(answer)
-        except StopIteration as end:
-            received: ReceivedWal = end.value
-            return received
-
-    def _answer(self, request: Ask | Store) -> Any:
+    def _carry_out(self, request: Ask | Store) -> Any:
         if isinstance(request, Ask):
             return request.call(self._connection)
         work = self._disk.submit(request.work)
@@ -197,7 +184,8 @@ class _Async:
         receiver = self._receiver
         owner = Owner()
         try:
-            return await self._drive(receiver.run(self._connection.server_version))
+            steps = Steps(receiver.run(self._connection.server_version))
+            return await steps.run_async(self._carry_out)
         except BaseException:
             if receiver.streaming:
                 await self._connection.disconnect()
@@ -211,33 +199,19 @@ class _Async:
             else:
                 receiver.release()
 
-    async def _drive(self, receiving: Receiving[ReceivedWal]) -> ReceivedWal:
-        try:
-            request = next(receiving)
-            while True:
-                try:
-                    answer = await self._answer(request)
-                except Exception as error:
-                    request = receiving.throw(error)
-                else:
-                    request = receiving.send(answer)
-        except StopIteration as end:
-            received: ReceivedWal = end.value
-            return received
-
-    async def _answer(self, request: Ask | Store) -> Any:
+    async def _carry_out(self, request: Ask | Store) -> Any:
         if isinstance(request, Ask):
             return await request.call(self._connection)
         work: Future[Any] = self._disk.submit(request.work)
         waiting = asyncio.wrap_future(work)
-        waiting.add_done_callback(_looked_at)
+        waiting.add_done_callback(_retrieve_error)
         while not (await asyncio.wait([waiting], timeout=self._receiver.status_due_in))[0]:
             with contextlib.suppress(TimeoutError):
                 await self._receiver.heartbeat().call(self._connection)
         return waiting.result()
 
 
-def _looked_at(future: asyncio.Future[Any]) -> None:
+def _retrieve_error(future: asyncio.Future[Any]) -> None:
     """Take note of an error that nobody waits for any more, after a cancellation."""
     if not future.cancelled():
         future.exception()

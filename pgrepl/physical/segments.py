@@ -79,8 +79,9 @@ class SegmentSize:
         """Return the segment that holds a position."""
         return Segment(timeline, position // self.size, self)
 
-    def _numbers_of_high(self) -> int:
-        # The first half of the number counts units of 4 GiB.
+    @property
+    def segments_of_4_gib(self) -> int:
+        """How many segments have one first half of a number, which counts units of 4 GiB."""
         return (1 << 32) // self.size
 
 
@@ -95,7 +96,7 @@ class Segment:
     @property
     def name(self) -> str:
         """What its file is called: timeline and number, 24 upper-case hexadecimal digits."""
-        high, low = divmod(self.number, self.size._numbers_of_high())
+        high, low = divmod(self.number, self.size.segments_of_4_gib)
         return f"{self.timeline:08X}{high:08X}{low:08X}"
 
     @property
@@ -127,9 +128,9 @@ class WalFileName:
         if match is None:
             return None
         timeline, high, low = (int(match[part], 16) for part in ("timeline", "high", "low"))
-        if not timeline or low >= size._numbers_of_high():
+        if not timeline or low >= size.segments_of_4_gib:
             return None
-        segment = Segment(timeline, high * size._numbers_of_high() + low, size)
+        segment = Segment(timeline, high * size.segments_of_4_gib + low, size)
         compressed = match["compressed"] or ""
         if match["state"] == UNFINISHED:
             # Of a segment that is not compressed there is no such file.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
+from functools import partial
 from typing import Any, Final, Generic, TypeAlias, TypeVar, cast, final
 
 __all__ = [
@@ -81,7 +82,11 @@ Conversation: TypeAlias = Generator[Request, Any, _Result]
 
 
 class Steps(Generic[_Request, _Result]):
-    """A generator of requests under way: the request it waits for, or its result."""
+    """A generator of requests under way: the request it waits for, or its result.
+
+    `run` and `run_async` drive it to its end in the two flavours; who carries requests out in other
+    ways gives the answers one by one.
+    """
 
     __slots__ = ("_generator", "_result", "request")
 
@@ -116,7 +121,40 @@ class Steps(Generic[_Request, _Result]):
             reply = call()
         except Exception as error:
             failure = error
-        # Not in the handler: what the generator raises later has nothing to do with this.
+        self._answer_or_fail(reply, failure)
+
+    async def answer_when_done(self, reply_to_come: Awaitable[object]) -> None:
+        """Await the answer and give it, or raise in the generator what is raised there.
+
+        A cancellation is no answer: the generator goes on waiting for one. Raises what the
+        generator raises.
+        """
+        failure: Exception | None = None
+        reply: object = None
+        try:
+            reply = await reply_to_come
+        except Exception as error:
+            failure = error
+        self._answer_or_fail(reply, failure)
+
+    def run(self, carry_out: Callable[[_Request], object]) -> _Result:
+        """Have each request carried out, until the generator has come to its end.
+
+        What `carry_out` returns is the answer; an `Exception` is raised in the generator. Any other
+        one, Ctrl-C above all, is raised here. Raises what the generator raises.
+        """
+        while (request := self.request) is not None:
+            self.answer_by(partial(carry_out, request))
+        return self.result
+
+    async def run_async(self, carry_out: Callable[[_Request], Awaitable[object]]) -> _Result:
+        """See `run`; a cancellation is raised here, too."""
+        while (request := self.request) is not None:
+            await self.answer_when_done(carry_out(request))
+        return self.result
+
+    # Not in a handler: what the generator raises later has nothing to do with the answer.
+    def _answer_or_fail(self, reply: object, failure: Exception | None) -> None:
         if failure is None:
             self.answer(reply)
         else:

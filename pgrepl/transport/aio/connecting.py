@@ -11,12 +11,13 @@ import asyncio
 import contextlib
 import os
 import socket
+from functools import partial
 
 from ...codec.abc import Codec
 from ...conninfo import ConnectionParameters
 from ...errors import ConnectionFailed
 from ...protocol.backend import ServerState
-from ...protocol.conversation import Exchange, ReceiveByte, Send, Steps
+from ...protocol.conversation import Exchange, ReceiveByte, Request, Send, Steps
 from ..attempts import STARTUP_LIMIT, Attempt, LookUp, Opened, search
 from ..blocking.connecting import Found, given_addresses, look_up
 from ..clock import Deadline
@@ -42,22 +43,10 @@ async def open_async_connection(
     When it is cancelled, nothing is left open.
     """
     steps: Steps[LookUp | Attempt, Opened[AsyncTransport]] = Steps(search(parameters))
-    while (request := steps.request) is not None:
-        failure: Exception | None = None
-        answer: object = None
-        try:
-            answer = await _carry_out(request, codec)
-        except Exception as error:
-            failure = error
-        # Not in the handler: what the next attempt comes to has nothing to do with this one.
-        if failure is None:
-            steps.answer(answer)
-        else:
-            steps.fail(failure)
-    return steps.result
+    return await steps.run_async(partial(_carry_out, codec))
 
 
-async def _carry_out(request: LookUp | Attempt, codec: Codec) -> object:
+async def _carry_out(codec: Codec, request: LookUp | Attempt) -> object:
     try:
         async with asyncio.timeout(request.deadline.left()):
             if isinstance(request, LookUp):
@@ -114,31 +103,30 @@ async def open_async_transport(attempt: Attempt, codec: Codec) -> AsyncTransport
 
 async def _begins_tls(connected: socket.socket, attempt: Attempt) -> bool:
     """Agree on TLS or none; whether it is to begin now."""
+    return await Exchange(attempt.encryption()).run_async(partial(_say_before_tls, connected))
+
+
+async def _say_before_tls(connected: socket.socket, request: Request) -> bytes | None:
     loop = asyncio.get_running_loop()
-    exchange = Exchange(attempt.encryption())
-    while (request := exchange.request) is not None:
-        if isinstance(request, Send):
-            try:
-                await loop.sock_sendall(connected, request.data)
-            except OSError as error:
-                raise _failed("sending", error) from error
-            exchange.answer(None)
-        elif isinstance(request, ReceiveByte):
-            try:
-                answer = await loop.sock_recv(connected, 1)
-            except OSError as error:
-                raise _failed("receiving", error) from error
-            if not answer:
-                raise ConnectionFailed("the server closed the connection; its log may say why")
-            exchange.answer(answer)
-        else:
-            try:
-                expect_silence(connected)
-            except OSError as error:
-                raise _failed("receiving", error) from error
-            # The handshake itself is the transport's.
-            exchange.answer(None)
-    return exchange.result
+    if isinstance(request, Send):
+        try:
+            await loop.sock_sendall(connected, request.data)
+        except OSError as error:
+            raise _failed("sending", error) from error
+        return None
+    if isinstance(request, ReceiveByte):
+        try:
+            answer = await loop.sock_recv(connected, 1)
+        except OSError as error:
+            raise _failed("receiving", error) from error
+        if not answer:
+            raise ConnectionFailed("the server closed the connection; its log may say why")
+        return answer
+    try:
+        expect_silence(connected)
+    except OSError as error:
+        raise _failed("receiving", error) from error
+    return None  # the handshake itself is the transport's
 
 
 def _failed(doing: str, error: OSError) -> ConnectionFailed:

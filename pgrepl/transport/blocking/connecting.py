@@ -31,12 +31,10 @@ Found: TypeAlias = list[Address] | ConnectionFailed
 def open_connection(parameters: ConnectionParameters, codec: Codec) -> Opened[BlockingTransport]:
     """Connect, start up and authenticate; by several attempts, see `attempts.search`."""
     steps: Steps[LookUp | Attempt, Opened[BlockingTransport]] = Steps(search(parameters))
-    while (request := steps.request) is not None:
-        steps.answer_by(partial(_carry_out, request, codec))
-    return steps.result
+    return steps.run(partial(_carry_out, codec))
 
 
-def _carry_out(request: LookUp | Attempt, codec: Codec) -> object:
+def _carry_out(codec: Codec, request: LookUp | Attempt) -> object:
     if isinstance(request, LookUp):
         return _look_up(request)
     try:
