@@ -33,9 +33,11 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@printf '\n  PYTHON=python3.12 make test    another Python (3.11 or newer), for an environment that is not there yet\n'
 
-demo: $(VENV)/.demo ## stream from a throw-away PostgreSQL server for 20 seconds
-	@$(MAKE) --silent --no-print-directory $(VENV)/.native || \
-	  echo '==> The C core cannot be built here (see above): the demo runs on the pure-Python twin'
+# pip waits for a registry for a while, and the compiler need not.
+demo: $(VENV)/.tools ## stream from a throw-away PostgreSQL server for 20 seconds
+	@$(MAKE) --silent --no-print-directory $(VENV)/.native & native=$$!; \
+	 $(MAKE) --silent --no-print-directory $(VENV)/.demo || { wait $$native; exit 1; }; \
+	 wait $$native || echo '==> The C core cannot be built here (see above): the demo runs on the pure-Python twin'
 	@$(BIN)/pgrepl demo --seconds $(DEMO_SECONDS)
 
 test: lint c-test servers ## everything: lint, the C core's own tests, then pytest on real servers
