@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 from ..blocking.connection import Connection
+from ..escapes import printable
+from .connections import Replication, ask_one, opened
 from .options import as_json, conninfo_argument, replication_option
-from .printing import print_json, print_text, printable
-from .sql import Replication, ask_one, session
+from .printing import print_json, print_text
 
 __all__ = ["identify_command"]
 
@@ -35,7 +36,7 @@ def identify_command(conninfo: str, replication: Replication, as_json: bool) -> 
 
     The status is 0, 1 after an error, 2 for a mistake on the command line.
     """
-    with session(conninfo, replication) as connection:
+    with opened(conninfo, replication) as connection:
         identity = identify(connection, replication)
     if as_json:
         print_json(identity)
@@ -61,7 +62,7 @@ def identify(connection: Connection, replication: Replication) -> dict[str, Any]
 def _is_in_recovery(connection: Connection, replication: Replication) -> bool | None:
     """Whether the server is a standby; None: it did not tell."""
     if replication == "database":
-        row = ask_one(connection, "SELECT pg_is_in_recovery() AS in_recovery")
+        row = ask_one(connection, "SELECT pg_catalog.pg_is_in_recovery() AS in_recovery")
         return row.get("in_recovery", bool)
     # From 14 on, every server reports it when a session begins.
     return {"on": True, "off": False}.get(connection.parameters.get("in_hot_standby", ""))

@@ -9,8 +9,8 @@ from typing import Any, Final, TypeVar
 import click
 
 from ..lsn import Lsn
+from .connections import Replication
 from .failure import CommandFailed
-from .sql import Replication
 
 __all__ = [
     "as_json",

@@ -12,14 +12,15 @@ from typing import Any, Final
 import click
 
 from ..errors import Error, SlotNotFound, UsageError
+from ..escapes import printable
 from ..lsn import Lsn
 from ..physical import ReceivedSegment, receive_wal
 from ..physical.compression import Compression
+from .connections import opened
 from .failure import CommandFailed
 from .interruption import Interrupted, Interruption
 from .options import conninfo_argument, lsn_option, no_loop_option, status_interval_option
-from .printing import print_text, printable
-from .sql import session
+from .printing import print_text
 from .wording import DROPPING, advised
 
 __all__ = ["receivewal_command"]
@@ -145,7 +146,7 @@ def _check(
 
 def _change_slot(conninfo: str, slot: str, create: bool, if_not_exists: bool) -> int:
     created = True
-    with session(conninfo, "physical") as connection:
+    with opened(conninfo, "physical") as connection:
         if create:
             made = connection.create_physical_slot(
                 slot, reserve_wal=True, if_not_exists=if_not_exists
@@ -197,7 +198,7 @@ class _Receiving:
     def _receive(self, interruption: Interruption) -> None:
         with contextlib.ExitStack() as resources:
             with interruption.raising():
-                connection = resources.enter_context(session(self.conninfo, "physical"))
+                connection = resources.enter_context(opened(self.conninfo, "physical"))
             self.connected = True
             received = receive_wal(
                 connection,

@@ -7,11 +7,12 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from ..amounts import bytes_text, duration_text
 from ..blocking.connection import Connection
+from ..escapes import printable
 from ..lsn import Lsn
 from ..protocol.slot_listing import ReplicationSlot
 from .failure import CommandFailed
-from .printing import bytes_text, duration_text, printable
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -7,11 +7,15 @@ from collections.abc import Iterator
 
 import click
 
+from ..amounts import bytes_text
 from ..blocking.connection import Connection
 from ..errors import SlotNotFound
+from ..escapes import printable
 from ..lsn import Lsn
 from ..protocol.slot_listing import WAL_POSITION, ReplicationSlot
 from ..protocol.slots import Slot
+from ..protocol.sql import literal
+from .connections import Replication, ask_one, cancelled_by_signals, opened
 from .failure import CommandFailed
 from .interruption import Interrupted, Interruption
 from .options import (
@@ -24,15 +28,8 @@ from .options import (
     slot_option,
     yes_option,
 )
-from .printing import bytes_text, print_json, print_rich, print_text, printable
+from .printing import print_json, print_rich, print_text
 from .slot_listing import require_as_asked, slot_json, slot_table
-from .sql import (
-    Replication,
-    ask_one,
-    cancelled_by_signals,
-    literal,
-    session,
-)
 from .wording import DROPPING, LISTING, advised
 
 __all__ = ["slots_commands"]
@@ -70,7 +67,7 @@ def list_command(conninfo: str, replication: Replication, as_json: bool) -> int:
       pgrepl slots list "host=db dbname=shop" --json | jq '.[].slot'
     """
     require_sql(replication, "slots are listed")
-    with session(conninfo) as connection:
+    with opened(conninfo) as connection:
         slots = connection.slots()
     if as_json:
         print_json([slot_json(slot) for slot in slots])
@@ -123,7 +120,7 @@ def create_command(
     _check_kind(physical, plugin, two_phase, failover, reserve_wal, temporary)
     if not physical and replication == "physical":
         raise click.UsageError("a logical slot needs a database: leave out --replication physical")
-    with session(conninfo, replication) as connection:
+    with opened(conninfo, replication) as connection:
         if physical:
             made = connection.create_physical_slot(
                 slot, reserve_wal=reserve_wal, if_not_exists=if_not_exists
@@ -225,7 +222,7 @@ def drop_command(
       pgrepl slots drop postgresql://replicator@db.example.org/shop --slot changes
       pgrepl slots drop "host=db dbname=shop" --slot changes --if-exists --yes
     """
-    with session(conninfo, replication) as connection, advised(DROPPING):
+    with opened(conninfo, replication) as connection, advised(DROPPING):
         found = connection.slots(slot) if replication == "database" else None
         dropped = found != []
         if dropped:
@@ -285,7 +282,7 @@ def alter_command(
     """
     if failover is None and two_phase is None:
         raise click.UsageError("expected --failover or --two-phase, or one of their opposites")
-    with session(conninfo, replication) as connection, advised(LISTING):
+    with opened(conninfo, replication) as connection, advised(LISTING):
         connection.alter_slot(slot, failover=failover, two_phase=two_phase)
     altered = {"failover": failover, "two_phase": two_phase}
     if as_json:
@@ -340,13 +337,13 @@ def advance_command(
       pgrepl slots advance "host=db dbname=shop" --slot changes --to current --yes
     """
     require_sql(replication, "slots are advanced")
-    with session(conninfo) as connection:
+    with opened(conninfo) as connection:
         before, wanted = _stretch(connection, slot, target)
         if wanted > before:
             require_confirmation(_skipped(slot, before, wanted), yes)
             row = ask_one(
                 connection,
-                "SELECT end_lsn FROM pg_replication_slot_advance"
+                "SELECT end_lsn FROM pg_catalog.pg_replication_slot_advance"
                 f"({literal(slot)}, {literal(str(wanted))})",
             )
             reached = row.lsn("end_lsn") or wanted

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from ..errors import Error, SlotInUse, SlotNotFound
+from ..escapes import printable
 from .failure import CommandFailed
-from .printing import printable
 
 __all__ = ["DROPPING", "LISTING", "RecordFormatter", "advised", "in_programs_words"]
 

@@ -15,7 +15,7 @@ from .backend import ServerState
 from .conversation import Conversation
 from .sql import Record, ask, literal
 
-__all__ = ["WAL_POSITION", "ReplicationSlot", "list_slots"]
+__all__ = ["WAL_POSITION", "ReplicationSlot", "list_slots", "slot_of_record", "slots_query"]
 
 WAL_POSITION: Final = (
     "CASE WHEN pg_catalog.pg_is_in_recovery()"
@@ -98,15 +98,8 @@ def list_slots(state: ServerState, name: str | None = None) -> Conversation[list
 
     Raises `UsageError` on a connection that has no SQL, and `ServerError`.
     """
-    query = _query(state.version)
-    if name is not None:
-        # As text, since a cast to the type name would cut off what is too long.
-        query += (
-            " WHERE s.slot_name::pg_catalog.text OPERATOR(pg_catalog.=)"
-            f" {literal(name)}::pg_catalog.text"
-        )
     try:
-        found = yield from ask(state, f"{query} ORDER BY s.slot_name")
+        found = yield from ask(state, slots_query(state.version, name))
     except ServerError as error:
         if error.sqlstate != _NO_SQL:
             raise
@@ -114,16 +107,24 @@ def list_slots(state: ServerState, name: str | None = None) -> Conversation[list
             "expected a connection to a database: slots are listed by SQL, which one with "
             'replication="physical" does not have; read_slot() tells of one physical slot there'
         ) from error
-    return [_slot(record) for record in found]
+    return [slot_of_record(record) for record in found]
 
 
-def _query(version: int) -> str:
+def slots_query(version: int, name: str | None = None) -> str:
+    """Return the SELECT of the slots that `slot_of_record` reads, in the order of their names."""
     columns = {name: f"s.{name}" if version >= since else "NULL" for name, since in _SINCE.items()}
     if version >= _SINCE["inactive_since"]:
         columns["inactive_since"] = _whole("s.inactive_since", 1_000_000)
         now = "pg_catalog.clock_timestamp()"
         columns["inactive_ms"] = _whole(f"{now} OPERATOR(pg_catalog.-) s.inactive_since", 1000)
     listed = ", ".join(f"{expression} AS {name}" for name, expression in columns.items())
+    # As text, since a cast to the type name would cut off what is too long.
+    condition = (
+        ""
+        if name is None
+        else "WHERE s.slot_name::pg_catalog.text OPERATOR(pg_catalog.=)"
+        f" {literal(name)}::pg_catalog.text"
+    )
     return f"""
         SELECT s.slot_name AS name, s.slot_type, s.plugin, s.database, s.temporary, s.active_pid,
             a.application_name, pg_catalog.host(a.client_addr) AS client_addr, s.restart_lsn,
@@ -133,6 +134,7 @@ def _query(version: int) -> str:
         FROM (SELECT {WAL_POSITION} AS wal) AS p CROSS JOIN pg_catalog.pg_replication_slots AS s
         LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid OPERATOR(pg_catalog.=) s.active_pid
         LEFT JOIN pg_catalog.pg_stat_replication AS r ON r.pid OPERATOR(pg_catalog.=) s.active_pid
+        {condition} ORDER BY s.slot_name
     """
 
 
@@ -149,7 +151,8 @@ def _whole(time: str, units: int) -> str:
     return f"pg_catalog.round({seconds} OPERATOR(pg_catalog.*) {units})::pg_catalog.int8"
 
 
-def _slot(record: Record) -> ReplicationSlot:
+def slot_of_record(record: Record) -> ReplicationSlot:
+    """Read a row of the answer to `slots_query`."""
     return ReplicationSlot(
         name=record.get("name", str),
         slot_type=record.get("slot_type", str),

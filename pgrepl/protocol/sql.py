@@ -9,7 +9,7 @@ Source: PostgreSQL documentation, "Lexical Structure", "JSON Functions and Opera
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ..errors import ProtocolError
@@ -19,7 +19,7 @@ from .conversation import Conversation
 from .query import MOST_BYTES, Result, simple_query
 from .quoting import literal as plain_literal
 
-__all__ = ["Record", "as_json", "ask", "literal", "records"]
+__all__ = ["Record", "as_json", "ask", "literal", "only_record", "records"]
 
 _Value = TypeVar("_Value")
 
@@ -76,6 +76,13 @@ def as_json(query: str) -> str:
 def records(results: Iterable[Result]) -> list[Record]:
     """Return the rows of an answer to `as_json`."""
     return [_record(row) for result in results for row in result.rows]
+
+
+def only_record(found: Sequence[Record]) -> Record:
+    """Return the row of an answer that has one."""
+    if len(found) != 1:
+        raise ProtocolError(f"expected one row in the server's answer, got {len(found)}")
+    return found[0]
 
 
 def _record(row: tuple[str | None, ...]) -> Record:

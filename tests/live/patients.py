@@ -13,9 +13,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pgrepl.cli.doctor.examination import examine
+import pgrepl
+from pgrepl.cli.doctor.drivers import examine
 from pgrepl.cli.doctor.finding import Finding, Level
-from pgrepl.cli.sql import session
 from pgrepl.testing.server import ThrowAwayCluster
 from tests.live.streams import eventually
 from tests.support.clusters import Cluster
@@ -67,7 +67,7 @@ class Patient:
 
     def examined(self, *publications: str, slot: str | None = None) -> list[Finding]:
         """The findings, those that are ok left out."""
-        with session(self.dsn()) as connection:
+        with pgrepl.connect(self.dsn()) as connection:
             found = examine(connection, publications, slot)
         assert found[0].id == "connection"
         return [each for each in found if each.level is not Level.OK]

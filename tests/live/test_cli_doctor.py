@@ -15,9 +15,8 @@ import psycopg
 import pytest
 
 import pgrepl
-from pgrepl.cli.doctor.examination import examine
+from pgrepl.cli.doctor.drivers import examine
 from pgrepl.cli.doctor.finding import Level
-from pgrepl.cli.sql import session
 from pgrepl.testing.server import ThrowAwayCluster
 from pgrepl.testing.server_account import give, server_account
 from tests.live.patients import BAD, RESTART, Patient, only, quoted, since
@@ -73,7 +72,7 @@ def test_a_setting_is_mended_where_it_was_made(patient: Patient, where: str, und
 
 def test_a_setting_of_the_conninfo(patient: Patient) -> None:
     since(patient, 12)
-    with session(patient.dsn(options="-c wal_sender_timeout=0")) as connection:
+    with pgrepl.connect(patient.dsn(options="-c wal_sender_timeout=0")) as connection:
         found = [each for each in examine(connection) if each.level is not Level.OK]
     finding = only(found, "wal_sender_timeout", Level.WARNING)
     assert (finding.sql, finding.then) == (

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from pgrepl.cli.doctor.examination import examine
-from pgrepl.cli.sql import session
+import pgrepl
+from pgrepl.cli.doctor.drivers import examine
 from tests.live.program import run
 from tests.support.clusters import Cluster
 
@@ -37,7 +37,7 @@ def dsn(cluster: Cluster) -> Iterator[str]:
 
 def test_names_that_are_no_text(dsn: str) -> None:
     for publications in ((), ("p\udce9",)):
-        with session(dsn) as connection:
+        with pgrepl.connect(dsn) as connection:
             found = examine(connection, publications)
         missing = {each.subject["table"]: each for each in found if each.id.endswith("missing")}
         assert missing.keys() == {"caf\udce9", "café"}

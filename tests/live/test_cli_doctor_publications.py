@@ -7,9 +7,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pgrepl.cli.doctor.examination import examine
+import pgrepl
+from pgrepl.cli.doctor.drivers import examine
 from pgrepl.cli.doctor.finding import Finding, Level
-from pgrepl.cli.sql import session
 from tests.live.patients import BAD, Patient, only, quoted, since
 
 # Publications
@@ -130,7 +130,7 @@ def test_a_publication_of_all_tables_where_there_is_none(patient: Patient) -> No
 
 def all_of(patient: Patient, *publications: str) -> list[Finding]:
     """The findings, ok ones too."""
-    with session(patient.dsn()) as connection:
+    with pgrepl.connect(patient.dsn()) as connection:
         return examine(connection, publications)
 
 

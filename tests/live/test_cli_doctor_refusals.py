@@ -16,9 +16,10 @@ from typing import Final
 import psycopg
 import pytest
 
+import pgrepl
+from pgrepl.cli.doctor.drivers import answered
 from pgrepl.cli.doctor.finding import Finding, Level
 from pgrepl.cli.doctor.publications import check_publications
-from pgrepl.cli.sql import session
 from tests.live.streams import create_slot
 from tests.support.clusters import Database
 
@@ -388,8 +389,8 @@ SOUND: Final = {
 
 
 def examined(database: Database, *names: str) -> list[Finding]:
-    with session(database.dsn()) as connection:
-        return list(check_publications(connection, names))
+    with pgrepl.connect(database.dsn()) as connection:
+        return answered(connection, check_publications(connection.server_version, names))
 
 
 def problems(found: list[Finding]) -> list[Finding]:

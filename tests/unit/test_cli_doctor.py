@@ -12,10 +12,13 @@ import pytest
 import pgrepl
 from pgrepl.cli.doctor.finding import Finding, Level
 from pgrepl.cli.doctor.publications import check_publications
-from pgrepl.cli.doctor.server import Server, turned_away
+from pgrepl.cli.doctor.questions import Questions
+from pgrepl.cli.doctor.refusal import turned_away
+from pgrepl.cli.doctor.server import Server
 from pgrepl.cli.doctor.settings import check_settings
 from pgrepl.cli.doctor.slots import check_slots
 from pgrepl.errors import server_error
+from pgrepl.protocol.conversation import Steps
 
 BAD = 'a"b\x1b[2J'
 SERVER = Server(180000, "18.4", "shop", BAD, False, 1, (), None)
@@ -24,13 +27,18 @@ SERVER = Server(180000, "18.4", "shop", BAD, False, 1, (), None)
 class FakeServer:
     """Answers queries by what they ask from."""
 
-    server_version = 180000
-
     def __init__(self, answers: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         self._answers = answers
         self.asked: list[str] = []
 
-    def query(self, sql: str) -> list[pgrepl.Result]:
+    def answered(self, questions: Questions[Any]) -> Any:
+        """What questions come to."""
+        steps: Steps[str, Any] = Steps(questions)
+        while steps.request is not None:
+            steps.answer(self._results(steps.request))
+        return steps.result
+
+    def _results(self, sql: str) -> list[pgrepl.Result]:
         self.asked.append(sql)
         name = next(name for name in self._answers if re.search(rf"{name}\b", sql))
         rows: list[tuple[str | None, ...]] = [(json.dumps(row),) for row in self._answers[name]]
@@ -66,8 +74,8 @@ def settings(**changed: dict[str, Any]) -> list[dict[str, Any]]:
 
 def found(server: Server = SERVER, **changed: dict[str, Any]) -> list[Finding]:
     """What is found about settings, those that are ok left out."""
-    connection: Any = FakeServer({"pg_settings": settings(**changed)})
-    return [each for each in check_settings(connection, server) if each.level is not Level.OK]
+    found = FakeServer({"pg_settings": settings(**changed)}).answered(check_settings(server))
+    return [each for each in found if each.level is not Level.OK]
 
 
 def test_good_settings() -> None:
@@ -134,9 +142,9 @@ def test_hostile_settings(changed: dict[str, Any]) -> None:
 
 
 def test_missing_settings() -> None:
-    connection: Any = FakeServer({"pg_settings": []})
+    server = FakeServer({"pg_settings": []})
     with pytest.raises(pgrepl.ProtocolError, match="expected the setting wal_level"):
-        list(check_settings(connection, SERVER))
+        server.answered(check_settings(SERVER))
 
 
 # Sessions that did not begin
@@ -234,10 +242,10 @@ def test_a_row_filter_that_cannot_be_shown_is_not_repeated() -> None:
     }
 
     def finding() -> Finding:
-        connection: Any = FakeServer(
+        server = FakeServer(
             {"FROM pg_publication_tables": [table], "FROM pg_publication": [publication]}
         )
-        [_, each] = check_publications(connection, ["p"])
+        [_, each] = server.answered(check_publications(180000, ["p"]))
         assert each.id == "column_list_identity"
         return each
 
@@ -250,7 +258,7 @@ def test_a_row_filter_that_cannot_be_shown_is_not_repeated() -> None:
 
 
 def test_publication_names_are_quoted_when_asked_for() -> None:
-    connection: Any = FakeServer(
+    server = FakeServer(
         {
             "FROM pg_publication_tables": [],
             "FROM pg_publication": [
@@ -266,14 +274,14 @@ def test_publication_names_are_quoted_when_asked_for() -> None:
             ],
         }
     )
-    [empty] = check_publications(connection, ["x' --"])
+    [empty] = server.answered(check_publications(180000, ["x' --"]))
     assert empty.id == "publication_empty"
-    assert "IN ('x'' --')" in connection.asked[1]
+    assert "IN ('x'' --')" in server.asked[1]
 
 
 def test_no_slots_are_no_finding() -> None:
-    connection: Any = FakeServer({"wal_segment_size": [{"much": 1 << 30, "some": 1 << 24}]})
-    assert list(check_slots(connection, SERVER)) == []
+    server = FakeServer({"wal_segment_size": [{"much": 1 << 30, "some": 1 << 24}]})
+    assert server.answered(check_slots(SERVER)) == []
 
 
 # The report

@@ -7,26 +7,9 @@ import json
 import sys
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pgrepl.cli.failure import CommandFailed, OutputLost
-from pgrepl.cli.printing import (
-    bytes_text,
-    duration_text,
-    print_json,
-    print_rich,
-    print_text,
-    printable,
-)
-
-
-@given(st.text())
-def test_printable(text: str) -> None:
-    shown = printable(text)
-    assert shown.isprintable()
-    if text.isprintable():
-        assert shown == text
+from pgrepl.cli.printing import print_json, print_rich, print_text
 
 
 def test_json_is_safe_and_whole(capsys: pytest.CaptureFixture[str]) -> None:
@@ -36,39 +19,6 @@ def test_json_is_safe_and_whole(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(shown) == value
     assert all(line.isprintable() for line in shown.split("\n"))
     assert "é" in shown
-
-
-@pytest.mark.parametrize(
-    ("count", "shown"),
-    [
-        (0, "0 bytes"),
-        (1023, "1023 bytes"),
-        (1024, "1.0 kB"),
-        (16 << 20, "16.0 MB"),
-        (3 << 39, "1.5 TB"),
-        (1 << 63, "8.0 EB"),
-        (1 << 80, "1048576.0 EB"),
-    ],
-)
-def test_sizes(count: int, shown: str) -> None:
-    assert bytes_text(count) == shown
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [
-        (0.0, "0.0 s"),
-        (59.94, "59.9 s"),
-        (60, "1 min"),
-        (61.5, "1 min 1 s"),
-        (3600, "1 h"),
-        (7322, "2 h 2 min"),
-        (86400, "1 d"),
-        (200_000, "2 d 7 h"),
-    ],
-)
-def test_durations(seconds: float, shown: str) -> None:
-    assert duration_text(seconds) == shown
 
 
 def test_what_the_output_cannot_encode(monkeypatch: pytest.MonkeyPatch) -> None:

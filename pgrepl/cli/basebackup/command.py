@@ -10,14 +10,16 @@ from typing import Any, Final, Literal
 
 import click
 
+from ...amounts import bytes_text
 from ...basebackup import BackupProgress, ReceivedBackup, receive_base_backup
 from ...basebackup.compression import ArchiveCompression
 from ...basebackup.settings import BackupFormat, WalMethod
 from ...errors import UsageError
+from ...escapes import printable
+from ..connections import opened
 from ..interruption import Interrupted, Interruption
 from ..options import as_json, conninfo_argument
-from ..printing import bytes_text, print_json, print_text, printable
-from ..sql import session
+from ..printing import print_json, print_text
 from .display import backup_display
 
 __all__ = ["basebackup_command"]
@@ -225,10 +227,10 @@ def _run(conninfo: str, directory: str, options: dict[str, Any], shown: bool, as
     with Interruption() as interruption, contextlib.ExitStack() as resources:
         try:
             with interruption.raising():
-                connection = resources.enter_context(session(conninfo, "physical"))
+                connection = resources.enter_context(opened(conninfo, "physical"))
                 beside = None
                 if options["wal"] == "stream":
-                    beside = resources.enter_context(session(conninfo, "physical"))
+                    beside = resources.enter_context(opened(conninfo, "physical"))
             with _interruptible(interruption, shown) as progress:
                 received = receive_base_backup(
                     connection, directory, wal_connection=beside, progress=progress, **options

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from ...amounts import bytes_text
 from ...basebackup import BackupProgress
 from ..failure import CommandFailed
-from ..printing import bytes_text
 
 __all__ = ["backup_display"]
 

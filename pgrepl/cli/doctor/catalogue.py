@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ...blocking.connection import Connection
 from ...errors import ProtocolError
-from ..sql import Record, ask, identifier, literal, qualified
+from ...protocol.sql import Record, literal
+from .questions import Questions, ask
+from .shown_sql import identifier, qualified
 
 __all__ = [
     "Key",
@@ -135,9 +136,8 @@ class UnpublishedTable:
     is_foreign: bool
 
 
-def read_publications(connection: Connection) -> list[Publication]:
-    """Return the publications of the database, in the order of their names."""
-    version = connection.server_version
+def read_publications(version: int) -> Questions[list[Publication]]:
+    """Ask for the publications of the database, in the order of their names."""
     truncate = "pubtruncate" if version >= _TRUNCATE else "NULL::bool"
     via_root = "pubviaroot" if version >= _VIA_ROOT else "false"
     generated = "pubgencols = 's'" if version >= _PUBLISHED_GENERATED_COLUMNS else "NULL::bool"
@@ -147,8 +147,7 @@ def read_publications(connection: Connection) -> list[Publication]:
         if version >= _SCHEMAS
         else "NULL"
     )
-    rows = ask(
-        connection,
+    rows = yield from ask(
         "SELECT pubname AS name, puballtables AS all_tables, pubinsert AS insert,"
         f" pubupdate AS update, pubdelete AS delete, {truncate} AS truncate,"
         f" {via_root} AS via_root, {generated} AS generated, {schemas} AS schemas"
@@ -172,9 +171,10 @@ def _publication(row: Record) -> Publication:
     )
 
 
-def read_tables(connection: Connection, names: Sequence[str]) -> list[PublishedTable]:
-    """Return what the publications of these names publish, ordered by publication and table."""
-    return [_table(row) for row in ask(connection, _tables(connection.server_version, names))]
+def read_tables(version: int, names: Sequence[str]) -> Questions[list[PublishedTable]]:
+    """Ask what the publications of these names publish, ordered by publication and table."""
+    rows = yield from ask(_tables(version, names))
+    return [_table(row) for row in rows]
 
 
 def _tables(version: int, names: Sequence[str]) -> str:
@@ -339,10 +339,8 @@ def _key(value: object) -> Key:
     return Key(key.get("index", str), key.get("is_primary", bool), key.texts("columns"))
 
 
-def read_unpublished(
-    connection: Connection, publications: Sequence[Publication]
-) -> list[UnpublishedTable]:
-    """Return the tables that publications of all tables pass over: unlogged and foreign ones."""
+def read_unpublished(publications: Sequence[Publication]) -> Questions[list[UnpublishedTable]]:
+    """Ask for the tables that publications of all tables pass over: unlogged and foreign ones."""
     found = []
     for publication in publications:
         if publication.all_tables:
@@ -351,8 +349,7 @@ def read_unpublished(
             scope = f"n.nspname::text IN ({', '.join(map(literal, publication.schemas))})"
         else:
             continue
-        rows = ask(
-            connection,
+        rows = yield from ask(
             "SELECT n.nspname AS schema, c.relname AS table, c.relkind = 'f' AS is_foreign"
             " FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
             f" WHERE {scope} AND (c.relkind = 'f' OR c.relkind = 'r' AND c.relpersistence = 'u')"

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ...errors import Error
+from ...escapes import printable
+from ..connections import opened
 from ..failure import CommandFailed
 from ..options import as_json, conninfo_argument
-from ..printing import by_words, output_width, print_json, print_rich, printable
-from ..sql import session
-from .examination import examine
+from ..printing import by_words, output_width, print_json, print_rich
+from .drivers import examine
 from .finding import Finding, Level
-from .server import turned_away
+from .refusal import turned_away
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -80,7 +81,7 @@ def doctor_command(
 
 def _examined(conninfo: str, publications: Sequence[str], slot: str | None) -> list[Finding]:
     try:
-        with session(conninfo) as connection:
+        with opened(conninfo) as connection:
             return examine(connection, publications, slot)
     except CommandFailed as error:
         raise CommandFailed(str(error), error.status if error.status == 2 else 3) from None

@@ -14,8 +14,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
-from ..sql import identifier
 from .catalogue import Key, Publication, PublishedTable
+from .shown_sql import identifier
 
 __all__ = ["Uses", "better_key", "full_is_taken", "mending", "unpublished", "uses_of_tables"]
 

@@ -6,11 +6,9 @@ Source: PostgreSQL documentation, "Publication", "Row Filters", "Column Lists",
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from typing import Final
 
-from ...blocking.connection import Connection
-from ..sql import identifier, qualified
 from .catalogue import (
     Publication,
     PublishedTable,
@@ -21,7 +19,9 @@ from .catalogue import (
 )
 from .combinations import check_combinations
 from .finding import Finding, Level
-from .identities import Uses, uses_of_tables
+from .identities import uses_of_tables
+from .questions import Questions
+from .shown_sql import identifier, qualified
 from .tables import check_table
 
 __all__ = ["check_publications"]
@@ -30,21 +30,34 @@ _NEW: Final = "pgrepl"
 _SHOWN: Final = 8
 
 
-def check_publications(connection: Connection, names: Sequence[str]) -> Iterator[Finding]:
+def check_publications(version: int, names: Sequence[str]) -> Questions[list[Finding]]:
     """Look at the publications of these names, at all of the database where none is named."""
-    existing = read_publications(connection)
-    yield from _missing(existing, names)
+    existing = yield from read_publications(version)
     looked_at = [each for each in existing if not names or each.name in names]
+    found = list(_missing(existing, names))
     if not looked_at:
-        return
-    everything = read_tables(connection, [each.name for each in existing])
+        return found
+    everything = yield from read_tables(version, [each.name for each in existing])
+    unpublished = yield from read_unpublished(looked_at)
+    found += _existing(existing, looked_at, everything, unpublished)
+    if names:
+        tables = [each for each in everything if each.publication in names]
+        found += _refused_by_others(existing, everything, set(names))
+        found += check_combinations(version, looked_at, tables)
+    return found
+
+
+def _existing(
+    existing: Sequence[Publication],
+    looked_at: Sequence[Publication],
+    everything: Sequence[PublishedTable],
+    unpublished: Sequence[UnpublishedTable],
+) -> Iterator[Finding]:
+    """What is to be said of each publication that is looked at, and of its tables."""
     uses = uses_of_tables(existing, everything)
-    chosen = {each.name for each in looked_at}
-    tables = [each for each in everything if each.publication in chosen]
-    unpublished = read_unpublished(connection, looked_at)
     told = set()
     for publication in looked_at:
-        its_tables = [each for each in tables if each.publication == publication.name]
+        its_tables = [each for each in everything if each.publication == publication.name]
         yield from _publication(publication, its_tables)
         for each in unpublished:
             if each.publication == publication.name:
@@ -57,18 +70,15 @@ def check_publications(connection: Connection, names: Sequence[str]) -> Iterator
                 if key not in told:  # what is said of the table alone is said once
                     told.add(key)
                     yield finding
-    if names:
-        yield from _refused_by_others(existing, everything, chosen, uses)
-        yield from check_combinations(connection.server_version, looked_at, tables)
 
 
 def _refused_by_others(
     publications: Sequence[Publication],
     tables: Sequence[PublishedTable],
     chosen: Set[str],
-    uses: Mapping[tuple[str, str], Uses],
 ) -> Iterator[Finding]:
     """What writers of the chosen publications' tables are refused for by other publications."""
+    uses = uses_of_tables(publications, tables)
     written = {(each.schema, each.table) for each in tables if each.publication in chosen}
     by_name = {each.name: each for each in publications}
     for table in tables:

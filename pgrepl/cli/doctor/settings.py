@@ -5,16 +5,16 @@ Source: PostgreSQL documentation, "Replication" (Server Configuration), "pg_sett
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from ...blocking.connection import Connection
+from ...amounts import bytes_text, duration_text
 from ...errors import ProtocolError
-from ..printing import bytes_text, duration_text
-from ..sql import ask, identifier, literal
 from .finding import Finding, Level
+from .questions import Questions, ask
 from .server import Server
+from .shown_sql import identifier, literal
 
 __all__ = ["check_settings"]
 
@@ -66,10 +66,15 @@ class Setting:
             ) from None
 
 
-def check_settings(connection: Connection, server: Server) -> Iterator[Finding]:
+def check_settings(server: Server) -> Questions[list[Finding]]:
     """Look at every setting that the server's version has."""
-    settings = _read(connection)
-    check = _Settings(server, settings)
+    settings = yield from _read()
+    return list(_findings(_Settings(server, settings), server, settings))
+
+
+def _findings(
+    check: _Settings, server: Server, settings: Mapping[str, Setting]
+) -> Iterator[Finding]:
     yield check.wal_level()
     yield check.free_slots()
     yield check.free_senders()
@@ -85,10 +90,9 @@ def check_settings(connection: Connection, server: Server) -> Iterator[Finding]:
         yield check.hot_standby_feedback()
 
 
-def _read(connection: Connection) -> dict[str, Setting]:
+def _read() -> Questions[dict[str, Setting]]:
     names = ", ".join(map(literal, _NAMES))
-    rows = ask(
-        connection,
+    rows = yield from ask(
         "SELECT name, setting, unit, source, context, pending_restart FROM pg_settings"
         f" WHERE name IN ({names})",
     )

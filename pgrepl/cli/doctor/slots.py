@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
-from ...blocking.connection import Connection
+from ...amounts import bytes_text, duration_text
 from ...protocol.slot_listing import ReplicationSlot
-from ..printing import bytes_text, duration_text
-from ..sql import ask_one, literal
 from .finding import Finding, Level
+from .questions import Questions, ask_one
 from .server import Server
+from .shown_sql import literal
 
 __all__ = ["check_slots"]
 
@@ -22,30 +22,29 @@ _AFTER_RESTART: Final = "run it after the restart of the server: before, no slot
 _NAME: Final = re.compile(r"[a-z0-9_]{1,63}")
 
 
-def check_slots(
-    connection: Connection, server: Server, *, needs_restart: bool = False
-) -> Iterator[Finding]:
+def check_slots(server: Server, *, needs_restart: bool = False) -> Questions[list[Finding]]:
     """Look at the consumer's slot, if one is named, and at all others.
 
     `needs_restart`: no slot can be made before settings are in force that take one.
     """
+    found: list[Finding] = []
     if server.slot_name is not None:
-        yield from _consumer_slot(server, server.slot_name, needs_restart)
+        found += _consumer_slot(server, server.slot_name, needs_restart)
     if server.version >= _STANDBY_SLOTS and not server.in_recovery:
-        yield from _standby_slots(connection, server)
-    sizes = ask_one(
-        connection,
+        found += yield from _standby_slots(server)
+    sizes = yield from ask_one(
         "SELECT pg_size_bytes(current_setting('max_wal_size')) AS much,"
         " pg_size_bytes(current_setting('wal_segment_size')) AS some",
     )
     some, much = sizes.get("some", int), sizes.get("much", int)
-    sound = True
-    for slot in server.slots:
-        for finding in _any_slot(slot, slot.name == server.slot_name, some, much):
-            sound = False
-            yield finding
-    if sound and server.slots:
-        yield Finding("slots", Level.OK, f"no slot is in trouble, of {len(server.slots)}")
+    troubles = [
+        finding
+        for slot in server.slots
+        for finding in _any_slot(slot, slot.name == server.slot_name, some, much)
+    ]
+    if server.slots and not troubles:
+        found.append(Finding("slots", Level.OK, f"no slot is in trouble, of {len(server.slots)}"))
+    return found + troubles
 
 
 def _consumer_slot(server: Server, name: str, needs_restart: bool) -> Iterator[Finding]:
@@ -94,7 +93,7 @@ def _consumer_slot(server: Server, name: str, needs_restart: bool) -> Iterator[F
         )
 
 
-def _standby_slots(connection: Connection, server: Server) -> Iterator[Finding]:
+def _standby_slots(server: Server) -> Questions[list[Finding]]:
     """Slots of standbys that those of failover wait for, and that do not move."""
     waiting = [
         slot.name
@@ -104,27 +103,30 @@ def _standby_slots(connection: Connection, server: Server) -> Iterator[Finding]:
         and server.slot_name in (None, slot.name)
     ]
     if not waiting:
-        return
-    row = ask_one(connection, "SELECT current_setting('synchronized_standby_slots') AS names")
+        return []
+    row = yield from ask_one("SELECT current_setting('synchronized_standby_slots') AS names")
     names = [each.strip(' "') for each in row.get("names", str).split(",") if each.strip()]
     by_name = {slot.name: slot for slot in server.slots}
     bad = {name: why for name in names if (why := _why_it_stands(by_name.get(name)))}
-    for name, why in bad.items():
-        left = ", ".join(each for each in names if each not in bad)
-        yield Finding(
-            "synchronized_standby_slots",
-            Level.PROBLEM,
-            f"{', '.join(map(repr, waiting))} must wait for the slot {name!r} of a standby, which "
-            f"{why}",
-            "A consumer of a slot with failover is sent nothing that the standbys of "
-            "synchronized_standby_slots do not have yet: its stream stands still without an error.",
-            (
-                f"ALTER SYSTEM SET synchronized_standby_slots = {literal(left)};",
-                "SELECT pg_reload_conf();",
-            ),
-            "or have the standby of that slot connect again",
-            {"slot": name},
-        )
+    left = ", ".join(each for each in names if each not in bad)
+    return [_waits_in_vain(waiting, name, why, left) for name, why in bad.items()]
+
+
+def _waits_in_vain(waiting: Sequence[str], name: str, why: str, left: str) -> Finding:
+    return Finding(
+        "synchronized_standby_slots",
+        Level.PROBLEM,
+        f"{', '.join(map(repr, waiting))} must wait for the slot {name!r} of a standby, which "
+        f"{why}",
+        "A consumer of a slot with failover is sent nothing that the standbys of "
+        "synchronized_standby_slots do not have yet: its stream stands still without an error.",
+        (
+            f"ALTER SYSTEM SET synchronized_standby_slots = {literal(left)};",
+            "SELECT pg_reload_conf();",
+        ),
+        "or have the standby of that slot connect again",
+        {"slot": name},
+    )
 
 
 def _why_it_stands(slot: ReplicationSlot | None) -> str:

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from ..sql import identifier
 from .catalogue import Publication, PublishedTable
 from .finding import Finding, Level
 from .identities import Uses, better_key, full_is_taken, mending, unpublished
+from .shown_sql import identifier
 
 __all__ = ["check_table", "published_again"]
 

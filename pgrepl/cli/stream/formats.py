@@ -20,6 +20,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from ...codec import Row
 from ...errors import DecodeError
+from ...escapes import escaped, printable
 from ...lsn import Lsn
 from ...messages import (
     UNCHANGED,
@@ -45,7 +46,7 @@ from ...messages import (
     Update,
     to_datetime,
 )
-from ..printing import escaped, json_escape, printable
+from ..printing import json_escape
 
 __all__ = ["Format", "JsonFormat", "TextFormat", "may_be_line", "table_name", "timestamp"]
 

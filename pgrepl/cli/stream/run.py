@@ -17,19 +17,20 @@ from typing import Final, Literal
 from ...blocking.connection import Connection
 from ...client.delivery import StreamEvent
 from ...errors import Error, SlotExists, SlotNotFound
+from ...escapes import printable
 from ...lsn import Lsn
 from ...protocol.preflight import OnMissing
+from ...protocol.sql import literal
 from ...resume import ResumeToken
 from ...session.options import Origin, Streaming
 from ...session.options import StreamOptions as PluginOptions
+from ..connections import ask, cancelled_by_signals, opened
 from ..delivering.delivery import Delivery
 from ..delivering.output import Output
 from ..delivering.source import DecodedSource, RawSource, Source
 from ..failure import BROKEN_PIPE, CommandFailed
 from ..interruption import Interrupted, Interruption
-from ..printing import printable
 from ..slot_listing import require_as_asked
-from ..sql import ask, cancelled_by_signals, literal, opened
 from ..unfinished import cut_back, is_appended_to
 from ..wording import DROPPING, advised, in_programs_words
 from .formats import JsonFormat, TextFormat, may_be_line

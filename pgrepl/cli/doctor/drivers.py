@@ -1,0 +1,126 @@
+"""`examine`, blocking and for asyncio: here the connection is asked."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Coroutine, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+
+from ...blocking.connection import Connection
+from ...client.connection import BaseConnection
+from ...errors import ServerError, UsageError
+from ...protocol.conversation import Steps
+from ...protocol.query import Result
+from ...transport.clock import Deadline
+from .examination import examination
+from .finding import Finding
+from .questions import Questions, in_catalogue
+
+if TYPE_CHECKING:  # a program that blocks has no use for asyncio
+    from ...aio.connection import AsyncConnection
+
+__all__ = ["answered", "examine"]
+
+_Outcome = TypeVar("_Outcome")
+
+_NO_SQL: Final = "0A000"
+
+
+@overload
+def examine(
+    connection: Connection,
+    publications: Iterable[str] = (),
+    slot: str | None = None,
+    *,
+    timeout: float | None = None,
+) -> list[Finding]: ...
+@overload
+def examine(
+    connection: AsyncConnection,
+    publications: Iterable[str] = (),
+    slot: str | None = None,
+    *,
+    timeout: float | None = None,
+) -> Coroutine[Any, Any, list[Finding]]: ...
+def examine(
+    connection: Connection | AsyncConnection,
+    publications: Iterable[str] = (),
+    slot: str | None = None,
+    *,
+    timeout: float | None = None,
+) -> list[Finding] | Coroutine[Any, Any, list[Finding]]:
+    """Examine whether a server and a database are ready for logical replication.
+
+    With an `AsyncConnection` it is awaited. The connection is one to a database that takes
+    commands, made as the consumer makes its own; it is only asked, in a handful of SELECTs, changes
+    nothing and can be used on. It takes a WAL sender while it is open.
+
+    `publications`: those of the stream to be, all of the database where none is named. `slot`: that
+    of the stream to be; whether named or not, all slots are looked at for what they cost.
+    `timeout`: seconds for the whole examination, None for no limit.
+
+    Returns a `Finding` for everything that was looked at, those that are fine included: settings,
+    then publications and their tables, then slots.
+
+    Raises `UsageError` for a connection that streams, is closed, or has no SQL since it is a
+    physical one; `TimeoutError`, after which the connection can be used on; and what
+    `Connection.query` raises: a `ServerError` with SQLSTATE 25P02 in a transaction that has failed.
+    """
+    if isinstance(publications, str):
+        raise UsageError(
+            f"expected several publication names, got the text {publications!r}; "
+            f"use [{publications!r}]"
+        )
+    if not isinstance(connection, BaseConnection):
+        raise UsageError(
+            f"expected a connection of pgrepl, got {type(connection).__name__}: make one with "
+            "pgrepl.connect()"
+        )
+    questions = examination(
+        connection.server_version,
+        connection.parameters.get("server_version", "of unknown version"),
+        tuple(publications),
+        slot,
+    )
+    if isinstance(connection, Connection):
+        return answered(connection, questions, timeout)
+    return _answered_async(connection, questions, timeout)
+
+
+def answered(
+    connection: Connection, questions: Questions[_Outcome], timeout: float | None = None
+) -> _Outcome:
+    """Have a server answer questions; return what they come to."""
+    deadline = Deadline.after(timeout)
+    steps: Steps[str, _Outcome] = Steps(in_catalogue(questions))
+    while steps.request is not None:
+        with _without_sql():
+            results = connection.query(steps.request, deadline.left())
+        steps.answer(results)
+    return steps.result
+
+
+async def _answered_async(
+    connection: AsyncConnection, questions: Questions[_Outcome], timeout: float | None
+) -> _Outcome:
+    deadline = Deadline.after(timeout)
+    steps: Steps[str, _Outcome] = Steps(in_catalogue(questions))
+    while steps.request is not None:
+        with _without_sql():
+            results: list[Result] = await connection.query(steps.request, deadline.left())
+        steps.answer(results)
+    return steps.result
+
+
+@contextlib.contextmanager
+def _without_sql() -> Iterator[None]:
+    """Raise as `UsageError` that a connection has no SQL."""
+    try:
+        yield
+    except ServerError as error:
+        if error.sqlstate != _NO_SQL:
+            raise
+        raise UsageError(
+            "expected a connection to a database: a server is examined by SQL, which one with "
+            'replication="physical" does not have'
+        ) from error
