@@ -14,8 +14,8 @@ import pytest
 from psycopg import sql
 
 import pgrepl
-from pgrepl.cli.doctor.drivers import examine
-from pgrepl.cli.doctor.finding import Finding, Level
+from pgrepl.doctor.drivers import examine
+from pgrepl.doctor.finding import Finding, Level
 from pgrepl.testing.server import ThrowAwayCluster
 from tests.live.streams import eventually
 from tests.support.clusters import Cluster

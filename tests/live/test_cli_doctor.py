@@ -15,8 +15,8 @@ import psycopg
 import pytest
 
 import pgrepl
-from pgrepl.cli.doctor.drivers import examine
-from pgrepl.cli.doctor.finding import Level
+from pgrepl.doctor.drivers import examine
+from pgrepl.doctor.finding import Level
 from pgrepl.testing.server import ThrowAwayCluster
 from pgrepl.testing.server_account import give, server_account
 from tests.live.patients import BAD, RESTART, Patient, only, quoted, since

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 import pgrepl
-from pgrepl.cli.doctor.finding import Finding, Level
-from pgrepl.cli.doctor.publications import check_publications
-from pgrepl.cli.doctor.questions import Questions
 from pgrepl.cli.doctor.refusal import turned_away
-from pgrepl.cli.doctor.server import Server
-from pgrepl.cli.doctor.settings import check_settings
-from pgrepl.cli.doctor.slots import check_slots
+from pgrepl.doctor.finding import Finding, Level
+from pgrepl.doctor.publications import check_publications
+from pgrepl.doctor.questions import Questions
+from pgrepl.doctor.server import Server
+from pgrepl.doctor.settings import check_settings
+from pgrepl.doctor.slots import check_slots
 from pgrepl.errors import server_error
 from pgrepl.protocol.conversation import Steps
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pgrepl
-from pgrepl.cli.doctor.shown_sql import identifier, literal, qualified
+from pgrepl.doctor.shown_sql import identifier, literal, qualified
 
 # What a database can hold: no zero bytes and no surrogates.
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))

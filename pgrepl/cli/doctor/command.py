@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from ...doctor import Finding, Level, examine
 from ...errors import Error
 from ...escapes import printable
 from ..connections import opened
 from ..failure import CommandFailed
 from ..options import as_json, conninfo_argument
 from ..printing import by_words, output_width, print_json, print_rich
-from .drivers import examine
-from .finding import Finding, Level
 from .refusal import turned_away
 
 if TYPE_CHECKING:

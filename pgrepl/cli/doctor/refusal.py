@@ -6,9 +6,9 @@ import re
 from typing import Final
 
 from ...conninfo import resolve
+from ...doctor import Finding, Level
+from ...doctor.shown_sql import identifier
 from ...errors import Error, ServerError
-from .finding import Finding, Level
-from .shown_sql import identifier
 
 __all__ = ["turned_away"]
 

@@ -6,18 +6,18 @@ import contextlib
 from collections.abc import Coroutine, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
-from ...blocking.connection import Connection
-from ...client.connection import BaseConnection
-from ...errors import ServerError, UsageError
-from ...protocol.conversation import Steps
-from ...protocol.query import Result
-from ...transport.clock import Deadline
+from ..blocking.connection import Connection
+from ..client.connection import BaseConnection
+from ..errors import ServerError, UsageError
+from ..protocol.conversation import Steps
+from ..protocol.query import Result
+from ..transport.clock import Deadline
 from .examination import examination
 from .finding import Finding
 from .questions import Questions, in_catalogue
 
 if TYPE_CHECKING:  # a program that blocks has no use for asyncio
-    from ...aio.connection import AsyncConnection
+    from ..aio.connection import AsyncConnection
 
 __all__ = ["answered", "examine"]
 

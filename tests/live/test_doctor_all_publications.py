@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from pgrepl.cli.doctor.finding import Finding, Level
-from tests.live.test_cli_doctor_refusals import (
+from pgrepl.doctor.finding import Finding, Level
+from tests.live.test_doctor_refusals import (
     FILTER,
     GENERATED,
     LIST,

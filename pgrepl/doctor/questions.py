@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Final, TypeAlias, TypeVar
 
-from ...protocol.conversation import Steps
-from ...protocol.query import Result
-from ...protocol.sql import Record, as_json, literal, only_record, records
+from ..protocol.conversation import Steps
+from ..protocol.query import Result
+from ..protocol.sql import Record, as_json, literal, only_record, records
 
 __all__ = ["Questions", "ask", "ask_one", "in_catalogue"]
 

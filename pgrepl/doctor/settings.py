@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from ...amounts import bytes_text, duration_text
-from ...errors import ProtocolError
+from ..amounts import bytes_text, duration_text
+from ..errors import ProtocolError
 from .finding import Finding, Level
 from .questions import Questions, ask
 from .server import Server

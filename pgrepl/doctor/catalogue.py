@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ...errors import ProtocolError
-from ...protocol.sql import Record, literal
+from ..errors import ProtocolError
+from ..protocol.sql import Record, literal
 from .questions import Questions, ask
 from .shown_sql import identifier, qualified
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from ...errors import UsageError
-from ...escapes import printable
+from ..errors import UsageError
+from ..escapes import printable
 
 __all__ = ["NO_TEXT", "identifier", "literal", "qualified"]
 

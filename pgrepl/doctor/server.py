@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...protocol.slot_listing import ReplicationSlot, slot_of_record, slots_query
+from ..protocol.slot_listing import ReplicationSlot, slot_of_record, slots_query
 from .finding import Finding, Level
 from .questions import Questions, ask, ask_one
 

@@ -8,8 +8,8 @@ import pytest
 from psycopg import sql
 
 import pgrepl
-from pgrepl.cli.doctor.drivers import examine
-from pgrepl.cli.doctor.finding import Finding, Level
+from pgrepl.doctor.drivers import examine
+from pgrepl.doctor.finding import Finding, Level
 from tests.live.patients import BAD, Patient, only, quoted, since
 
 # Publications

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 import pgrepl
-from pgrepl.cli.doctor.drivers import examine
+from pgrepl.doctor.drivers import examine
 from tests.live.program import run
 from tests.support.clusters import Cluster
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from ...amounts import bytes_text, duration_text
-from ...protocol.slot_listing import ReplicationSlot
+from ..amounts import bytes_text, duration_text
+from ..protocol.slot_listing import ReplicationSlot
 from .finding import Finding, Level
 from .questions import Questions, ask_one
 from .server import Server

@@ -17,9 +17,9 @@ import psycopg
 import pytest
 
 import pgrepl
-from pgrepl.cli.doctor.drivers import answered
-from pgrepl.cli.doctor.finding import Finding, Level
-from pgrepl.cli.doctor.publications import check_publications
+from pgrepl.doctor.drivers import answered
+from pgrepl.doctor.finding import Finding, Level
+from pgrepl.doctor.publications import check_publications
 from tests.live.streams import create_slot
 from tests.support.clusters import Database
 
