@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from ..ownership import Uncopied
 from ..protocol.backup_stream import BackupEvent, BackupStream
 
 __all__ = ["AsyncBackup"]
+
+
+class AsyncBackupWire(Protocol):
+    """What a base backup needs of its connection."""
+
+    async def next_event(self, backup: BackupStream, timeout: float | None) -> BackupEvent | None:
+        """Wait for the next event; None behind the last one."""
+
+    async def disconnect(self) -> None:
+        """Close the connection, telling the server if that takes no waiting."""
 
 
 class AsyncBackup(Uncopied, AsyncIterator[BackupEvent]):
@@ -18,18 +28,13 @@ class AsyncBackup(Uncopied, AsyncIterator[BackupEvent]):
     A cancellation loses nothing either.
     """
 
-    def __init__(
-        self,
-        stream: BackupStream,
-        receive: Callable[[], Awaitable[BackupEvent | None]],
-        give_up: Callable[[], Awaitable[None]],
-    ) -> None:
+    def __init__(self, wire: AsyncBackupWire, stream: BackupStream, timeout: float | None) -> None:
+        self._wire = wire
         self._stream = stream
-        self._receive = receive
-        self._give_up = give_up
+        self._timeout = timeout  # of each event
 
     async def __anext__(self) -> BackupEvent:
-        event = await self._receive()
+        event = await self._wire.next_event(self._stream, self._timeout)
         if event is None:
             raise StopAsyncIteration
         return event
@@ -44,4 +49,4 @@ class AsyncBackup(Uncopied, AsyncIterator[BackupEvent]):
         traceback: TracebackType | None,
     ) -> None:
         if self._stream.is_under_way:
-            await self._give_up()
+            await self._wire.disconnect()

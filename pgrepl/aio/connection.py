@@ -8,17 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, Unpack
+from typing import Literal, Self, TypeVar, Unpack
 
 from ..codec import PrimaryKeepalive, WalBatch, XLogData
 from ..codec import codec as default_codec
 from ..codec.abc import Codec
 from ..conninfo import ConnectionParameters, ConninfoKeywords, resolve
-from ..errors import Error
-from ..protocol.backend import ServerState
-from ..protocol.backup_stream import BackupEvent, BackupStream
-from ..protocol.conversation import Conversation, Exchange
-from ..protocol.frontend import TERMINATE
 from ..protocol.preflight import OnMissing
 from ..protocol.query import Result
 from ..protocol.timelines import EndOfTimeline
@@ -26,14 +21,11 @@ from ..resume import ResumeToken
 from ..session.opening import Opening, Overrides, RawOpening
 from ..session.options import Origin, Streaming
 from ..transport.aio.connecting import open_async_connection
-from ..transport.aio.driver import AsyncTransport
-from ..transport.attempts import Attempt
-from ..transport.cancelling import cancel_async
-from ..transport.clock import Deadline
 from .commands import AsyncCommands
 from .making import Making
 from .raw_stream import AsyncRawStream
 from .stream import AsyncStream
+from .wire import AsyncWire
 
 __all__ = ["AsyncConnection", "connect"]
 
@@ -68,7 +60,7 @@ def connect(
 async def _open(parameters: ConnectionParameters, codec: Codec) -> AsyncConnection:
     opened = await open_async_connection(parameters, codec)
     try:
-        return AsyncConnection(opened.transport, opened.state, codec, opened.way)
+        return AsyncConnection(AsyncWire(opened, codec))
     except BaseException:
         opened.transport.close()
         raise
@@ -89,26 +81,22 @@ class AsyncConnection(AsyncCommands):
     Where a message is there already nothing is waited for, and no other task runs.
     """
 
-    def __init__(
-        self, transport: AsyncTransport, state: ServerState, codec: Codec, way: Attempt
-    ) -> None:
-        super().__init__(state, codec)
-        self._way = way
-        # At last: what is made by half has nothing to close.
-        self._transport: AsyncTransport = transport
+    def __init__(self, wire: AsyncWire) -> None:
+        self._wire = wire
+        self._in_hand = wire.in_hand
 
     # Not by a function that calls it, whose arguments a traceback that shows locals would print.
     connect = staticmethod(connect)
 
     def fileno(self) -> int:
         """Return the socket's file descriptor, -1 once it is closed. The event loop reads it."""
-        return self._transport.fileno()
+        return self._wire.fileno()
 
     # The stream
 
     async def start_streaming(self, sql: str, timeout: float | None = None) -> None:
         """Run a START_REPLICATION command; see `Connection.start_streaming`."""
-        await self._command(self._start(sql), timeout)
+        await self._wire.run(self._wire.start(sql), timeout)
 
     async def start_physical(
         self,
@@ -119,7 +107,7 @@ class AsyncConnection(AsyncCommands):
         timeout: float | None = None,
     ) -> None:
         """Stream raw WAL; see `Connection.start_physical`."""
-        await self._command(self._start_physical(slot, start, timeline), timeout)
+        await self._wire.run(self._wire.start_physical(slot, start, timeline), timeout)
 
     def stream(
         self,
@@ -165,11 +153,11 @@ class AsyncConnection(AsyncCommands):
         )
 
         async def begin() -> AsyncStream:
-            opened = await self._command(self._open(opening), timeout)
-            now = self._transport.time()
-            checked = opened.checked
-            session = self._session(opening, checked, status_interval, receive_timeout, now)
-            return AsyncStream(self, session, opened)
+            wire = self._wire
+            opened = await wire.run(wire.open(opening), timeout)
+            checked, now = opened.checked, wire.transport.time()
+            session = wire.session(opening, checked, status_interval, receive_timeout, now)
+            return AsyncStream(wire, session, opened)
 
         return Making(begin())
 
@@ -190,10 +178,11 @@ class AsyncConnection(AsyncCommands):
         opening = RawOpening.of(slot, options, start)
 
         async def begin() -> AsyncRawStream:
-            checked = await self._command(self._open_raw(opening), timeout)
-            now = self._transport.time()
-            session = self._session(opening, checked, status_interval, receive_timeout, now)
-            return AsyncRawStream(self, session, checked)
+            wire = self._wire
+            checked = await wire.run(wire.open_raw(opening), timeout)
+            now = wire.transport.time()
+            session = wire.session(opening, checked, status_interval, receive_timeout, now)
+            return AsyncRawStream(wire, session, checked)
 
         return Making(begin())
 
@@ -204,15 +193,14 @@ class AsyncConnection(AsyncCommands):
 
         See `Connection.receive_wal_message`.
         """
-        self._transport.expect_own_loop()
+        self._wire.transport.expect_own_loop()
         try:
-            message: XLogData | PrimaryKeepalive | None = next(self._messages, None)
+            message: XLogData | PrimaryKeepalive | None = next(self._in_hand.messages, None)
             if message is None:
-                message = self._begin_batch(await self._next_batch(timeout))
-            self._taken += 1
+                message = self._in_hand.begin(await self._wire.next_batch(timeout))
             return message
         except BaseException as error:
-            self._transport.after_interruption(error)
+            self._wire.transport.after_interruption(error)
             raise
 
     async def receive_wal_messages(self, timeout: float | None = None) -> WalBatch:
@@ -220,23 +208,12 @@ class AsyncConnection(AsyncCommands):
 
         See `Connection.receive_wal_messages`.
         """
-        self._transport.expect_own_loop()
+        self._wire.transport.expect_own_loop()
         try:
-            rest: WalBatch | None = self._rest_of_batch()
-            return await self._next_batch(timeout) if rest is None else rest
+            rest: WalBatch | None = self._in_hand.take_rest()
+            return await self._wire.next_batch(timeout) if rest is None else rest
         except BaseException as error:
-            self._transport.after_interruption(error)
-            raise
-
-    async def _next_batch(self, timeout: float | None) -> Any:
-        deadline = Deadline.after(timeout)
-        if self._unfinished is not None and not self._stopping:
-            await self._finish(deadline)
-        stream = self._streaming()
-        try:
-            return await self._transport.next_batch(stream, deadline)
-        except Error as error:
-            self._leave_stream_after(error)
+            self._wire.transport.after_interruption(error)
             raise
 
     async def send_standby_status(
@@ -253,10 +230,8 @@ class AsyncConnection(AsyncCommands):
 
         See `Connection.send_standby_status`. It is with the operating system when this returns.
         """
-        frame = self._status(written, flushed, applied, timestamp, reply_requested)
-        # After a failure the connection is left open for receiving: what the server said before it
-        # closed, and why it did, may still be there to be read.
-        await self._transport.send(frame, Deadline.after(timeout))
+        status = self._wire.status(written, flushed, applied, timestamp, reply_requested)
+        await self._wire.send(status, timeout)
 
     async def send_hot_standby_feedback(
         self,
@@ -270,103 +245,29 @@ class AsyncConnection(AsyncCommands):
 
         See `Connection.send_hot_standby_feedback`.
         """
-        frame = self._hot_standby_feedback(xmin, catalog_xmin, timestamp)
-        await self._transport.send(frame, Deadline.after(timeout))
+        feedback = self._wire.hot_standby_feedback(xmin, catalog_xmin, timestamp)
+        await self._wire.send(feedback, timeout)
 
     async def stop_streaming(self, timeout: float | None = None) -> list[Result]:
         """End the stream and return to commands; see `Connection.stop_streaming`.
 
         After a `TimeoutError` or a cancellation, call it again to go on, or `disconnect`.
         """
-        deadline = Deadline.after(timeout)
-        if not self._stopping:
-            self._require_open()
-            await self._finish(deadline)
-            self._begin_to_stop()
-        results: list[Result] = await self._finish(deadline, raising=True)
-        return results
+        return await self._wire.stop_streaming(timeout)
 
     async def stop_physical(self, timeout: float | None = None) -> EndOfTimeline | None:
         """End a physical stream; see `Connection.stop_physical`."""
-        if not self._stopping:
-            self._expect_physical()
-        return self._end_of_timeline(await self.stop_streaming(timeout))
-
-    def _require_open(self) -> None:
-        self._transport.expect_own_loop()
-        super()._require_open()
-
-    # Conversations, and what is left of them after a time limit or a cancellation
-
-    async def _command(self, conversation: Conversation[_Result], timeout: float | None) -> _Result:
-        deadline = Deadline.after(timeout)
-        await self._make_ready(deadline)
-        self._unfinished = Exchange(conversation)
-        result: _Result = await self._finish(deadline, raising=True)
-        return result
-
-    async def _make_ready(self, deadline: Deadline) -> None:
-        """End what went before, so that a command can be run."""
-        self._require_open()
-        await self._finish(deadline)
-        if self._must_stop_first:
-            await self.stop_streaming(deadline.left())
-        # While this one waited for what was cut off, another task may have begun something.
-        self._transport.expect_no_reader()
-
-    async def _next_event(self, backup: BackupStream, timeout: float | None) -> BackupEvent | None:
-        deadline = Deadline.after(timeout)
-        if backup.ended:
-            return None
-        if self._backup is not backup:
-            await self._make_ready(deadline)
-        exchange = self._event_of(backup)
-        try:
-            return await self._transport.run(exchange, deadline)
-        except Error as error:
-            self._close_if_broken_by(error)
-            raise
-        except BaseException as error:
-            self._transport.after_interruption(error)
-            raise
-        finally:
-            self._forget_finished_event(backup, exchange)
-
-    async def _finish(self, deadline: Deadline, raising: bool = False) -> Any:
-        """Run the unfinished conversation to its end; an error of one that was cut off is
-        dropped."""
-        exchange = self._unfinished
-        if exchange is None:
-            return None
-        try:
-            return await self._transport.run(exchange, deadline)
-        except Error as error:
-            if self._matters(error, exchange, raising):
-                raise
-        except BaseException as error:
-            self._transport.after_interruption(error)
-            raise
-        finally:
-            self._forget_if_finished(exchange)
+        return await self._wire.stop_physical(timeout)
 
     async def cancel(self, timeout: float | None = None) -> None:
         """Ask the server to cancel the command or the stream that is under way. From any task, and
         in any event loop; see `Connection.cancel`."""
-        if self._transport.owner.is_parent:
-            raise self._transport.owner.refusal()
-        await cancel_async(self._way, self._state, self._codec, timeout)
+        await self._wire.cancel(timeout)
 
     async def disconnect(self) -> None:
         """Close the connection, telling the server if that takes no waiting. Safe to call again,
         and from any task."""
-        if self._transport.loop_is_closed or self._transport.owner.is_parent:
-            self._transport.close()
-            return
-        self._transport.expect_own_loop()
-        if not self.closed:
-            self._transport.send_last(TERMINATE)
-            self._transport.close()
-        await self._transport.wait_closed()
+        await self._wire.disconnect()
 
     close = disconnect
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING
 
 from ..client.raw_stream import BaseRawStream, data_of
 from ..codec.abc import WalBatch, XLogData
 from ..protocol.preflight import Preflight
 from ..session.session import Session
-from ..transport.aio.feedback import AsyncFeedback
 from ..transport.clock import Deadline
 from .reception import AsyncReception
-
-if TYPE_CHECKING:
-    from .connection import AsyncConnection
+from .wire import AsyncStreamWire
 
 __all__ = ["AsyncRawStream"]
 
@@ -45,10 +41,10 @@ class AsyncRawStream(AsyncReception, BaseRawStream):
     for any. Every wait can be cancelled, and loses nothing.
     """
 
-    def __init__(self, connection: AsyncConnection, session: Session, checked: Preflight) -> None:
+    def __init__(self, wire: AsyncStreamWire, session: Session, checked: Preflight) -> None:
         super().__init__(session, checked)
-        self._connection = connection
-        self._feedback = AsyncFeedback(session, connection._transport, self._health_logger())
+        self._wire = wire
+        self._feedback = wire.feedback(session, self._health_logger())
 
     def __aiter__(self) -> AsyncIterator[XLogData]:
         """Iterate over the payloads' messages, without keepalives; see `RawStream`."""
@@ -59,7 +55,7 @@ class AsyncRawStream(AsyncReception, BaseRawStream):
         with self._closing_on_error():
             batch = await self._next_batch(Deadline.after(timeout))
             if batch is None:
-                return self._connection._codec.WalBatch()
+                return self._wire.empty_batch
             # Nothing is awaited from here on, so that a cancellation finds it done or not.
             self._feedback.received(batch)
             return self._give(batch)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from ..client.reception import BaseReception
 from ..errors import ConnectionFailed, UsageError
 from ..transport.aio.feedback import AsyncFeedback
 from ..transport.clock import Deadline
 from ..transport.signals import AsyncSignals
-
-if TYPE_CHECKING:
-    from .connection import AsyncConnection
+from .wire import AsyncStreamWire
 
 __all__ = ["AsyncReception"]
 
@@ -21,11 +19,11 @@ __all__ = ["AsyncReception"]
 class AsyncReception(BaseReception):
     """A stream over a connection of an event loop; ``async with`` stops it."""
 
-    _connection: AsyncConnection
+    _wire: AsyncStreamWire
     _feedback: AsyncFeedback
 
     def _close(self) -> None:
-        self._connection._transport.close()
+        self._wire.close()
 
     async def _next_batch(self, deadline: Deadline) -> Any | None:
         """Return the next batch; None: the stream was stopped by another task, or nothing more is
@@ -33,7 +31,7 @@ class AsyncReception(BaseReception):
         if self._ends_at_limit():
             return None
         try:
-            batch = self._connection._batch_at_hand()
+            batch = self._wire.batch_at_hand()
             return await self._wait(deadline) if batch is None else batch
         except (ConnectionFailed, UsageError):
             if self._ended:
@@ -50,7 +48,7 @@ class AsyncReception(BaseReception):
             while True:
                 limit = self._wait_begins(deadline.left())
                 with contextlib.suppress(TimeoutError):
-                    batch = await self._connection._next_batch(limit)
+                    batch = await self._wire.next_batch(limit)
                     is_in_vain = False
                     return batch
                 self._feedback.silence()
@@ -70,12 +68,11 @@ class AsyncReception(BaseReception):
         to its end by itself, and is not cancelled.
         """
         self._expect_no_signals()
-        owner = self._connection._transport.owner
-        self._signals = AsyncSignals(signals, self._on_signal(), owner)
+        self._signals = AsyncSignals(signals, self._on_signal(), self._wire.owner)
 
     def _end_by_signal(self, number: int) -> None:
         super()._end_by_signal(number)
-        self._connection._transport.end_wait()
+        self._wire.end_wait()
 
     async def stop(self, timeout: float = 10.0) -> None:
         """Report for the last time, end the stream, and return to commands; see `Stream.stop`.
@@ -88,14 +85,14 @@ class AsyncReception(BaseReception):
         try:
             # A UsageError says that somebody is reading.
             with contextlib.suppress(TimeoutError, ConnectionFailed, UsageError):
-                if not self._connection.closed:
+                if not self._wire.closed:
                     self._feedback.send(final=True)
                     self._feedback.stop()
-                    await self._connection.stop_streaming(timeout)
+                    await self._wire.stop_streaming(timeout)
                 self._log_end(self._end_in_words)
                 return
             self._log_end(f"{self._end_in_words}, and the connection was closed")
-            await self._connection.disconnect()
+            await self._wire.disconnect()
         except BaseException:
             self._close()
             raise

@@ -7,7 +7,7 @@ cancelled, by `asyncio.timeout` for instance, and the next call goes on where it
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, overload
+from typing import overload
 
 from ..client.delivery import Batch, Change, Idle, ReadTransaction, StreamEvent
 from ..client.stream import BaseStream
@@ -15,12 +15,9 @@ from ..errors import UsageError
 from ..messages import LogicalMessage
 from ..session.opening import Opened
 from ..session.session import Session
-from ..transport.aio.feedback import AsyncFeedback
 from ..transport.clock import Deadline
 from .reception import AsyncReception
-
-if TYPE_CHECKING:
-    from .connection import AsyncConnection
+from .wire import AsyncStreamWire
 
 __all__ = ["AsyncStream", "AsyncTransaction"]
 
@@ -230,10 +227,10 @@ class AsyncStream(AsyncReception, BaseStream[AsyncTransaction]):
     One task reads; `ack` and `stats` are for any. Every wait can be cancelled, and loses nothing.
     """
 
-    def __init__(self, connection: AsyncConnection, session: Session, opened: Opened) -> None:
+    def __init__(self, wire: AsyncStreamWire, session: Session, opened: Opened) -> None:
         super().__init__(session, opened, AsyncTransaction)
-        self._connection = connection
-        self._feedback = AsyncFeedback(session, connection._transport, self._health_logger())
+        self._wire = wire
+        self._feedback = wire.feedback(session, self._health_logger())
 
     # Reading
 

@@ -6,14 +6,24 @@ the connection ends a backup at the server, so that one which is left early cost
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from ..ownership import Uncopied
 from ..protocol.backup_stream import BackupEvent, BackupStream
 
 __all__ = ["Backup"]
+
+
+class BackupWire(Protocol):
+    """What a base backup needs of its connection."""
+
+    def next_event(self, backup: BackupStream, timeout: float | None) -> BackupEvent | None:
+        """Wait for the next event; None behind the last one."""
+
+    def disconnect(self) -> None:
+        """Close the connection, telling the server if that takes no waiting."""
 
 
 class Backup(Uncopied, Iterator[BackupEvent]):
@@ -24,18 +34,13 @@ class Backup(Uncopied, Iterator[BackupEvent]):
     the backup was left before its end.
     """
 
-    def __init__(
-        self,
-        stream: BackupStream,
-        receive: Callable[[], BackupEvent | None],
-        give_up: Callable[[], None],
-    ) -> None:
+    def __init__(self, wire: BackupWire, stream: BackupStream, timeout: float | None) -> None:
+        self._wire = wire
         self._stream = stream
-        self._receive = receive
-        self._give_up = give_up
+        self._timeout = timeout  # of each event
 
     def __next__(self) -> BackupEvent:
-        event = self._receive()
+        event = self._wire.next_event(self._stream, self._timeout)
         if event is None:
             raise StopIteration
         return event
@@ -50,4 +55,4 @@ class Backup(Uncopied, Iterator[BackupEvent]):
         traceback: TracebackType | None,
     ) -> None:
         if self._stream.is_under_way:
-            self._give_up()
+            self._wire.disconnect()

@@ -6,40 +6,33 @@ it.
 
 from __future__ import annotations
 
-import functools
-from abc import abstractmethod
 from collections.abc import Iterable
-from typing import TypeVar, Unpack
+from typing import Unpack
 
 from ..client.connection import BaseConnection
 from ..protocol import base_backup, replication, slot_listing, slots, timelines
-from ..protocol.backup_stream import BackupEvent, BackupStream
+from ..protocol.backend import ServerState
+from ..protocol.backup_stream import BackupStream
 from ..protocol.base_backup import BackupOptions
-from ..protocol.conversation import Conversation
 from ..protocol.query import Result, simple_query
 from ..protocol.replication import SystemIdentity
 from ..protocol.slot_listing import ReplicationSlot
 from ..protocol.slots import PhysicalSlot, Slot, SnapshotAction
 from ..protocol.timelines import TimelineHistory
 from .backup import Backup
+from .wire import Wire
 
 __all__ = ["Commands"]
-
-_Result = TypeVar("_Result")
 
 
 class Commands(BaseConnection):
     """What a connection can be asked while it does not stream."""
 
-    @abstractmethod
-    def _command(self, conversation: Conversation[_Result], timeout: float | None) -> _Result: ...
+    _wire: Wire
 
-    @abstractmethod
-    def _next_event(self, backup: BackupStream, timeout: float | None) -> BackupEvent | None: ...
-
-    @abstractmethod
-    def disconnect(self) -> None:
-        """Close the connection."""
+    @property
+    def _server(self) -> ServerState:
+        return self._wire.server
 
     def query(self, sql: str, timeout: float | None = None) -> list[Result]:
         """Run SQL or a replication command by the simple protocol; a `Result` for each statement.
@@ -47,22 +40,22 @@ class Commands(BaseConnection):
         Values come as the server's text, NULL as None. Raises `ServerError` when the whole answer
         was read, so that the next command works; `UsageError` for COPY and START_REPLICATION.
         """
-        return self._command(simple_query(self._state, sql), timeout)
+        return self._wire.run(simple_query(self._server, sql), timeout)
 
     def identify_system(self, timeout: float | None = None) -> SystemIdentity:
         """Return the system identifier, timeline, WAL position and database."""
-        return self._command(replication.identify_system(self._state), timeout)
+        return self._wire.run(replication.identify_system(self._server), timeout)
 
     def show(self, name: str, timeout: float | None = None) -> str:
         """Return the value of a server setting, as text with its unit."""
-        return self._command(replication.show(self._state, name), timeout)
+        return self._wire.run(replication.show(self._server, name), timeout)
 
     def timeline_history(self, timeline: int, timeout: float | None = None) -> TimelineHistory:
         """Return the history file of a timeline: its name, its bytes, and what they say.
 
         Raises `ServerError` with SQLSTATE 58P01 where the server has none, as for timeline 1.
         """
-        return self._command(timelines.timeline_history(self._state, timeline), timeout)
+        return self._wire.run(timelines.timeline_history(self._server, timeline), timeout)
 
     # Slots
 
@@ -89,9 +82,9 @@ class Commands(BaseConnection):
         confirmed as `consistent_point`, no snapshot, and is not `created`. Any other one is
         `SlotExists` all the same, and one that somebody is just creating `SlotInUse`.
         """
-        return self._command(
+        return self._wire.run(
             slots.create_logical_slot(
-                self._state,
+                self._server,
                 name,
                 plugin,
                 temporary=temporary,
@@ -119,9 +112,9 @@ class Commands(BaseConnection):
         physical one is taken as it is, and a logical one `SlotExists` all the same. Before
         PostgreSQL 15 a physical connection cannot tell them apart, and takes either.
         """
-        return self._command(
+        return self._wire.run(
             slots.create_physical_slot(
-                self._state,
+                self._server,
                 name,
                 temporary=temporary,
                 reserve_wal=reserve_wal,
@@ -139,14 +132,14 @@ class Commands(BaseConnection):
         By SQL, with one question: raises `UsageError` on a physical connection. What the server's
         version does not tell is None.
         """
-        return self._command(slot_listing.list_slots(self._state, name), timeout)
+        return self._wire.run(slot_listing.list_slots(self._server, name), timeout)
 
     def read_slot(self, name: str, timeout: float | None = None) -> PhysicalSlot | None:
         """Return where the WAL that a physical slot keeps begins; None: there is no such slot.
 
         PostgreSQL 15. Raises `ServerError` with SQLSTATE 0A000 for a logical slot.
         """
-        return self._command(slots.read_slot(self._state, name), timeout)
+        return self._wire.run(slots.read_slot(self._server, name), timeout)
 
     def alter_slot(
         self,
@@ -161,8 +154,9 @@ class Commands(BaseConnection):
         The server waits until nobody uses the slot. Raises `SlotNotFound`, or `ServerError` with
         SQLSTATE 0A000 for a physical one.
         """
-        self._command(
-            slots.alter_slot(self._state, name, failover=failover, two_phase=two_phase), timeout
+        self._wire.run(
+            slots.alter_slot(self._server, name, failover=failover, two_phase=two_phase),
+            timeout,
         )
 
     def drop_slot(self, name: str, *, wait: bool = False, timeout: float | None = None) -> None:
@@ -170,7 +164,7 @@ class Commands(BaseConnection):
 
         Raises `SlotNotFound`, or `SlotInUse` with the process that holds it.
         """
-        self._command(slots.drop_slot(self._state, name, wait), timeout)
+        self._wire.run(slots.drop_slot(self._server, name, wait), timeout)
 
     # Base backups
 
@@ -187,9 +181,7 @@ class Commands(BaseConnection):
         iterates raises `ServerError`, also when everything has come and some page's checksum was
         wrong: a backup is whole when `BackupEnd` has come.
         """
-        stream = BackupStream(self._state, options)
-        receive = functools.partial(self._next_event, stream, timeout)
-        return Backup(stream, receive, self.disconnect)
+        return Backup(self._wire, BackupStream(self._server, options), timeout)
 
     def upload_manifest(
         self,
@@ -201,6 +193,6 @@ class Commands(BaseConnection):
         The manifest in one piece, or in several, a file opened for reading in binary for instance.
         PostgreSQL 17. Raises what iterating over `data` raises; the connection can be used on.
         """
-        failure = self._command(base_backup.upload_manifest(self._state, data), timeout)
+        failure = self._wire.run(base_backup.upload_manifest(self._server, data), timeout)
         if failure is not None:
             raise failure

@@ -8,31 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, Unpack
+from typing import Literal, Self, TypeVar, Unpack
 
 from ..codec import PrimaryKeepalive, WalBatch, XLogData
 from ..codec import codec as default_codec
 from ..codec.abc import Codec
 from ..conninfo import ConninfoKeywords, resolve
 from ..errors import Error
-from ..protocol.backend import ServerState
-from ..protocol.backup_stream import BackupEvent, BackupStream
-from ..protocol.conversation import Conversation, Exchange
-from ..protocol.frontend import TERMINATE
 from ..protocol.preflight import OnMissing
 from ..protocol.query import Result
 from ..protocol.timelines import EndOfTimeline
 from ..resume import ResumeToken
 from ..session.opening import Opening, Overrides, RawOpening
 from ..session.options import Origin, Streaming
-from ..transport.attempts import Attempt
 from ..transport.blocking.connecting import open_connection
-from ..transport.blocking.driver import BlockingTransport
-from ..transport.cancelling import cancel
-from ..transport.clock import Deadline, monotonic
+from ..transport.clock import monotonic
 from .commands import Commands
 from .raw_stream import RawStream
 from .stream import Stream
+from .wire import Wire
 
 __all__ = ["Connection", "connect"]
 
@@ -69,7 +63,7 @@ def connect(
         raise refused
     opened = open_connection(parameters, _codec)
     try:
-        return Connection(opened.transport, opened.state, _codec, opened.way)
+        return Connection(Wire(opened, _codec))
     except BaseException:
         opened.transport.close()
         raise
@@ -89,17 +83,13 @@ class Connection(Commands):
     raises `UsageError`, and `disconnect` closes the child's descriptor alone: the parent goes on.
     """
 
-    def __init__(
-        self, transport: BlockingTransport, state: ServerState, codec: Codec, way: Attempt
-    ) -> None:
-        super().__init__(state, codec)
-        self._way = way
-        # At last: what is made by half has nothing to close.
-        self._transport: BlockingTransport = transport
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._in_hand = wire.in_hand
 
     def fileno(self) -> int:
         """Return the socket's file descriptor, -1 once it is closed."""
-        return self._transport.socket.fileno()
+        return self._wire.fileno()
 
     # The stream
 
@@ -111,7 +101,7 @@ class Connection(Commands):
         logical one, which a server would end at once: that is a `UsageError`, and wants a new
         connection.
         """
-        self._command(self._start(sql), timeout)
+        self._wire.run(self._wire.start(sql), timeout)
 
     def start_physical(
         self,
@@ -127,7 +117,7 @@ class Connection(Commands):
         end of a timeline, at once where it ends at `start`, `receive_wal_message` gives None, and
         then `stop_physical` says where it goes on. Raises what `start_streaming` raises.
         """
-        self._command(self._start_physical(slot, start, timeline), timeout)
+        self._wire.run(self._wire.start_physical(slot, start, timeline), timeout)
 
     def stream(
         self,
@@ -196,10 +186,11 @@ class Connection(Commands):
             messages=messages,
             origin=origin,
         )
-        opened = self._command(self._open(opening), timeout)
+        wire = self._wire
+        opened = wire.run(wire.open(opening), timeout)
         checked = opened.checked
-        session = self._session(opening, checked, status_interval, receive_timeout, monotonic())
-        return Stream(self, session, opened)
+        session = wire.session(opening, checked, status_interval, receive_timeout, monotonic())
+        return Stream(wire, session, opened)
 
     def stream_raw(
         self,
@@ -218,9 +209,10 @@ class Connection(Commands):
         checked before; publications, which are one plugin's options, are not.
         """
         opening = RawOpening.of(slot, options, start)
-        checked = self._command(self._open_raw(opening), timeout)
-        session = self._session(opening, checked, status_interval, receive_timeout, monotonic())
-        return RawStream(self, session, checked)
+        wire = self._wire
+        checked = wire.run(wire.open_raw(opening), timeout)
+        session = wire.session(opening, checked, status_interval, receive_timeout, monotonic())
+        return RawStream(wire, session, checked)
 
     def receive_wal_message(
         self, timeout: float | None = None
@@ -232,15 +224,14 @@ class Connection(Commands):
         `ProtocolError`.
         """
         try:
-            message: XLogData | PrimaryKeepalive | None = next(self._messages, None)
+            message: XLogData | PrimaryKeepalive | None = next(self._in_hand.messages, None)
             if message is None:
-                message = self._begin_batch(self._next_batch(timeout))
-            self._taken += 1
+                message = self._in_hand.begin(self._wire.next_batch(timeout))
             return message
         except Error:
             raise
         except BaseException:
-            self._close_unless_nothing_was_lost()
+            self._wire.close_unless_nothing_was_lost()
             raise
 
     def receive_wal_messages(self, timeout: float | None = None) -> WalBatch:
@@ -249,23 +240,12 @@ class Connection(Commands):
         Begins with what `receive_wal_message` left over, if anything. Raises what that one raises.
         """
         try:
-            rest: WalBatch | None = self._rest_of_batch()
-            return self._next_batch(timeout) if rest is None else rest
+            rest: WalBatch | None = self._in_hand.take_rest()
+            return self._wire.next_batch(timeout) if rest is None else rest
         except Error:
             raise
         except BaseException:
-            self._close_unless_nothing_was_lost()
-            raise
-
-    def _next_batch(self, timeout: float | None) -> Any:
-        deadline = Deadline.after(timeout)
-        if self._unfinished is not None and not self._stopping:
-            self._finish(deadline)
-        stream = self._streaming()
-        try:
-            return self._transport.next_batch(stream, deadline)
-        except Error as error:
-            self._leave_stream_after(error)
+            self._wire.close_unless_nothing_was_lost()
             raise
 
     def send_standby_status(
@@ -286,10 +266,8 @@ class Connection(Commands):
         microseconds since 2000-01-01 00:00 UTC, now by default; `reply_requested` asks for a
         keepalive at once.
         """
-        frame = self._status(written, flushed, applied, timestamp, reply_requested)
-        # After a failure the connection is left open for receiving: what the server said before it
-        # closed, and why it did, may still be there to be read.
-        self._transport.send(frame, Deadline.after(timeout))
+        status = self._wire.status(written, flushed, applied, timestamp, reply_requested)
+        self._wire.send(status, timeout)
 
     def send_hot_standby_feedback(
         self,
@@ -307,8 +285,8 @@ class Connection(Commands):
         before. `timestamp` as for `send_standby_status`. For physical streams alone, from any
         thread.
         """
-        frame = self._hot_standby_feedback(xmin, catalog_xmin, timestamp)
-        self._transport.send(frame, Deadline.after(timeout))
+        feedback = self._wire.hot_standby_feedback(xmin, catalog_xmin, timestamp)
+        self._wire.send(feedback, timeout)
 
     def stop_streaming(self, timeout: float | None = None) -> list[Result]:
         """End the stream and return to commands; discards what the server still sends.
@@ -317,12 +295,7 @@ class Connection(Commands):
         the results that end the stream; at the end of a timeline they tell the next one. After a
         `TimeoutError`, call it again to go on, or `disconnect`.
         """
-        deadline = Deadline.after(timeout)
-        if not self._stopping:
-            self._finish(deadline)
-            self._begin_to_stop()
-        results: list[Result] = self._finish(deadline, raising=True)
-        return results
+        return self._wire.stop_streaming(timeout)
 
     def stop_physical(self, timeout: float | None = None) -> EndOfTimeline | None:
         """End a physical stream and return to commands; say whether its timeline has ended.
@@ -330,65 +303,7 @@ class Connection(Commands):
         None: it goes on, the stream was ended from this side alone. Raises `ProtocolError` for a
         next timeline that is not a later one; else it does what `stop_streaming` does.
         """
-        if not self._stopping:
-            self._expect_physical()
-        return self._end_of_timeline(self.stop_streaming(timeout))
-
-    # Conversations, and what is left of them after a time limit
-
-    def _command(self, conversation: Conversation[_Result], timeout: float | None) -> _Result:
-        deadline = Deadline.after(timeout)
-        self._make_ready(deadline)
-        self._unfinished = Exchange(conversation)
-        result: _Result = self._finish(deadline, raising=True)
-        return result
-
-    def _make_ready(self, deadline: Deadline) -> None:
-        """End what went before, so that a command can be run."""
-        self._require_open()
-        self._finish(deadline)
-        if self._must_stop_first:
-            self.stop_streaming(deadline.left())
-
-    def _next_event(self, backup: BackupStream, timeout: float | None) -> BackupEvent | None:
-        deadline = Deadline.after(timeout)
-        if backup.ended:
-            return None
-        if self._backup is not backup:
-            self._make_ready(deadline)
-        exchange = self._event_of(backup)
-        try:
-            return self._transport.run(exchange, deadline)
-        except Error as error:
-            self._close_if_broken_by(error)
-            raise
-        except BaseException:
-            self._close_unless_nothing_was_lost()
-            raise
-        finally:
-            self._forget_finished_event(backup, exchange)
-
-    def _finish(self, deadline: Deadline, raising: bool = False) -> Any:
-        """Run the unfinished conversation to its end; an error of one that was cut off is
-        dropped."""
-        exchange = self._unfinished
-        if exchange is None:
-            return None
-        try:
-            return self._transport.run(exchange, deadline)
-        except Error as error:
-            if self._matters(error, exchange, raising):
-                raise
-        except BaseException:
-            self._close_unless_nothing_was_lost()
-            raise
-        finally:
-            self._forget_if_finished(exchange)
-
-    def _close_unless_nothing_was_lost(self) -> None:
-        """Close the connection if an exception from outside may have cost a message."""
-        if not self._transport.has_lost_nothing:
-            self._transport.close()
+        return self._wire.stop_physical(timeout)
 
     def cancel(self, timeout: float | None = None) -> None:
         """Ask the server to cancel the command or the stream that is under way. From any thread.
@@ -401,15 +316,11 @@ class Connection(Commands):
         `UsageError` where the server gave no key to cancel with, `ConnectionFailed`, `TLSError` or
         `TimeoutError`.
         """
-        if self._transport.owner.is_parent:
-            raise self._transport.owner.refusal()
-        cancel(self._way, self._state, self._codec, timeout)
+        self._wire.cancel(timeout)
 
     def disconnect(self) -> None:
         """Close the connection, telling the server if that takes no waiting. Safe to call again."""
-        if not self.closed:
-            self._transport.send_last(TERMINATE)
-            self._transport.close()
+        self._wire.disconnect()
 
     close = disconnect
 

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from ..client.raw_stream import BaseRawStream, data_of
 from ..codec.abc import WalBatch, XLogData
 from ..errors import Error
 from ..protocol.preflight import Preflight
 from ..session.session import Session
-from ..transport.blocking.feedback import Feedback
 from ..transport.clock import Deadline
 from .reception import Reception
-
-if TYPE_CHECKING:
-    from .connection import Connection
+from .wire import StreamWire
 
 __all__ = ["RawStream"]
 
@@ -27,10 +23,10 @@ class RawStream(Reception, BaseRawStream):
     `stop` are for any.
     """
 
-    def __init__(self, connection: Connection, session: Session, checked: Preflight) -> None:
+    def __init__(self, wire: StreamWire, session: Session, checked: Preflight) -> None:
         super().__init__(session, checked)
-        self._connection = connection
-        self._feedback = Feedback(session, connection._transport, self._slot, self._health_logger())
+        self._wire = wire
+        self._feedback = wire.feedback(session, self._slot, self._health_logger())
 
     def __iter__(self) -> Iterator[XLogData]:
         """Iterate over the payloads' messages as they come, without keepalives.
@@ -51,13 +47,13 @@ class RawStream(Reception, BaseRawStream):
         try:
             batch = self._next_batch(Deadline.after(timeout))
             if batch is None:
-                return self._connection._codec.WalBatch()
+                return self._wire.empty_batch
             self._feedback.received(batch)
             return self._give(batch)
         except TimeoutError:
             raise
         except BaseException as error:
             # Ctrl-C in a wait has cost nothing; anywhere else it may have cost a batch.
-            if isinstance(error, Error) or not self._connection._transport.has_lost_nothing:
+            if isinstance(error, Error) or not self._wire.has_lost_nothing:
                 self._fail(error)
             raise

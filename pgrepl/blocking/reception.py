@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import contextlib
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from ..client.reception import BaseReception
 from ..errors import ConnectionFailed, UsageError
 from ..transport.blocking.feedback import Feedback
 from ..transport.clock import Deadline
 from ..transport.signals import Signals
-
-if TYPE_CHECKING:
-    from .connection import Connection
+from .wire import StreamWire
 
 __all__ = ["Reception"]
 
@@ -25,11 +23,11 @@ __all__ = ["Reception"]
 class Reception(BaseReception):
     """A stream over a blocking connection; a context manager that stops."""
 
-    _connection: Connection
+    _wire: StreamWire
     _feedback: Feedback
 
     def _close(self) -> None:
-        self._connection.disconnect()
+        self._wire.disconnect()
 
     def fileno(self) -> int:
         """Return the connection's file descriptor, -1 once it is closed.
@@ -37,7 +35,7 @@ class Reception(BaseReception):
         Before waiting for it, take what has come already, by ``receive(timeout=0)`` until that
         raises `TimeoutError`: bytes may have been read that no wait would find.
         """
-        return self._connection.fileno()
+        return self._wire.fileno()
 
     def _next_batch(self, deadline: Deadline) -> Any | None:
         """Return the next batch; None: the stream was stopped by another thread, or nothing more is
@@ -45,7 +43,7 @@ class Reception(BaseReception):
         if self._ends_at_limit():
             return None
         try:
-            batch = self._connection._batch_at_hand()
+            batch = self._wire.batch_at_hand()
             return self._wait(deadline) if batch is None else batch
         except (ConnectionFailed, UsageError):
             if self._ended:
@@ -62,7 +60,7 @@ class Reception(BaseReception):
             while True:
                 limit = self._wait_begins(deadline.left())
                 with contextlib.suppress(TimeoutError):
-                    batch = self._connection._next_batch(limit)
+                    batch = self._wire.next_batch(limit)
                     is_in_vain = False
                     return batch
                 self._feedback.silence()
@@ -89,13 +87,12 @@ class Reception(BaseReception):
         `UsageError` elsewhere, and when it was called before.
         """
         self._expect_no_signals()
-        transport = self._connection._transport
-        made = Signals(signals, self._on_signal(), transport.owner)
+        made = Signals(signals, self._on_signal(), self._wire.owner)
         self._signals = made
-        transport.end_waits_by(made)
+        self._wire.end_waits_by(made)
 
     def _release_signals(self) -> None:
-        self._connection._transport.end_waits_by(None)
+        self._wire.end_waits_by(None)
         super()._release_signals()
 
     def stop(self, timeout: float = 10.0) -> None:
@@ -110,14 +107,14 @@ class Reception(BaseReception):
         self._ended = True
         deadline = Deadline(timeout)
         try:
-            if not self._connection.closed:
+            if not self._wire.closed:
                 self._feedback.send(final=True, timeout=timeout)
-                self._connection.stop_streaming(deadline.left())
+                self._wire.stop_streaming(deadline.left())
             self._log_end(self._end_in_words)
         except (TimeoutError, ConnectionFailed, UsageError):
             # A UsageError says that somebody is reading.
             self._log_end(f"{self._end_in_words}, and the connection was closed")
-            self._connection.disconnect()
+            self._wire.disconnect()
         finally:
             self._feedback.stop()
             self._release_signals()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, overload
+from typing import overload
 
 from ..client.delivery import Batch, Change, Idle, ReadTransaction, StreamEvent
 from ..client.stream import BaseStream
@@ -11,12 +11,9 @@ from ..errors import UsageError
 from ..messages import LogicalMessage
 from ..session.opening import Opened
 from ..session.session import Session
-from ..transport.blocking.feedback import Feedback
 from ..transport.clock import Deadline
 from .reception import Reception
-
-if TYPE_CHECKING:
-    from .connection import Connection
+from .wire import StreamWire
 
 __all__ = ["Stream", "Transaction"]
 
@@ -65,11 +62,11 @@ class Stream(Reception, BaseStream[Transaction]):
     One thread reads; `ack`, `stats` and `stop` are for any.
     """
 
-    def __init__(self, connection: Connection, session: Session, opened: Opened) -> None:
+    def __init__(self, wire: StreamWire, session: Session, opened: Opened) -> None:
         super().__init__(session, opened, Transaction)
-        self._connection = connection
+        self._wire = wire
         self._is_torn = False
-        self._feedback = Feedback(session, connection._transport, self._slot, self._health_logger())
+        self._feedback = wire.feedback(session, self._slot, self._health_logger())
 
     # Reading
 
@@ -220,7 +217,7 @@ class Stream(Reception, BaseStream[Transaction]):
             raise
         except BaseException:
             # While it waited, nothing had come yet.
-            self._is_torn = not self._connection._transport.has_lost_nothing
+            self._is_torn = not self._wire.has_lost_nothing
             raise
         self._is_torn = False
         return goes_on

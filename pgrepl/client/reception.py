@@ -22,18 +22,11 @@ from ..protocol.preflight import Preflight
 from ..session.limit import Limit
 from ..session.session import Session
 from ..stats import Stats
+from .wire import BaseStreamWire
 
 __all__ = ["BaseReception"]
 
 _log: Final = logging.getLogger("pgrepl.stream")
-
-
-class Closable(Protocol):
-    """What a stream knows of its connection here."""
-
-    @property
-    def closed(self) -> bool:
-        """Whether the connection is closed."""
 
 
 class Feedback(Protocol):
@@ -102,7 +95,7 @@ class _Guard:
 class BaseReception(Uncopied, ABC):
     """A stream that is being received, and what is reported of it."""
 
-    _connection: Closable
+    _wire: BaseStreamWire
     _feedback: Feedback
 
     def __init__(self, session: Session, checked: Preflight) -> None:
@@ -153,7 +146,7 @@ class BaseReception(Uncopied, ABC):
 
     @property
     def _is_over(self) -> bool:
-        return self._ended or self._connection.closed
+        return self._ended or self._wire.closed
 
     def _require_on(self) -> None:
         if self._is_over:

@@ -15,6 +15,7 @@ from tests.hostile.sessions import ENDED, PATIENCE, begin_stream, data, streams
 from tests.hostile.test_async_tasks import Connect, Run, streaming
 from tests.support import builders
 from tests.support.certificates import CertificateSet
+from tests.support.inside import transport_of
 from tests.support.scripted import Peer, ScriptedServer
 
 CHUNK = 131072
@@ -90,7 +91,7 @@ def test_reading_pauses_while_nobody_takes_anything(
                     before = pouring.sent
                     await asyncio.sleep(0.2)
                 assert pouring.sent < pouring.count
-                assert connection._transport.reader.pending < 2 * CHUNK
+                assert transport_of(connection).reader.pending < 2 * CHUNK
                 for _ in range(10):
                     got += (await connection.receive_wal_messages()).wal_start
             while batch := await connection.receive_wal_messages(timeout=PATIENCE):

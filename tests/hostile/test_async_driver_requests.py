@@ -16,6 +16,7 @@ from tests.hostile import test_driver_requests
 from tests.hostile.sessions import PATIENCE, address
 from tests.hostile.test_driver_requests import OwnError, compute
 from tests.support.event_loops import FLAVOURS, LOOPS, blocking_connect, loop_factory
+from tests.support.inside import transport_of
 from tests.support.scripted import Peer, ScriptedServer, handshake
 
 globals().update(
@@ -51,7 +52,7 @@ def test_v4_the_event_loop_goes_on_meanwhile(loop: str) -> None:
         # Only a loop that goes on can end the work.
         asyncio.get_running_loop().call_later(0.01, seen.set)
         exchange = Exchange(compute(lambda: seen.wait(PATIENCE)))
-        assert await connection._transport.run(exchange, Deadline(PATIENCE)) == [True]
+        assert await transport_of(connection).run(exchange, Deadline(PATIENCE)) == [True]
 
     with_connection(loop, work)
 
@@ -73,7 +74,7 @@ def test_nobody_waits_for_it_any_more(loop: str, ending: str) -> None:
             return calls
 
         exchange = Exchange(compute(take_long))
-        run = connection._transport.run
+        run = transport_of(connection).run
         if ending == "time limit":
             with pytest.raises(TimeoutError, match="did not come within"):
                 await run(exchange, Deadline(0.05))

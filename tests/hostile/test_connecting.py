@@ -22,6 +22,7 @@ from pgrepl.errors import (
 )
 from tests.hostile.sessions import PATIENCE, address, answers_a_query, assert_usable, refused
 from tests.support import builders
+from tests.support.inside import transport_of, wire_of
 from tests.support.scram import MECHANISM
 from tests.support.scripted import (
     SERVER_PARAMETERS,
@@ -81,7 +82,7 @@ def test_v13_nothing_of_one_host_is_known_to_the_next(connect: Connect) -> None:
         with connect(**both(wrong, right)) as connection:
             assert connection.parameters == SERVER_PARAMETERS
             assert connection.pid == 4711
-            assert connection._state.cancel_key == b"\1\2\3\4"
+            assert wire_of(connection).server.cancel_key == b"\1\2\3\4"
             assert_usable(connection)
         assert (wrong.connections, right.connections) == (1, 1)
 
@@ -117,7 +118,7 @@ def test_v13_tls_with_one_host_is_no_tls_with_the_next(
         ScriptedServer(session) as without,
     ):
         with connect(**both(with_tls, without, sslmode="prefer")) as connection:
-            assert not connection._transport.has_tls
+            assert not transport_of(connection).has_tls
             assert_usable(connection)
         assert (with_tls.connections, without.connections) == (1, 1)
         with pytest.raises(TLSError, match="does not offer TLS"):

@@ -3,6 +3,7 @@ and work that takes long."""
 
 from __future__ import annotations
 
+import inspect
 import ssl
 import threading
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 from pgrepl.protocol.conversation import Compute, Conversation, Exchange, PeerCertificate
 from pgrepl.transport.clock import Deadline
 from tests.hostile.sessions import PATIENCE, address, answers_a_query, assert_usable
+from tests.support.inside import transport_of
 from tests.support.scripted import Peer, ScriptedServer, handshake
 
 if TYPE_CHECKING:
@@ -29,10 +31,8 @@ def session(peer: Peer) -> None:
 def run(connection: Any, conversation: Conversation[Any]) -> Any:
     """Let the connection's driver run a conversation, in either flavour."""
     exchange, deadline = Exchange(conversation), Deadline(PATIENCE)
-    asynchronous = getattr(connection, "_connection", None)
-    if asynchronous is None:
-        return connection._transport.run(exchange, deadline)
-    return connection._runner.run(asynchronous._transport.run(exchange, deadline))
+    running = transport_of(connection).run(exchange, deadline)
+    return connection.wait_for(running) if inspect.isawaitable(running) else running
 
 
 def ask_for_certificate() -> Conversation[bytes | None]:

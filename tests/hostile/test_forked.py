@@ -25,6 +25,7 @@ from tests.hostile.sessions import ENDED, PATIENCE, address, keepalive
 from tests.support import builders
 from tests.support.event_loops import LOOPS, loop_factory
 from tests.support.forking import in_child
+from tests.support.inside import transport_of, wire_of
 from tests.support.scripted import Peer, ScriptedServer
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def quietly_dropped(connection: Any) -> None:
     """What the garbage collector does; a warning would be an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        connection.__del__()
+        wire_of(connection).__del__()
         gc.collect()
     assert connection.closed
 
@@ -102,8 +103,9 @@ def locked_for_child(connection: pgrepl.Connection, stream: pgrepl.Stream) -> No
     """Whatever a thread of the parent held at that moment."""
     held: Any = stream._feedback
     held._lock.acquire()
-    held._transport._io_lock.acquire()
-    held._transport._reading.acquire()
+    transport = transport_of(connection)
+    transport._io_lock.acquire()
+    transport._reading.acquire()
     used_by_child(connection, stream)
     left_by_child(connection, stream)
 

@@ -16,6 +16,7 @@ from pgrepl.messages import CommitPrepared, Message, StreamCommit, StreamStart, 
 from tests.hostile.decoded import begin_decoded, decoded, leave, said, stream_of, until_hang_up
 from tests.hostile.sessions import PATIENCE
 from tests.hostile.test_decoded_stream import ITEM, begin, commit, insert, transaction
+from tests.support.inside import wire_of
 from tests.support.scripted import Peer, ScriptedServer
 
 Connect = Callable[..., Any]
@@ -54,7 +55,7 @@ def test_what_is_kept_for_later_is_not_empty_but_an_error(three: Any) -> None:
     with pytest.raises(UsageError, match="all of them have been read"):
         list(third)
     assert first.xid == 700
-    stream._connection.disconnect()
+    wire_of(stream).disconnect()
     assert max((flushed for _, flushed, _, _ in statuses), default=0) == 0
 
 
@@ -127,7 +128,7 @@ def test_a_transaction_that_was_read_into_a_list_owns_it(three: Any) -> None:
     with pytest.raises(UsageError, match="it was skipped"):
         list(second)
     third.read()
-    stream._connection.disconnect()
+    wire_of(stream).disconnect()
     stream.stop()
     assert ids(third) == [4]
 
@@ -237,7 +238,7 @@ def test_whole_transactions_are_for_later(three: Any) -> None:
     kept[0].skip()
     with pytest.raises(UsageError, match="it was skipped"):
         list(kept[0])
-    stream._connection.disconnect()
+    wire_of(stream).disconnect()
     stream.stop()
     found: list[int] = []
     thread = threading.Thread(target=lambda: found.extend(ids(kept[1])))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pgrepl.errors import TLSError
 from tests.hostile.sessions import address, answers_a_query, assert_usable
 from tests.support import builders
+from tests.support.inside import transport_of
 from tests.support.scripted import SSL_REQUEST, Peer, Script, ScriptedServer, handshake
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def direct_context(certificate: CertificateFiles, *protocols: str) -> ssl.SSLCon
 
 def has_tls(connection: Any) -> bool:
     """Whether everything on this connection is encrypted."""
-    return bool(connection._transport.has_tls)
+    return bool(transport_of(connection).has_tls)
 
 
 def verdict(connect: Connect, certificate: CertificateFiles, **keywords: Any) -> str:

@@ -17,6 +17,7 @@ import pgrepl
 from pgrepl.testing.server import ThrowAwayCluster
 from tests.live.streams import Connect, eventually
 from tests.support.clusters import PASSWORDS, Cluster, Database
+from tests.support.inside import wire_of
 
 WHO = "SELECT current_user, current_database(), inet_server_port()"
 
@@ -191,11 +192,11 @@ def test_options_of_tcp(cluster: Cluster, connect: Connect) -> None:
 def test_protocol_versions(cluster: Cluster, connect: Connect) -> None:
     """3.2, which brings longer keys to cancel with, is for those who ask for it and have 18."""
     with connect(cluster.dsn()) as connection:
-        assert len(connection._state.cancel_key) == 4
+        assert len(wire_of(connection).server.cancel_key) == 4
     speaks_3_2 = cluster.major >= 18
     with connect(cluster.dsn(), max_protocol_version="3.2") as connection:
-        assert len(connection._state.cancel_key) == (32 if speaks_3_2 else 4)
-        assert connection._state.protocol_version == (0x30002 if speaks_3_2 else 0x30000)
+        assert len(wire_of(connection).server.cancel_key) == (32 if speaks_3_2 else 4)
+        assert wire_of(connection).server.protocol_version == (0x30002 if speaks_3_2 else 0x30000)
         assert connection.identify_system().dbname == "postgres"
     newest = {"min_protocol_version": "3.2", "max_protocol_version": "latest"}
     if speaks_3_2:

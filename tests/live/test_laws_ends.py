@@ -27,6 +27,7 @@ from tests.live.streams import (
     wait_until_free,
 )
 from tests.support.clusters import Database
+from tests.support.inside import transport_of
 
 
 @pytest.fixture
@@ -257,7 +258,7 @@ def test_many_open_files(database: Database, watch: Watch, connect: Connect) -> 
         connect(database.dsn(), options="-c wal_sender_timeout=1s") as connection,
     ):
         stream = connection.stream(watch.slot, publications=["p"], receive_timeout=2)
-        assert connection._transport.socket.fileno() > 1024
+        assert transport_of(connection).socket.fileno() > 1024
         with Consumer(stream) as consumer:
             insert(database, 1)
             [transaction] = consumer.wait_for(1)

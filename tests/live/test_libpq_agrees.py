@@ -24,6 +24,7 @@ from pgrepl.testing.server import conninfo_string
 from tests.live.tls_servers import PRESENTED, TLSServer, tls_server
 from tests.support.certificates import Authority, Certificate, CertificateSet
 from tests.support.clusters import CLIENT_CERTIFICATE_USER, PASSWORDS, Cluster
+from tests.support.inside import wire_of
 
 Cell = TypeVar("Cell")
 
@@ -67,7 +68,7 @@ def by_libpq(keywords: dict[str, str]) -> str:
 def by_pgrepl(keywords: dict[str, str]) -> str:
     try:
         with pgrepl.connect(**keywords) as connection:
-            return "plain" if connection._way.tls == "no" else "TLS"
+            return "plain" if wire_of(connection).attempt.tls == "no" else "TLS"
     except pgrepl.Error:
         return "refused"
 
@@ -75,7 +76,7 @@ def by_pgrepl(keywords: dict[str, str]) -> str:
 async def by_asyncio(keywords: dict[str, str]) -> str:
     try:
         async with await pgrepl.aio.connect(**keywords) as connection:
-            return "plain" if connection._way.tls == "no" else "TLS"
+            return "plain" if wire_of(connection).attempt.tls == "no" else "TLS"
     except pgrepl.Error:
         return "refused"
 

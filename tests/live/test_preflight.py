@@ -31,6 +31,7 @@ from tests.live.streams import (
     wait_until_free,
 )
 from tests.support.clusters import Cluster, Database
+from tests.support.inside import wire_of
 
 AWKWARD = ["it's", "back\\slash", "x' OR 'x' = 'x", 'a"b,c', "Ünïcödé", "\\'; DROP TABLE item; --"]
 
@@ -39,8 +40,9 @@ def look(
     connection: pgrepl.Connection, slot: str, *publications: str, start: Any = None
 ) -> Preflight:
     """Run the conversation; the publication is `p` unless others are named."""
-    found = preflight(connection._state, slot, publications or ("p",), start)
-    return connection._command(found, PATIENCE)
+    found = preflight(wire_of(connection).server, slot, publications or ("p",), start)
+    checked: Preflight = wire_of(connection).run(found, PATIENCE)
+    return checked
 
 
 def look_at(database: Database, slot: str, *publications: str, start: Any = None) -> Preflight:

@@ -40,6 +40,7 @@ from pgrepl.typedefs import (
 from pgrepl.values import Array, Multirange, Range, text_of
 from tests.live.streams import PATIENCE, Connect, create_slot, receive_transactions, start_pgoutput
 from tests.support.clusters import Cluster, Database
+from tests.support.inside import wire_of
 
 _SETUP: Final = """
 CREATE EXTENSION hstore;
@@ -119,8 +120,9 @@ FORMS: Final = ("text", "binary")
 
 def definitions(connection: pgrepl.Connection) -> tuple[TypeDefinition, ...]:
     """What the catalogue says, over a replication connection."""
-    asked = catalogue.read_types(connection._state)
-    return connection._command(asked, PATIENCE)
+    wire = wire_of(connection)
+    answer: tuple[TypeDefinition, ...] = wire.run(catalogue.read_types(wire.server), PATIENCE)
+    return answer
 
 
 class Server:
@@ -368,7 +370,7 @@ def test_what_the_stream_says_agrees(server: Server, types: Any) -> None:
 def test_what_a_server_without_multiranges_is_asked(server: Server) -> None:
     """It tells the same of all other types."""
     with pgrepl.connect(server.database.dsn()) as connection:
-        connection._state.parameters["server_version"] = "13.9"
+        wire_of(connection).server.parameters["server_version"] = "13.9"
         found = definitions(connection)
     assert found == tuple(d for d in server.definitions if not isinstance(d, MultirangeType))
 

@@ -12,13 +12,14 @@ import asyncio
 import contextlib
 import importlib
 import inspect
-from collections.abc import Callable, Iterator
-from types import ModuleType, SimpleNamespace
+from collections.abc import Callable, Coroutine, Iterator
+from types import ModuleType
 from typing import Any, Final, Self, TypeAlias
 
 import pytest
 
 import pgrepl.aio
+from tests.support.inside import wire_of
 
 LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 
@@ -112,9 +113,12 @@ class Awaited:
         return AwaitedBackup(self._runner, self._connection.base_backup(**options))
 
     @property
-    def _transport(self) -> SimpleNamespace:
-        """What shows whether TLS is on."""
-        return SimpleNamespace(has_tls=self._connection._transport.has_tls)
+    def _wire(self) -> Any:
+        return wire_of(self._connection)
+
+    def wait_for(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run something in the connection's loop."""
+        return self._runner.run(coroutine)
 
     def release(self) -> None:
         """Close the loop, and leave the connection as it is."""

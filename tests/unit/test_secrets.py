@@ -39,6 +39,7 @@ from tests.support.canary import (
     watching,
 )
 from tests.support.disclosure import everything_about, traces
+from tests.support.inside import transport_of, wire_of
 from tests.support.scram import salted_password
 from tests.support.scripted import SSL_REQUEST, Peer, Script, ScriptedServer, handshake
 
@@ -327,7 +328,8 @@ def test_v17_a_connection_and_its_errors(connect: Callable[..., Any], watch: Loo
         connection = connect(
             host=server.host, port=server.port, user=USER, password=CANARY, sslmode="disable"
         )
-        shown = f"{connection!r} {connection} {vars(connection)} {vars(connection._transport)}"
+        shown = f"{connection!r} {connection} {vars(connection)} "
+        shown += f"{vars(wire_of(connection))} {vars(transport_of(connection))}"
         assert not any(trace in shown for trace in traces(CANARY, USER, *PIECES))
         with pytest.raises(TypeError) as not_pickled:
             pickle.dumps(connection)
