@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO_SECONDS ?= 20
-# Most tests wait for a server most of the time. A file's tests share a database, so they stay together.
+# Most tests wait for a server most of the time. tests/support/work_units.py says which stay together.
 WORKERS ?= 4
 
 # Errors only: a registry's warnings are of no use to the reader.
@@ -42,7 +42,7 @@ demo: $(VENV)/.tools ## stream from a throw-away PostgreSQL server for 20 second
 
 test: lint c-test servers ## everything: lint, the C core's own tests, then pytest on real servers
 	@echo '==> pytest'
-	@PGREPL_REQUIRE_EXT=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	@PGREPL_REQUIRE_EXT=1 $(BIN)/python -m pytest -n $(WORKERS)
 
 lint: $(VENV)/.dev $(VENV)/.native ## style, types, who may import whom
 	@echo '==> lint: ruff, mypy, import-linter, cython-lint'

@@ -1,7 +1,8 @@
 """Fixtures that all tests share, and what pytest's header says of the run.
 
 A live test takes `cluster` or `database` and runs once for each major version. A test of the codec
-takes `codec` and runs on both twins; one that takes `connect` talks with each of them.
+takes `codec` and runs on both twins; one that takes `connect` or `flavour` runs on the flavours
+that its mark names (tests/support/flavours.py).
 
 What only live tests need (psycopg, cryptography) is imported by their fixtures, so that the unit
 tests run in an environment without it.
@@ -10,7 +11,6 @@ tests run in an environment without it.
 from __future__ import annotations
 
 import faulthandler
-import functools
 import importlib
 import os
 import signal
@@ -20,13 +20,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
+from tests.support.flavours import BLOCKING, TWINS, Flavour, twin
 from tests.support.versions import GIVEN, cluster_names, live_is_required
 
 if TYPE_CHECKING:
     from tests.support.certificates import CertificateSet
     from tests.support.clusters import Cluster, Clusters, Database
-
-_TWINS = {"c": "pgrepl.codec._native", "python": "pgrepl.codec._pure"}
 
 
 def pytest_configure() -> None:
@@ -39,6 +38,20 @@ def pytest_runtest_setup() -> None:
     # The long form of a test has a timeout of its own; this one would end the whole run.
     if os.environ.get("PGREPL_LONG") == "1":
         faulthandler.cancel_dump_traceback_later()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "flavour" in metafunc.fixturenames:
+        named = metafunc.definition.get_closest_marker("flavours")
+        names = named.args if named else BLOCKING
+        metafunc.parametrize("flavour", names, indirect=True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    if config.getvalue("dist") != "load":
+        return None
+    return importlib.import_module("tests.support.work_units").WorkUnits(config, log)
 
 
 def pytest_report_header() -> list[str]:
@@ -117,20 +130,20 @@ def database(cluster: Cluster) -> Iterator[Database]:
         yield fresh
 
 
-@pytest.fixture(scope="session", params=list(_TWINS))
+@pytest.fixture(scope="session", params=list(TWINS))
 def codec(request: pytest.FixtureRequest) -> ModuleType:
     """The codec's twins, one after the other."""
-    name = _TWINS[request.param]
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        ours = (error.name or "").startswith(_TWINS["c"])
-        if not ours or os.environ.get("PGREPL_REQUIRE_EXT") == "1":
-            raise
-        pytest.skip(f"this install has no compiled codec ({error})")
+    return twin(request.param)
 
 
 @pytest.fixture
-def connect(codec: ModuleType) -> Callable[..., Any]:
-    """`pgrepl.connect` on each twin."""
-    return functools.partial(importlib.import_module("pgrepl").connect, _codec=codec)
+def flavour(request: pytest.FixtureRequest) -> Flavour:
+    """The flavours that the test's mark names, one after the other; else the blocking ones."""
+    return Flavour(request.param)
+
+
+@pytest.fixture
+def connect(flavour: Flavour) -> Iterator[Callable[..., Any]]:
+    """`pgrepl.connect` on the flavour; a test takes an asynchronous one for a blocking one."""
+    with flavour.connecting() as connect:
+        yield connect

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+# uvloop's descriptors are there before a test counts them.
+import tests.support.event_loops  # noqa: F401
+
 _DESCRIPTORS = Path("/proc/self/fd") if Path("/proc/self/fd").exists() else Path("/dev/fd")
 
 

@@ -1,41 +1,29 @@
-"""test_base_backup.py, on the asynchronous flavour; and what becomes of one that is cancelled."""
+"""What becomes of a base backup on asyncio that is cancelled, or left."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 import pgrepl
 from pgrepl import aio
-from tests.hostile import test_base_backup
 from tests.hostile.sessions import PATIENCE, address
 from tests.hostile.test_base_backup import EXPECTED, WHOLE, backs_up, told
-from tests.support.event_loops import FLAVOURS, blocking_connect, loop_factory, twin
+from tests.support.event_loops import loop_factory
+from tests.support.flavours import ASYNCHRONOUS, Flavour
 from tests.support.scripted import Peer, ScriptedServer
 
-globals().update(
-    {name: test for name, test in vars(test_base_backup).items() if name.startswith("test_")}
-)
 
-
-@pytest.fixture(params=FLAVOURS, ids="-".join)
-def connect(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
-    """`pgrepl.connect` as the asynchronous flavour does it, on each twin and loop."""
-    with blocking_connect(request.param) as blocking:
-        yield blocking
-
-
-@pytest.mark.parametrize("flavour", FLAVOURS, ids="-".join)
-def test_cancellations_lose_nothing(flavour: tuple[str, str]) -> None:
+@pytest.mark.flavours(*ASYNCHRONOUS)
+def test_cancellations_lose_nothing(flavour: Flavour) -> None:
     events: list[Any] = []
     cancelled = 0
 
     async def main(server: ScriptedServer) -> None:
         nonlocal cancelled
-        async with aio.connect(**address(server), _codec=twin(flavour[0])) as connection:
+        async with aio.connect(**address(server), _codec=flavour.codec) as connection:
             backup = connection.base_backup()
             while not events or not isinstance(events[-1], pgrepl.BackupEnd):
                 try:
@@ -47,17 +35,17 @@ def test_cancellations_lose_nothing(flavour: tuple[str, str]) -> None:
 
     with (
         ScriptedServer(backs_up(lambda peer: peer.send_slowly(WHOLE, 64, 0.002))) as server,
-        asyncio.Runner(loop_factory=loop_factory(flavour[1])) as runner,
+        asyncio.Runner(loop_factory=loop_factory(flavour.loop)) as runner,
     ):
         runner.run(main(server))
     assert cancelled
     assert told(events) == EXPECTED
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS, ids="-".join)
-def test_one_that_is_left_closes_the_connection(flavour: tuple[str, str]) -> None:
+@pytest.mark.flavours(*ASYNCHRONOUS)
+def test_one_that_is_left_closes_the_connection(flavour: Flavour) -> None:
     async def main(server: ScriptedServer) -> None:
-        connection = await aio.connect(**address(server), _codec=twin(flavour[0]))
+        connection = await aio.connect(**address(server), _codec=flavour.codec)
         async with connection.base_backup(timeout=PATIENCE) as backup:
             async for event in backup:
                 if isinstance(event, pgrepl.ArchiveData):
@@ -66,6 +54,6 @@ def test_one_that_is_left_closes_the_connection(flavour: tuple[str, str]) -> Non
 
     with (
         ScriptedServer(backs_up(WHOLE[:-200], Peer.expect_hang_up)) as server,
-        asyncio.Runner(loop_factory=loop_factory(flavour[1])) as runner,
+        asyncio.Runner(loop_factory=loop_factory(flavour.loop)) as runner,
     ):
         runner.run(main(server))

@@ -15,12 +15,14 @@ from tests.hostile.sessions import ENDED, PATIENCE, begin_stream, data, streams
 from tests.hostile.test_async_tasks import Connect, Run, streaming
 from tests.support import builders
 from tests.support.certificates import CertificateSet
+from tests.support.flavours import ASYNCHRONOUS
 from tests.support.inside import transport_of
 from tests.support.scripted import Peer, ScriptedServer
 
+pytestmark = pytest.mark.flavours(*ASYNCHRONOUS)
+
 CHUNK = 131072
 
-flavour = test_async_tasks.flavour
 factory = test_async_tasks.factory
 run = test_async_tasks.run
 connect = test_async_tasks.connect

@@ -1,10 +1,10 @@
-"""test_driver_requests.py, on the asynchronous flavour, and what only an event loop can show."""
+"""What a conversation asks of its driver, as only an event loop can show it."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,23 +12,11 @@ import pytest
 from pgrepl import aio
 from pgrepl.protocol.conversation import Exchange
 from pgrepl.transport.clock import Deadline
-from tests.hostile import test_driver_requests
 from tests.hostile.sessions import PATIENCE, address
 from tests.hostile.test_driver_requests import OwnError, compute
-from tests.support.event_loops import FLAVOURS, LOOPS, blocking_connect, loop_factory
+from tests.support.event_loops import LOOPS, loop_factory
 from tests.support.inside import transport_of
 from tests.support.scripted import Peer, ScriptedServer, handshake
-
-globals().update(
-    {name: test for name, test in vars(test_driver_requests).items() if name.startswith("test_")}
-)
-
-
-@pytest.fixture(params=FLAVOURS, ids="-".join)
-def connect(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
-    """`pgrepl.connect` as the asynchronous flavour does it, on each twin and loop."""
-    with blocking_connect(request.param) as blocking:
-        yield blocking
 
 
 def idle(peer: Peer) -> None:

@@ -19,9 +19,11 @@ from tests.hostile.sessions import ENDED, PATIENCE, answers_a_query, data, keepa
 from tests.hostile.test_async_tasks import Connect, Run, cancelled_after, falls_silent, streaming
 from tests.support.certificates import CertificateSet
 from tests.support.event_loops import LoopFactory
+from tests.support.flavours import ASYNCHRONOUS
 from tests.support.scripted import Peer, ScriptedServer, handshake
 
-flavour = test_async_tasks.flavour
+pytestmark = pytest.mark.flavours(*ASYNCHRONOUS)
+
 factory = test_async_tasks.factory
 run = test_async_tasks.run
 connect = test_async_tasks.connect

@@ -14,28 +14,25 @@ from tests.hostile.decoded import begin_decoded, decoded, said, until_hang_up
 from tests.hostile.sessions import PATIENCE, address
 from tests.hostile.test_decoded_stream import ITEM, begin, commit, insert, transaction
 from tests.hostile.test_passed_over import THREE
-from tests.support.event_loops import FEW_FLAVOURS, running, twin
+from tests.support.event_loops import running
+from tests.support.flavours import FEW_ASYNCHRONOUS, Flavour
 from tests.support.scripted import Peer, ScriptedServer
 
-
-@pytest.fixture(params=FEW_FLAVOURS, ids="-".join)
-def flavour(request: pytest.FixtureRequest) -> Any:
-    """A twin and a loop."""
-    return request.param
+pytestmark = pytest.mark.flavours(*FEW_ASYNCHRONOUS)
 
 
 @pytest.fixture
-def run(flavour: tuple[str, str]) -> Iterator[Callable[[Any], Any]]:
-    with running(flavour[1], PATIENCE) as run:
+def run(flavour: Flavour) -> Iterator[Callable[[Any], Any]]:
+    with running(flavour.loop, PATIENCE) as run:
         yield run
 
 
 @pytest.fixture
-def opened(flavour: tuple[str, str]) -> Any:
+def opened(flavour: Flavour) -> Any:
     """Connects and begins a stream."""
 
     async def open_stream(server: ScriptedServer, **options: Any) -> tuple[Any, Any]:
-        connection = await connect(**address(server), _codec=twin(flavour[0]))
+        connection = await connect(**address(server), _codec=flavour.codec)
         return connection, await connection.stream("s", publications=["p"], **options)
 
     return open_stream

@@ -15,26 +15,23 @@ from tests.hostile.decoded import begin_decoded, decoded, recv_status, said, unt
 from tests.hostile.sessions import PATIENCE, address, data, keepalive
 from tests.hostile.test_decoded_stream import begin, commit
 from tests.support import builders
-from tests.support.event_loops import FEW_FLAVOURS, running, twin
+from tests.support.event_loops import running
+from tests.support.flavours import FEW_ASYNCHRONOUS, Flavour
 from tests.support.scripted import Peer, ScriptedServer
 
-
-@pytest.fixture(params=FEW_FLAVOURS, ids="-".join)
-def flavour(request: pytest.FixtureRequest) -> Any:
-    """A twin and a loop."""
-    return request.param
+pytestmark = pytest.mark.flavours(*FEW_ASYNCHRONOUS)
 
 
 @pytest.fixture
-def run(flavour: tuple[str, str]) -> Iterator[Callable[[Any], Any]]:
-    with running(flavour[1], PATIENCE) as run:
+def run(flavour: Flavour) -> Iterator[Callable[[Any], Any]]:
+    with running(flavour.loop, PATIENCE) as run:
         yield run
 
 
 @pytest.fixture
-def connected(flavour: tuple[str, str]) -> Callable[[ScriptedServer], Any]:
+def connected(flavour: Flavour) -> Callable[[ScriptedServer], Any]:
     """Connects."""
-    return lambda server: connect(**address(server), _codec=twin(flavour[0]))
+    return lambda server: connect(**address(server), _codec=flavour.codec)
 
 
 def test_what_was_given_is_what_can_be_acknowledged(run: Any, connected: Any) -> None:

@@ -26,24 +26,20 @@ from tests.hostile.sessions import (
 )
 from tests.support import builders
 from tests.support.certificates import CertificateSet
-from tests.support.event_loops import FLAVOURS, LoopFactory, loop_factory, twin
+from tests.support.event_loops import LoopFactory, loop_factory
+from tests.support.flavours import ASYNCHRONOUS, Flavour
 from tests.support.scripted import Peer, ScriptedServer, handshake
+
+pytestmark = pytest.mark.flavours(*ASYNCHRONOUS)
 
 Run: TypeAlias = Callable[[Coroutine[Any, Any, Any]], Any]
 Connect: TypeAlias = Callable[..., Any]
 
 
-@pytest.fixture(params=FLAVOURS, ids="-".join)
-def flavour(request: pytest.FixtureRequest) -> tuple[str, str]:
-    """Twin and loop."""
-    chosen: tuple[str, str] = request.param
-    return chosen
-
-
 @pytest.fixture
-def factory(flavour: tuple[str, str]) -> LoopFactory:
+def factory(flavour: Flavour) -> LoopFactory:
     """What makes the loops of the flavour."""
-    return loop_factory(flavour[1])
+    return loop_factory(flavour.loop)
 
 
 @pytest.fixture
@@ -62,9 +58,9 @@ def run(factory: LoopFactory) -> Iterator[Run]:
 
 
 @pytest.fixture
-def connect(flavour: tuple[str, str]) -> Connect:
+def connect(flavour: Flavour) -> Connect:
     """`pgrepl.aio.connect` on the twin of the flavour."""
-    codec = twin(flavour[0])
+    codec = flavour.codec
 
     def connects(server: ScriptedServer, **more: Any) -> Making[aio.AsyncConnection]:
         return aio.connect(**address(server, **more), _codec=codec)

@@ -21,7 +21,10 @@ from tests.hostile.sessions import (
     assert_usable,
 )
 from tests.support import builders
+from tests.support.flavours import EVERY_FLAVOUR
 from tests.support.scripted import SERVER_PARAMETERS, Peer, Script, ScriptedServer, handshake
+
+pytestmark = pytest.mark.flavours(*EVERY_FLAVOUR)
 
 Connect = Callable[..., Any]
 

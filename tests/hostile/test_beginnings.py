@@ -14,10 +14,13 @@ from pgrepl.transport import clock
 from pgrepl.transport.clock import Deadline, Pace
 from tests.hostile.sessions import address, answers_a_query, assert_usable, refused
 from tests.support import builders
+from tests.support.flavours import EVERY_FLAVOUR
 from tests.support.scripted import Peer, ScriptedServer, handshake, negotiate
 
 if TYPE_CHECKING:
     from tests.support.certificates import CertificateSet
+
+pytestmark = pytest.mark.flavours(*EVERY_FLAVOUR)
 
 Connect = Callable[..., Any]
 

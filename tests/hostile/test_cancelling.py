@@ -13,6 +13,7 @@ import pytest
 from pgrepl.errors import ConnectionFailed, ProtocolError, ServerError, TLSError, UsageError
 from tests.hostile.sessions import PATIENCE, address, answers_a_query, assert_usable
 from tests.support import builders
+from tests.support.flavours import EVERY_FLAVOUR
 from tests.support.scripted import (
     CANCEL_REQUEST,
     SSL_REQUEST,
@@ -26,6 +27,8 @@ from tests.support.scripted import (
 
 if TYPE_CHECKING:
     from tests.support.certificates import CertificateSet
+
+pytestmark = pytest.mark.flavours(*EVERY_FLAVOUR)
 
 Connect = Callable[..., Any]
 

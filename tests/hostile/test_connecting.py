@@ -22,6 +22,7 @@ from pgrepl.errors import (
 )
 from tests.hostile.sessions import PATIENCE, address, answers_a_query, assert_usable, refused
 from tests.support import builders
+from tests.support.flavours import EVERY_FLAVOUR
 from tests.support.inside import transport_of, wire_of
 from tests.support.scram import MECHANISM
 from tests.support.scripted import (
@@ -35,6 +36,8 @@ from tests.support.scripted import (
 
 if TYPE_CHECKING:
     from tests.support.certificates import CertificateSet
+
+pytestmark = pytest.mark.flavours(*EVERY_FLAVOUR)
 
 Connect = Callable[..., Any]
 

@@ -147,8 +147,8 @@ def test_cancellation(name: str) -> None:
     ],
     ids=["a command", "a message", "messages", "changes"],
 )
-@pytest.mark.parametrize("flavour", ["blocking", "asyncio"])
-def test_time_limits(flavour: str, beginning: Any, begin: Any, wait: Any) -> None:
+@pytest.mark.parametrize("api", ["blocking", "asyncio"])
+def test_time_limits(api: str, beginning: Any, begin: Any, wait: Any) -> None:
     async def scenario(server: ScriptedServer) -> None:
         async with aio.connect(**address(server)) as connection:
             stream = await begin(connection) if begin else None
@@ -157,7 +157,7 @@ def test_time_limits(flavour: str, beginning: Any, begin: Any, wait: Any) -> Non
             alone(caught.value)
 
     with ScriptedServer(silent_after(beginning)) as server:
-        if flavour == "asyncio":
+        if api == "asyncio":
             asyncio.run(scenario(server))
             return
         with pgrepl.connect(**address(server)) as connection:
@@ -169,12 +169,12 @@ def test_time_limits(flavour: str, beginning: Any, begin: Any, wait: Any) -> Non
             stream.stop()
 
 
-@pytest.mark.parametrize("flavour", ["blocking", "asyncio"])
-def test_time_limits_of_connecting(flavour: str) -> None:
+@pytest.mark.parametrize("api", ["blocking", "asyncio"])
+def test_time_limits_of_connecting(api: str) -> None:
     with ScriptedServer(silent_after(started)) as server:
         limited = address(server, connect_timeout=SOON)
         with pytest.raises(pgrepl.ConnectionFailed) as caught:
-            if flavour == "blocking":
+            if api == "blocking":
                 pgrepl.connect(**limited)
             else:
                 asyncio.run(aio.connect(**limited))

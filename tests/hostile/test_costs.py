@@ -22,6 +22,7 @@ import pytest
 from tests.hostile.sessions import address, begin_stream, data
 from tests.support import builders
 from tests.support.authenticating import OK, SASL
+from tests.support.flavours import BLOCKING, Flavour
 from tests.support.scram import ScramServer
 from tests.support.scripted import Peer, Script, ScriptedServer, negotiate
 
@@ -30,7 +31,7 @@ MEMORY = 16 << 20
 # Before authentication, all in all; the most that SCRAM may take at its limit is the password's.
 CPU_SECONDS = 0.2
 
-FLAVOURS = list(itertools.product(["blocking", "asyncio"], ["c", "python"]))
+pytestmark = pytest.mark.flavours(*BLOCKING, "asyncio-c", "asyncio-python")
 
 
 def sends(*messages: bytes, forever: bytes = b"") -> Script:
@@ -146,10 +147,13 @@ def serving(scripts: list[Script]) -> Iterator[list[ScriptedServer]]:
         yield [stack.enter_context(ScriptedServer(script)) for script in scripts]
 
 
-def costs(flavour: tuple[str, str], cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def costs(flavour: Flavour, cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What the cases cost a process of their own, one after the other."""
+    pytest.importorskip("resource", reason="this system does not tell what a process costs")
+    assert flavour.codec
+    words = [sys.executable, "-X", "dev", "-W", "error", "-m", "tests.support.expenses"]
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-m", "tests.support.expenses", *flavour],
+        [*words, *flavour.name.split("-")],
         input="".join(json.dumps(case) + "\n" for case in cases),
         capture_output=True,
         text=True,
@@ -158,15 +162,6 @@ def costs(flavour: tuple[str, str], cases: list[dict[str, Any]]) -> list[dict[st
     )
     assert (done.returncode, done.stderr) == (0, "")
     return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-@pytest.fixture(params=FLAVOURS, ids="-".join)
-def flavour(request: pytest.FixtureRequest) -> tuple[str, str]:
-    if request.param[1] == "c":
-        pytest.importorskip("pgrepl.codec._native", reason="this install has no compiled codec")
-    pytest.importorskip("resource", reason="this system does not tell what a process costs")
-    chosen: tuple[str, str] = request.param
-    return chosen
 
 
 def assert_cheap(names: Collection[str], found: list[dict[str, Any]], errors: set[str]) -> None:
@@ -181,7 +176,7 @@ def assert_cheap(names: Collection[str], found: list[dict[str, Any]], errors: se
         ), (name, cost)
 
 
-def test_v4_v7_before_authentication_is_over(flavour: tuple[str, str]) -> None:
+def test_v4_v7_before_authentication_is_over(flavour: Flavour) -> None:
     """Memory below 16 MiB, CPU time below 200 ms, nothing left."""
     with serving(list(BEFORE.values())) as servers:
         found = costs(flavour, [address(each, password="pencil") for each in servers])
@@ -190,7 +185,7 @@ def test_v4_v7_before_authentication_is_over(flavour: tuple[str, str]) -> None:
     assert all("expected " in cost["text"] for cost in found)
 
 
-def test_v7_in_a_stream(flavour: tuple[str, str]) -> None:
+def test_v7_in_a_stream(flavour: Flavour) -> None:
     """Whatever is claimed and whatever goes on: memory below 16 MiB, and the time limit holds."""
     with serving([script for script, _ in STREAMS.values()]) as servers:
         found = costs(flavour, [address(each, stream=0.5) for each in servers])
@@ -203,7 +198,7 @@ def test_v7_in_a_stream(flavour: tuple[str, str]) -> None:
         ), (name, cost)
 
 
-def test_v4_scram_at_its_limit(flavour: tuple[str, str]) -> None:
+def test_v4_scram_at_its_limit(flavour: Flavour) -> None:
     """100000 rounds are what a server may ask for; a caller may allow less, and more."""
 
     def answers(peer: Peer) -> None:
@@ -232,7 +227,7 @@ def test_v4_scram_at_its_limit(flavour: tuple[str, str]) -> None:
     assert found[1]["cpu"] < CPU_SECONDS
 
 
-def test_what_is_measured_is_there(flavour: tuple[str, str]) -> None:
+def test_what_is_measured_is_there(flavour: Flavour) -> None:
     """A server that may make the client work, or keep something, is found to have done so."""
 
     def all_but_a_byte(peer: Peer) -> None:

@@ -14,11 +14,14 @@ import pytest
 from pgrepl.protocol.conversation import Compute, Conversation, Exchange, PeerCertificate
 from pgrepl.transport.clock import Deadline
 from tests.hostile.sessions import PATIENCE, address, answers_a_query, assert_usable
+from tests.support.flavours import EVERY_FLAVOUR
 from tests.support.inside import transport_of
 from tests.support.scripted import Peer, ScriptedServer, handshake
 
 if TYPE_CHECKING:
     from tests.support.certificates import CertificateSet
+
+pytestmark = pytest.mark.flavours(*EVERY_FLAVOUR)
 
 Connect = Callable[..., Any]
 

@@ -11,7 +11,10 @@ import pytest
 from pgrepl.errors import ProtocolError
 from tests.hostile.sessions import PATIENCE, address, assert_broken, begin_stream, streaming
 from tests.support import builders
+from tests.support.flavours import EVERY_FLAVOUR
 from tests.support.scripted import Peer, Script, ScriptedServer, handshake
+
+pytestmark = pytest.mark.flavours(*EVERY_FLAVOUR)
 
 Connect = Callable[..., Any]
 

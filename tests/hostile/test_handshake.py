@@ -21,8 +21,11 @@ from pgrepl.errors import (
 )
 from tests.hostile.sessions import address, refused
 from tests.support import builders
+from tests.support.flavours import EVERY_FLAVOUR
 from tests.support.scram import MECHANISM, ScramServer, WrongProof
 from tests.support.scripted import SERVER_PARAMETERS, Peer, Script, ScriptedServer
+
+pytestmark = pytest.mark.flavours(*EVERY_FLAVOUR)
 
 Connect = Callable[..., Any]
 

@@ -52,8 +52,8 @@ def test_nothing_is_copied(way: str) -> None:
         WAYS[way](Secret("x"))
 
 
-@pytest.mark.parametrize("flavour", ["blocking", "asyncio"])
-def test_ctrl_c_while_it_is_made(flavour: str, codec: ModuleType) -> None:
+@pytest.mark.parametrize("api", ["blocking", "asyncio"])
+def test_ctrl_c_while_it_is_made(api: str, codec: ModuleType) -> None:
     def batch() -> None:
         raise KeyboardInterrupt
 
@@ -67,7 +67,7 @@ def test_ctrl_c_while_it_is_made(flavour: str, codec: ModuleType) -> None:
     interrupted: Any = SimpleNamespace(**{**vars(codec), "WalBatch": batch})
     with ScriptedServer(script) as server:
         with pytest.raises(KeyboardInterrupt):
-            if flavour == "blocking":
+            if api == "blocking":
                 pgrepl.connect(**address(server), _codec=interrupted)
             else:
                 asyncio.run(connect(server, interrupted))

@@ -12,7 +12,8 @@ from pgrepl.codec import Row
 from pgrepl.messages import Begin, Column, Commit, Insert, Relation
 from tests.hostile.decoded import decoded, said, stream_of
 from tests.hostile.sessions import PATIENCE, address
-from tests.support.event_loops import FLAVOURS, running, twin
+from tests.support.event_loops import running
+from tests.support.flavours import ASYNCHRONOUS, Flavour
 from tests.support.scripted import ScriptedServer
 
 HOSTILE = (
@@ -67,12 +68,12 @@ def test_v16_names_are_plain_text(connect: Callable[..., Any], names: list[str])
         stream.stop()
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS, ids="-".join)
-def test_v16_names_are_plain_text_to_asyncio(flavour: tuple[str, str], names: list[str]) -> None:
+@pytest.mark.flavours(*ASYNCHRONOUS)
+def test_v16_names_are_plain_text_to_asyncio(flavour: Flavour, names: list[str]) -> None:
     transaction, values = names_in(names)
 
     async def main(server: ScriptedServer) -> None:
-        connection = await connect_async(**address(server), _codec=twin(flavour[0]))
+        connection = await connect_async(**address(server), _codec=flavour.codec)
         stream = await connection.stream("s", publications=["p"])
         async for each in stream:
             if isinstance(each, Insert):
@@ -83,7 +84,7 @@ def test_v16_names_are_plain_text_to_asyncio(flavour: tuple[str, str], names: li
 
     with (
         ScriptedServer(decoded(transaction, _until_the_end)) as server,
-        running(flavour[1], PATIENCE) as run,
+        running(flavour.loop, PATIENCE) as run,
     ):
         run(main(server))
 

@@ -34,7 +34,10 @@ from tests.hostile.sessions import (
     streams,
 )
 from tests.support import builders
+from tests.support.flavours import EVERY_FLAVOUR
 from tests.support.scripted import Peer, ScriptedServer, handshake
+
+pytestmark = pytest.mark.flavours(*EVERY_FLAVOUR)
 
 Connect = Callable[..., Any]
 

@@ -23,7 +23,10 @@ from tests.hostile.sessions import (
     streams,
 )
 from tests.support import builders
+from tests.support.flavours import EVERY_FLAVOUR
 from tests.support.scripted import Peer, ScriptedServer
+
+pytestmark = pytest.mark.flavours(*EVERY_FLAVOUR)
 
 Connect = Callable[..., Any]
 

@@ -18,7 +18,8 @@ from pgrepl.messages import StreamAbort, StreamCommit, StreamPrepare, StreamStar
 from tests.hostile.decoded import decoded, said, stream_of, until_hang_up
 from tests.hostile.sessions import PATIENCE, address
 from tests.hostile.test_decoded_stream import GOOD, begin, commit
-from tests.support.event_loops import FLAVOURS, running, twin
+from tests.support.event_loops import running
+from tests.support.flavours import ASYNCHRONOUS, Flavour
 from tests.support.scripted import ScriptedServer
 
 AT, BEFORE = 0x3000, Lsn(0x1000)
@@ -83,15 +84,13 @@ def test_what_breaks_the_rules(connect: Callable[..., Any], name: str, statuses:
         stream.stop()
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS, ids="-".join)
+@pytest.mark.flavours(*ASYNCHRONOUS)
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_breaks_the_rules_of_asyncio(
-    flavour: tuple[str, str], name: str, statuses: list[Any]
-) -> None:
+def test_what_breaks_the_rules_of_asyncio(flavour: Flavour, name: str, statuses: list[Any]) -> None:
     bad, tag = BROKEN[name]
 
     async def main(server: ScriptedServer) -> None:
-        connection = await connect_async(**address(server), _codec=twin(flavour[0]))
+        connection = await connect_async(**address(server), _codec=flavour.codec)
         stream = await connection.stream("s", publications=["p"], streaming="on")
         with pytest.raises(DecodeError) as caught:
             async for each in stream.transactions():
@@ -104,5 +103,5 @@ def test_what_breaks_the_rules_of_asyncio(
         await connection.close()
 
     script = decoded(GOOD + bad, lambda peer: statuses.extend(until_hang_up(peer)))
-    with ScriptedServer(script) as server, running(flavour[1], PATIENCE) as run:
+    with ScriptedServer(script) as server, running(flavour.loop, PATIENCE) as run:
         run(main(server))

@@ -27,10 +27,13 @@ from tests.hostile.tls_sessions import (
     tls_session,
 )
 from tests.support import builders
+from tests.support.flavours import EVERY_FLAVOUR
 from tests.support.scripted import Peer, Script, ScriptedServer, negotiate
 
 if TYPE_CHECKING:
     from tests.support.certificates import CertificateSet
+
+pytestmark = pytest.mark.flavours(*EVERY_FLAVOUR)
 
 
 # Asked for

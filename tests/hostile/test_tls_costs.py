@@ -14,20 +14,14 @@ from tests.hostile.sessions import address
 from tests.hostile.test_costs import NOTICE, assert_cheap, costs, sends
 from tests.support import builders
 from tests.support.authenticating import SASL
+from tests.support.flavours import Flavour
 from tests.support.scripted import Peer, Script, ScriptedServer
 
 if TYPE_CHECKING:
     from tests.support.certificates import CertificateSet
 
 # TLS is the same for both twins.
-FLAVOURS = [("blocking", "python"), ("asyncio", "python")]
-
-
-@pytest.fixture(params=FLAVOURS, ids="-".join)
-def flavour(request: pytest.FixtureRequest) -> tuple[str, str]:
-    pytest.importorskip("resource", reason="this system does not tell what a process costs")
-    chosen: tuple[str, str] = request.param
-    return chosen
+pytestmark = pytest.mark.flavours("blocking-python", "asyncio-python")
 
 
 def records_without_end(peer: Peer) -> None:
@@ -55,9 +49,7 @@ CASES: dict[str, tuple[Script, Callable[[ssl.SSLContext], None]]] = {
 }
 
 
-def test_before_authentication_is_over(
-    certificates: CertificateSet, flavour: tuple[str, str]
-) -> None:
+def test_before_authentication_is_over(certificates: CertificateSet, flavour: Flavour) -> None:
     with contextlib.ExitStack() as stack:
         servers = []
         for script, prepare in CASES.values():

@@ -10,10 +10,13 @@ import pytest
 from pgrepl.errors import UsageError
 from tests.hostile.sessions import address, refused
 from tests.hostile.tls_sessions import FINE, REFUSED, Connect, mode, verdict
+from tests.support.flavours import FEW_FLAVOURS
 from tests.support.scripted import Peer, ScriptedServer, handshake
 
 if TYPE_CHECKING:
     from tests.support.certificates import CertificateFiles, CertificateSet
+
+pytestmark = pytest.mark.flavours(*FEW_FLAVOURS)
 
 
 class Case(NamedTuple):

@@ -27,11 +27,14 @@ from tests.hostile.sessions import (
     streaming,
 )
 from tests.hostile.tls_sessions import Connect
+from tests.support.flavours import EVERY_FLAVOUR
 from tests.support.proxy import Proxy, Slicing, one_byte
 from tests.support.scripted import Peer, Script, ScriptedServer
 
 if TYPE_CHECKING:
     from tests.support.certificates import CertificateSet
+
+pytestmark = pytest.mark.flavours(*EVERY_FLAVOUR)
 
 
 # The largest one, RFC 8446, 5.1.

@@ -15,6 +15,7 @@ import pytest
 from tests.live.patients import hospital, patient
 from tests.live.streams import eventually
 from tests.support.clusters import Cluster, Database
+from tests.support.flavours import ASYNCHRONOUS
 from tests.support.versions import DEFAULT_MAJORS
 
 __all__ = ["hospital", "patient"]
@@ -33,9 +34,17 @@ _REMOVE: Final = """
 """
 
 
-# What takes longest: programs that are started once a test or more, and the asyncio flavour of what
-# the blocking one does on every server. The pure twin says what the native one does.
+# What takes longest: programs that are started once a test or more, and asyncio where the blocking
+# API does the same on every server. The pure twin says what the native one does.
 _LONG_FILES: Final = ("test_async_", "test_cli_", "test_libpq_", "test_receive_base_backup")
+
+
+def _is_long(item: pytest.Function) -> bool:
+    return (
+        item.path.name.startswith(_LONG_FILES)
+        or item.callspec.params.get("flavour") in ASYNCHRONOUS
+        or "python" in item.callspec.id.split("-")
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -52,7 +61,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         and item.path.parent == Path(__file__).parent
         and hasattr(item, "callspec")
         and item.callspec.params.get("cluster") in older
-        and (item.path.name.startswith(_LONG_FILES) or "python" in item.callspec.id.split("-"))
+        and _is_long(item)
     ]
     if left_out:
         config.hook.pytest_deselected(items=left_out)

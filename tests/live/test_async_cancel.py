@@ -1,33 +1,18 @@
-"""test_cancel.py on the asynchronous flavour, and what only that has: other tasks, other loops."""
+"""What a cancellation of a query has to stand on asyncio alone: other tasks, other loops."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 import pgrepl
 from pgrepl import aio
-from tests.live import test_cancel
 from tests.live.streams import PATIENCE, meanwhile
 from tests.live.test_cancel import SLEEP, is_asleep
 from tests.support.clusters import Cluster
-from tests.support.event_loops import FEW_FLAVOURS, LOOPS, blocking_connect, loop_factory
-
-globals().update(
-    {name: test for name, test in vars(test_cancel).items() if name.startswith("test_")}
-)
-# A connection belongs to one loop, and so to one thread; here it is another task that cancels.
-del globals()["test_a_query_of_another_thread"]
-
-
-@pytest.fixture(params=FEW_FLAVOURS, ids="-".join)
-def connect(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
-    """`pgrepl.connect` as the asynchronous flavour does it, on each twin and loop once."""
-    with blocking_connect(request.param) as blocking:
-        yield blocking
+from tests.support.event_loops import LOOPS, loop_factory
 
 
 async def falls_asleep(cluster: Cluster, connection: aio.AsyncConnection) -> asyncio.Task[Any]:

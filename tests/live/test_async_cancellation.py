@@ -20,7 +20,8 @@ import pgrepl
 from pgrepl import aio
 from tests.live.streams import PATIENCE, TABLE, create_slot, is_data, meanwhile
 from tests.support.clusters import Database
-from tests.support.event_loops import FLAVOURS, loop_factory, twin
+from tests.support.event_loops import loop_factory
+from tests.support.flavours import ASYNCHRONOUS, Flavour
 
 #: Cancellations that have to happen, at the least.
 CANCELLATIONS: Final = 2000
@@ -127,10 +128,8 @@ async def receive_all(
             )
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS, ids="-".join)
-def test_nothing_is_lost_and_nothing_comes_twice(
-    database: Database, flavour: tuple[str, str]
-) -> None:
+@pytest.mark.flavours(*ASYNCHRONOUS)
+def test_nothing_is_lost_and_nothing_comes_twice(database: Database, flavour: Flavour) -> None:
     database.execute(TABLE)
     slot = create_slot(database)
     ledger, received, cancelling = Ledger(database), Received(), Cancelling()
@@ -146,7 +145,7 @@ def test_nothing_is_lost_and_nothing_comes_twice(
             ledger.given_up = True
 
     async def stream() -> list[pgrepl.Result]:
-        async with aio.connect(database.dsn(), _codec=twin(flavour[0])) as connection:
+        async with aio.connect(database.dsn(), _codec=flavour.codec) as connection:
             # Here as well: what was cut off goes on, and does not begin again.
             begun = False
             while not begun:
@@ -162,7 +161,7 @@ def test_nothing_is_lost_and_nothing_comes_twice(
             return await connection.stop_streaming(timeout=PATIENCE)
 
     with (
-        asyncio.Runner(loop_factory=loop_factory(flavour[1])) as runner,
+        asyncio.Runner(loop_factory=loop_factory(flavour.loop)) as runner,
         meanwhile(lambda: ledger.write(enough)),
     ):
         results = runner.run(main())
@@ -171,8 +170,8 @@ def test_nothing_is_lost_and_nothing_comes_twice(
     assert cancelling.count >= CANCELLATIONS
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS, ids="-".join)
-def test_commands_are_not_mixed_up(database: Database, flavour: tuple[str, str]) -> None:
+@pytest.mark.flavours(*ASYNCHRONOUS)
+def test_commands_are_not_mixed_up(database: Database, flavour: Flavour) -> None:
     """A command that was cancelled has been run once or not at all, and the next has its own
     answer."""
     database.execute("CREATE TABLE t (a int PRIMARY KEY)")
@@ -180,7 +179,7 @@ def test_commands_are_not_mixed_up(database: Database, flavour: tuple[str, str])
 
     async def main() -> int:
         number = 0
-        async with aio.connect(database.dsn(), _codec=twin(flavour[0])) as connection:
+        async with aio.connect(database.dsn(), _codec=flavour.codec) as connection:
             while cancelling.count < 200:
                 number += 1
                 sql = f"INSERT INTO t VALUES ({number}); SELECT {number}"
@@ -193,5 +192,5 @@ def test_commands_are_not_mixed_up(database: Database, flavour: tuple[str, str])
             assert int(count.rows[0][0] or 0) <= number
         return number
 
-    with asyncio.Runner(loop_factory=loop_factory(flavour[1])) as runner:
+    with asyncio.Runner(loop_factory=loop_factory(flavour.loop)) as runner:
         assert runner.run(main()) >= 200

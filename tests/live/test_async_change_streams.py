@@ -14,29 +14,26 @@ import pgrepl
 from pgrepl.aio.connection import connect
 from tests.live.streams import TABLE, confirmed, create_slot, wait_until_free
 from tests.support.clusters import Database
-from tests.support.event_loops import FLAVOURS, running, twin
+from tests.support.event_loops import running
+from tests.support.flavours import ASYNCHRONOUS, Flavour
+
+pytestmark = pytest.mark.flavours(*ASYNCHRONOUS)
 
 LONG = os.environ.get("PGREPL_LONG") == "1"
 CANCELLATIONS = 10_000 if LONG else 300
 PATIENCE = 600.0 if LONG else 120.0
 
 
-@pytest.fixture(params=FLAVOURS, ids="-".join)
-def flavour(request: pytest.FixtureRequest) -> Any:
-    """A twin and a loop."""
-    return request.param
-
-
 @pytest.fixture
-def run(flavour: tuple[str, str]) -> Iterator[Callable[[Any], Any]]:
-    with running(flavour[1], PATIENCE) as run:
+def run(flavour: Flavour) -> Iterator[Callable[[Any], Any]]:
+    with running(flavour.loop, PATIENCE) as run:
         yield run
 
 
 @pytest.fixture
-def open_stream(flavour: tuple[str, str], database: Database) -> Any:
+def open_stream(flavour: Flavour, database: Database) -> Any:
     """Opens a connection and a stream on it."""
-    codec = twin(flavour[0])
+    codec = flavour.codec
 
     class Opened:
         def __init__(self, slot: str, options: str = "", **keywords: Any) -> None:

@@ -17,6 +17,9 @@ import pgrepl
 from tests.live.streams import Connect, eventually
 from tests.support.certificates import CertificateSet
 from tests.support.clusters import CLIENT_CERTIFICATE_USER, PASSWORDS, Cluster
+from tests.support.flavours import FEW_FLAVOURS
+
+pytestmark = pytest.mark.flavours(*FEW_FLAVOURS)
 
 WORDS: Final = {
     "u_trust": "none",

@@ -20,6 +20,9 @@ from tests.live.origins import ROWS, execute, fill, run_program
 from tests.live.streams import PATIENCE, Connect
 from tests.support.backups import RestoredCluster, save
 from tests.support.clusters import Cluster
+from tests.support.flavours import FEW_FLAVOURS
+
+pytestmark = pytest.mark.flavours(*FEW_FLAVOURS)
 
 
 def major(server: ThrowAwayCluster) -> int:

@@ -19,6 +19,9 @@ from tests.live.streams import (
     wait_until_free,
 )
 from tests.support.clusters import Cluster, Database
+from tests.support.flavours import BLOCKING, FEW_FLAVOURS
+
+pytestmark = pytest.mark.flavours(*FEW_FLAVOURS)
 
 SLEEP = "SELECT pg_sleep(600)"
 
@@ -43,6 +46,8 @@ def assert_usable(connection: pgrepl.Connection) -> None:
     assert connection.query("SELECT 1", timeout=PATIENCE)[0].rows == [("1",)]
 
 
+# A connection belongs to one loop, and so to one thread: test_async_cancel.py has another task.
+@pytest.mark.flavours(*BLOCKING)
 def test_a_query_of_another_thread(cluster: Cluster, connect: Connect) -> None:
     with connect(cluster.dsn()) as connection:
 

@@ -11,6 +11,9 @@ import pytest
 import pgrepl
 from tests.live.streams import PATIENCE, Connect, create_slot, eventually, start_pgoutput
 from tests.support.clusters import Cluster, Database
+from tests.support.flavours import FEW_FLAVOURS
+
+pytestmark = pytest.mark.flavours(*FEW_FLAVOURS)
 
 
 @pytest.fixture

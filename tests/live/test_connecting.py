@@ -17,7 +17,10 @@ import pgrepl
 from pgrepl.testing.server import ThrowAwayCluster
 from tests.live.streams import Connect, eventually
 from tests.support.clusters import PASSWORDS, Cluster, Database
+from tests.support.flavours import FEW_FLAVOURS
 from tests.support.inside import wire_of
+
+pytestmark = pytest.mark.flavours(*FEW_FLAVOURS)
 
 WHO = "SELECT current_user, current_database(), inet_server_port()"
 

@@ -36,6 +36,7 @@ from tests.live.streams import (
     streaming,
 )
 from tests.support.clusters import Database
+from tests.support.flavours import Flavour
 
 _Message = TypeVar("_Message")
 
@@ -65,11 +66,11 @@ class Changes:
 
 
 @pytest.fixture
-def changes(database: Database, connect: Connect, codec: ModuleType) -> Iterator[Changes]:
+def changes(database: Database, connect: Connect, flavour: Flavour) -> Iterator[Changes]:
     """The stream of a slot that begins with an empty table `item`."""
     database.execute(TABLE)
     with streaming(connect, database, create_slot(database)) as connection:
-        yield Changes(connection, codec)
+        yield Changes(connection, flavour.codec)
 
 
 def oid_of(database: Database, name: str) -> int:
@@ -241,12 +242,12 @@ def test_origin(database: Database, changes: Changes) -> None:
     assert commit.commit_datetime == datetime(2020, 2, 2, 2, 2, 2, tzinfo=UTC)
 
 
-def test_logical_messages(database: Database, connect: Connect, codec: ModuleType) -> None:
+def test_logical_messages(database: Database, connect: Connect, flavour: Flavour) -> None:
     database.execute(TABLE)
     slot = create_slot(database)
     with connect(database.dsn()) as connection:
         start_pgoutput(connection, slot, messages="true")
-        changes = Changes(connection, codec)
+        changes = Changes(connection, flavour.codec)
         content = bytes(range(256)) * 300
         with database.connect() as writer:
             [(alone,)] = writer.execute(
@@ -295,15 +296,13 @@ def test_names_of_every_kind(database: Database, changes: Changes) -> None:
     assert insert.new.asdict() == {"Col umn": "1", "__class__": "a", "🐘": "b", "x'y": "c"}
 
 
-def test_column_list_and_row_filter(
-    database: Database, connect: Connect, codec: ModuleType
-) -> None:
+def test_column_list_and_row_filter(database: Database, connect: Connect, flavour: Flavour) -> None:
     database.execute(
         "CREATE TABLE t (id int PRIMARY KEY, shown text, hidden text);"
         " CREATE PUBLICATION p FOR TABLE t (id, shown) WHERE (id > 0)"
     )
     with streaming(connect, database, create_slot(database)) as connection:
-        changes = Changes(connection, codec)
+        changes = Changes(connection, flavour.codec)
         database.execute(
             "INSERT INTO t VALUES (1, 'a', 'x'), (-1, 'b', 'y');"
             " UPDATE t SET id = CASE id WHEN 1 THEN -2 ELSE 3 END"
@@ -319,13 +318,13 @@ def test_column_list_and_row_filter(
         assert arrival.new.astuple() == ("3", "b")
 
 
-def test_binary_values(database: Database, connect: Connect, codec: ModuleType) -> None:
+def test_binary_values(database: Database, connect: Connect, flavour: Flavour) -> None:
     database.execute(TABLE)
     slot = create_slot(database)
     with connect(database.dsn()) as connection:
         start_pgoutput(connection, slot, binary="true")
         database.execute("INSERT INTO item VALUES (258, 'é')")
-        [insert] = Changes(connection, codec).of(Insert)
+        [insert] = Changes(connection, flavour.codec).of(Insert)
     assert insert.new.astuple() == (b"\0\0\1\2", "é".encode())
 
 
@@ -371,13 +370,13 @@ def test_payloads_that_came_by_sql(database: Database, codec: ModuleType) -> Non
     assert kinds == [Begin, Relation, Insert, Delete, Commit]
 
 
-def test_error_tells_the_position(database: Database, connect: Connect, codec: ModuleType) -> None:
+def test_error_tells_the_position(database: Database, connect: Connect, flavour: Flavour) -> None:
     database.execute(TABLE)
     slot = create_slot(database)
     with streaming(connect, database, slot) as connection:
         database.execute("INSERT INTO item VALUES (1, 'a')")
         begin, _, insert, _ = receive_transactions(connection, 1)
-    decoder = codec.Decoder(typed=False)
+    decoder = flavour.codec.Decoder(typed=False)
     decoder.feed(begin)
     # The relation was left out.
     with pytest.raises(pgrepl.DecodeError) as caught:

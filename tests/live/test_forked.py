@@ -12,19 +12,19 @@ from tests.support.clusters import Database
 
 
 @pytest.mark.parametrize("sslmode", ["disable", "require"])
-@pytest.mark.parametrize("flavour", ["blocking", "asyncio"])
-def test_children_leave_the_parent_alone(flavour: str, sslmode: str, database: Database) -> None:
+@pytest.mark.parametrize("api", ["blocking", "asyncio"])
+def test_children_leave_the_parent_alone(api: str, sslmode: str, database: Database) -> None:
     if sslmode == "require" and not database.cluster.has_tls:
         pytest.skip("this build of PostgreSQL has no TLS")
     database.execute(TABLE)
     slot = create_slot(database)
     database.execute("INSERT INTO item VALUES (1)")
     # asyncio's own transports complain in a child that lets go of the loop.
-    shown = ["-X", "dev"] if flavour == "blocking" else []
+    shown = ["-X", "dev"] if api == "blocking" else []
     ended = subprocess.run(
         [
             *(sys.executable, *shown, "-m", "tests.live.forks"),
-            *(flavour, database.dsn(sslmode=sslmode), slot),
+            *(api, database.dsn(sslmode=sslmode), slot),
         ],
         capture_output=True,
         text=True,

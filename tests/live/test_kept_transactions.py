@@ -22,7 +22,7 @@ from tests.live.streams import (
 )
 from tests.live.test_change_streams import insert, keys
 from tests.support.clusters import Database
-from tests.support.event_loops import twin
+from tests.support.flavours import twin
 
 
 class TestPassedOver:

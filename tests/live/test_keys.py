@@ -19,6 +19,7 @@ from pgrepl import UNCHANGED
 from pgrepl.cli.stream.formats import JsonFormat
 from tests.live.streams import Connect, create_slot, receive_transactions, start_pgoutput
 from tests.support.clusters import Database
+from tests.support.flavours import Flavour
 
 
 class Tables:
@@ -48,8 +49,8 @@ class Tables:
 
 
 @pytest.fixture
-def tables(database: Database, connect: Connect, codec: ModuleType) -> Tables:
-    return Tables(database, connect, codec)
+def tables(database: Database, connect: Connect, flavour: Flavour) -> Tables:
+    return Tables(database, connect, flavour.codec)
 
 
 ROOT = "CREATE TABLE root (id int, day date NOT NULL, note text) PARTITION BY RANGE (day)"

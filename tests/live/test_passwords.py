@@ -18,7 +18,10 @@ from pgrepl.protocol.saslprep import prepared
 from pgrepl.secret import Secret
 from tests.live.streams import Connect
 from tests.support.clusters import Cluster
+from tests.support.flavours import FEW_FLAVOURS
 from tests.support.scram import keys, salted_password
+
+pytestmark = pytest.mark.flavours(*FEW_FLAVOURS)
 
 # What SASLprep changes, refuses, or leaves alone.
 TRICKY = [

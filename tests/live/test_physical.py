@@ -16,6 +16,9 @@ from tests.live.streams import (
     streaming,
 )
 from tests.support.clusters import Cluster, Database
+from tests.support.flavours import FEW_FLAVOURS
+
+pytestmark = pytest.mark.flavours(*FEW_FLAVOURS)
 
 SEGMENT = 16 << 20
 

@@ -18,7 +18,7 @@ from pgrepl.testing.server import ThrowAwayCluster
 from tests.live.streams import eventually
 from tests.live.test_physical import next_segment, write_wal
 from tests.live.wal_archives import (
-    FLAVOURS,
+    APIS,
     KEPT,
     SEGMENT,
     beginning,
@@ -42,7 +42,7 @@ DIGEST: Final = "SELECT count(*), md5(string_agg(id || note, ',' ORDER BY id)) F
 
 PACKAGES: Final = {"lz4": "lz4", "zstd": "zstandard"}
 
-flavours = pytest.mark.parametrize("flavour", FLAVOURS)
+both_apis = pytest.mark.parametrize("api", APIS)
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +68,9 @@ def load(cluster: Cluster) -> None:
     )
 
 
-@flavours
+@both_apis
 def test_the_same_as_pg_receivewal(
-    server: ThrowAwayCluster, slot: str, archive: Path, flavour: str
+    server: ThrowAwayCluster, slot: str, archive: Path, api: str
 ) -> None:
     cluster = cluster_of(server)
     start = physical_slot(cluster, "model")
@@ -78,7 +78,7 @@ def test_the_same_as_pg_receivewal(
         load(cluster)
         end = position(cluster)
         options = {"slot": slot, "end": end - 1, **beginning(cluster, start)}
-        received = receive(flavour, server.dsn(), archive, **options)
+        received = receive(api, server.dsn(), archive, **options)
         model = archive.parent / "model"
         pg_receivewal(server, model, "model", end - 1)
     finally:
@@ -96,10 +96,10 @@ def test_the_same_as_pg_receivewal(
     assert {stat.S_IMODE(path.stat().st_mode) for path in archive.iterdir()} == {0o600}
 
 
-@flavours
+@both_apis
 @pytest.mark.parametrize("compress", [None, "gzip:1", "lz4", "zstd"])
 def test_while_the_server_works(
-    server: ThrowAwayCluster, slot: str, archive: Path, flavour: str, compress: str | None
+    server: ThrowAwayCluster, slot: str, archive: Path, api: str, compress: str | None
 ) -> None:
     cluster = cluster_of(server)
     if compress in PACKAGES:
@@ -108,7 +108,7 @@ def test_while_the_server_works(
     start = restart_lsn(cluster, slot)
     options = {"slot": slot, "compress": compress, "on_segment": told.append}
     options |= beginning(cluster, start)
-    with receiving(flavour, server.dsn(), archive, **options) as result:
+    with receiving(api, server.dsn(), archive, **options) as result:
         load(cluster)
         end = next_segment(cluster)
         wait_until_flushed(cluster, slot, end)
@@ -138,9 +138,9 @@ def decompressed(path: Path) -> bytes:
     return path.read_bytes()
 
 
-@flavours
+@both_apis
 def test_one_run_after_the_other(
-    server: ThrowAwayCluster, slot: str, archive: Path, flavour: str
+    server: ThrowAwayCluster, slot: str, archive: Path, api: str
 ) -> None:
     """Each goes on from the last, whatever form that left its segments in, with a slot or none."""
     cluster = cluster_of(server)
@@ -149,7 +149,7 @@ def test_one_run_after_the_other(
         write_wal(cluster, 20)
         end = position(cluster)
         wanted = {"slot": slot, "end": end - 1, **beginning(cluster, start), **options}
-        receive(flavour, server.dsn(), archive, **wanted)
+        receive(api, server.dsn(), archive, **wanted)
     for path in archive.glob("*.gz"):
         path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
     expect_archive(server, archive, start, end)
@@ -240,9 +240,9 @@ def test_files_of_a_server_that_its_group_may_read(programs: Path, archive: Path
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
-@flavours
+@both_apis
 def test_a_server_that_shuts_down_waits_for_nothing(
-    programs: Path, archive: Path, flavour: str
+    programs: Path, archive: Path, api: str
 ) -> None:
     """All that it wrote is here, durable and reported, and it knows that before it is gone."""
     with ThrowAwayCluster(programs, settings=KEPT) as made:
@@ -250,7 +250,7 @@ def test_a_server_that_shuts_down_waits_for_nothing(
         start = physical_slot(cluster, "s")
         with (
             pytest.raises(pgrepl.ServerShutdown),
-            receiving(flavour, made.dsn(), archive, slot="s", start=start),
+            receiving(api, made.dsn(), archive, slot="s", start=start),
         ):
             eventually(lambda: list(archive.iterdir()), "it has begun")
             write_wal(cluster, 3)

@@ -17,7 +17,7 @@ from pgrepl.testing.server import ThrowAwayCluster
 from tests.live.streams import eventually
 from tests.live.test_physical import next_segment, write_wal
 from tests.live.wal_archives import (
-    FLAVOURS,
+    APIS,
     KEPT,
     SEGMENT,
     beginning,
@@ -35,7 +35,7 @@ from tests.live.wal_archives import (
 )
 from tests.support.backups import RestoredCluster, save
 
-flavours = pytest.mark.parametrize("flavour", FLAVOURS)
+both_apis = pytest.mark.parametrize("api", APIS)
 
 
 class Promoted(NamedTuple):
@@ -87,9 +87,9 @@ def test_two_switches_as_pg_receivewal_does_them(
     archive.mkdir()
     cluster = cluster_of(server)
     start = restart_lsn(cluster, slot)
-    flavour = {"first": "blocking", "second": "async"}[slot]
+    api = {"first": "blocking", "second": "async"}[slot]
     options = {"slot": slot, "end": end - 1, **beginning(cluster, start)}
-    received = receive(flavour, server.dsn(), archive, **options)
+    received = receive(api, server.dsn(), archive, **options)
     assert (received.timeline, received.start) == (3, start // SEGMENT * SEGMENT)
     assert restart_lsn(cluster, slot) == received.position
     assert switches[0] // SEGMENT != switches[1] // SEGMENT
@@ -122,19 +122,19 @@ def expected_names(start: int, switches: tuple[int, int], end: int) -> set[str]:
     return names
 
 
-@flavours
-def test_cut_off_between_timelines(promoted: Promoted, tmp_path: Path, flavour: str) -> None:
+@both_apis
+def test_cut_off_between_timelines(promoted: Promoted, tmp_path: Path, api: str) -> None:
     """Every run stops a little further on; together they give what one gives."""
     server, start, switches, end = promoted
     whole, pieces = tmp_path / "whole", tmp_path / "pieces"
     for archive in (whole, pieces):
         archive.mkdir()
     options = {"start": start, "timeline": 1, "end": end - 1}
-    receive(flavour, server.dsn(), whole, **options)
+    receive(api, server.dsn(), whole, **options)
     stops = [s + d for s in (start, *switches) for d in (1, SEGMENT // 2, SEGMENT)]
     for stop in sorted(stop for stop in stops if stop < end):
-        receive(flavour, server.dsn(), pieces, **{**options, "end": stop})
-    receive(flavour, server.dsn(), pieces, **options)
+        receive(api, server.dsn(), pieces, **{**options, "end": stop})
+    receive(api, server.dsn(), pieces, **options)
     assert contents(pieces) == contents(whole)
 
 
@@ -148,10 +148,8 @@ def test_a_timeline_that_the_server_never_had(promoted: Promoted, tmp_path: Path
         receive("blocking", server.dsn(), tmp_path)
 
 
-@flavours
-def test_standbys_are_promoted_while_they_stream(
-    programs: Path, tmp_path: Path, flavour: str
-) -> None:
+@both_apis
+def test_standbys_are_promoted_while_they_stream(programs: Path, tmp_path: Path, api: str) -> None:
     """The receiver stays connected to a standby that becomes a primary in the meantime."""
     archive = tmp_path / "archive"
     archive.mkdir()
@@ -165,15 +163,13 @@ def test_standbys_are_promoted_while_they_stream(
             settings={**KEPT, "primary_conninfo": primary.dsn(dbname="replication")},
         )
         with standby:
-            follow(flavour, primary, standby, archive)
+            follow(api, primary, standby, archive)
 
 
-def follow(
-    flavour: str, primary: ThrowAwayCluster, standby: ThrowAwayCluster, archive: Path
-) -> None:
+def follow(api: str, primary: ThrowAwayCluster, standby: ThrowAwayCluster, archive: Path) -> None:
     writer, reader = cluster_of(primary), cluster_of(standby)
     start = physical_slot(reader, "follower")
-    with receiving(flavour, standby.dsn(), archive, slot="follower", synchronous=True) as result:
+    with receiving(api, standby.dsn(), archive, slot="follower", synchronous=True) as result:
         write_wal(writer, 20)
         end = position(writer)
         eventually(lambda: restart_lsn(reader, "follower") >= end, "it follows")
@@ -198,8 +194,8 @@ def follow(
     assert start <= switch
 
 
-@flavours
-def test_a_standby_that_shuts_down(programs: Path, tmp_path: Path, flavour: str) -> None:
+@both_apis
+def test_a_standby_that_shuts_down(programs: Path, tmp_path: Path, api: str) -> None:
     """It writes nothing at its end, unlike a primary, and waits for what it sent before."""
     with ThrowAwayCluster(programs, settings=KEPT) as server:
         cluster = cluster_of(server)
@@ -209,7 +205,7 @@ def test_a_standby_that_shuts_down(programs: Path, tmp_path: Path, flavour: str)
         [(end,)] = cluster.execute("SELECT pg_last_wal_replay_lsn() - '0/0'")
         with (
             pytest.raises(pgrepl.ServerShutdown),
-            receiving(flavour, server.dsn(), tmp_path, start=SEGMENT) as result,
+            receiving(api, server.dsn(), tmp_path, start=SEGMENT) as result,
         ):
             eventually(lambda: list(tmp_path.iterdir()), "it has begun")
             os.kill(server.pid, signal.SIGINT)

@@ -22,7 +22,7 @@ from pgrepl.testing.server import ThrowAwayCluster
 from tests.live.streams import PATIENCE, eventually
 from tests.live.test_physical import next_segment, write_wal
 from tests.live.wal_archives import (
-    FLAVOURS,
+    APIS,
     KEPT,
     SEGMENT,
     cluster_of,
@@ -37,7 +37,7 @@ from tests.live.wal_archives import (
 )
 from tests.support.clusters import Cluster
 
-flavours = pytest.mark.parametrize("flavour", FLAVOURS)
+both_apis = pytest.mark.parametrize("api", APIS)
 
 #: A process that receives until it is killed.
 RECEIVER: Final = """
@@ -141,8 +141,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
-@flavours
-def test_a_disk_that_is_full(server: ThrowAwayCluster, small_disk: Path, flavour: str) -> None:
+@both_apis
+def test_a_disk_that_is_full(server: ThrowAwayCluster, small_disk: Path, api: str) -> None:
     cluster = cluster_of(server)
     start = physical_slot(cluster, "s")
     write_wal(cluster, 80)
@@ -150,13 +150,13 @@ def test_a_disk_that_is_full(server: ThrowAwayCluster, small_disk: Path, flavour
     write_wal(cluster, 1)
     for _ in range(2):  # it does not help to try again
         with pytest.raises(pgrepl.WalStorageError, match=r"\.partial in .*No space left"):
-            receive(flavour, server.dsn(), small_disk, slot="s", start=start, end=end)
+            receive(api, server.dsn(), small_disk, slot="s", start=start, end=end)
         told = restart_lsn(cluster, "s")
         assert told % SEGMENT == 0 or told == start
         expect_archive(server, small_disk, start, told)
         assert len(list(small_disk.iterdir())) == 2
     subprocess.run(["mount", "-o", "remount,size=200m", small_disk], check=True)
-    receive(flavour, server.dsn(), small_disk, slot="s", start=start, end=end)
+    receive(api, server.dsn(), small_disk, slot="s", start=start, end=end)
     expect_archive(server, small_disk, start, end)
 
 
@@ -181,9 +181,9 @@ def test_a_limit_on_the_size_of_files(server: ThrowAwayCluster, archive: Path) -
     assert list(archive.iterdir()) == []
 
 
-@flavours
+@both_apis
 def test_a_folder_that_may_not_be_written(
-    server: ThrowAwayCluster, archive: Path, flavour: str
+    server: ThrowAwayCluster, archive: Path, api: str
 ) -> None:
     cluster = cluster_of(server)
     start = physical_slot(cluster, "s")
@@ -197,25 +197,25 @@ def test_a_folder_that_may_not_be_written(
         archive.chmod(0o500)
     try:
         with pytest.raises(pgrepl.WalStorageError, match=r"Read-only|Permission denied"):
-            receive(flavour, server.dsn(), archive, slot="s", start=start, end=end - 1)
+            receive(api, server.dsn(), archive, slot="s", start=start, end=end - 1)
     finally:
         if os.geteuid() == 0:
             subprocess.run(["umount", archive], check=True)
         else:
             archive.chmod(0o700)
     assert restart_lsn(cluster, "s") == start // SEGMENT * SEGMENT
-    receive(flavour, server.dsn(), archive, slot="s", start=start, end=end - 1)
+    receive(api, server.dsn(), archive, slot="s", start=start, end=end - 1)
     expect_archive(server, archive, start, end)
 
 
-@flavours
-def test_a_folder_that_disappears(server: ThrowAwayCluster, archive: Path, flavour: str) -> None:
+@both_apis
+def test_a_folder_that_disappears(server: ThrowAwayCluster, archive: Path, api: str) -> None:
     """The open file takes bytes and syncs them, and they are nowhere: nothing of it is reported."""
     cluster = cluster_of(server)
     options = {"slot": "s", "start": physical_slot(cluster, "s"), "synchronous": True}
     with (
         pytest.raises(pgrepl.WalStorageError, match="removed the file"),
-        receiving(flavour, server.dsn(), archive, **options) as result,
+        receiving(api, server.dsn(), archive, **options) as result,
     ):
         write_wal(cluster, 1)
         reported = position(cluster)
@@ -229,9 +229,9 @@ def test_a_folder_that_disappears(server: ThrowAwayCluster, archive: Path, flavo
     assert before <= after < position(cluster)
 
 
-@flavours
+@both_apis
 def test_links_in_the_folder(
-    server: ThrowAwayCluster, archive: Path, tmp_path: Path, flavour: str
+    server: ThrowAwayCluster, archive: Path, tmp_path: Path, api: str
 ) -> None:
     """Whoever can write to the folder cannot have other files written to."""
     cluster = cluster_of(server)
@@ -244,7 +244,7 @@ def test_links_in_the_folder(
     for suffix in ("", ".partial"):
         (archive / (name + suffix)).symlink_to(victim)
         with pytest.raises(pgrepl.WalStorageError, match=f"{name}.*(link|symbolic)"):
-            receive(flavour, server.dsn(), archive, slot="s", start=start, end=end - 1)
+            receive(api, server.dsn(), archive, slot="s", start=start, end=end - 1)
         (archive / (name + suffix)).unlink()
     assert victim.read_bytes() == b"precious"
     assert restart_lsn(cluster, "s") == start

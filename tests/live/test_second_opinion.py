@@ -41,6 +41,7 @@ from tests.live.streams import (
 )
 from tests.support import test_decoding_text as opinion
 from tests.support.clusters import Cluster, Database
+from tests.support.flavours import Flavour
 
 Payload: TypeAlias = tuple[int, bytes]  # with its position
 Received: TypeAlias = tuple[int, pgrepl.XLogData]
@@ -329,7 +330,7 @@ def expect_same(ours: Iterable[object], theirs: Iterable[object]) -> None:
 
 @pytest.mark.parametrize("publication", ["p", "with_generated"])
 def test_every_change_is_what_test_decoding_says(
-    history: History, text: list[Told], connect: Connect, codec: ModuleType, publication: str
+    history: History, text: list[Told], connect: Connect, flavour: Flavour, publication: str
 ) -> None:
     if publication == "with_generated" and history.database.cluster.major < 18:
         pytest.skip("generated columns are published from PostgreSQL 18 on")
@@ -337,7 +338,7 @@ def test_every_change_is_what_test_decoding_says(
     payloads = read_stream(connect, history.database, mode)
     but = {"p": "sv", "with_generated": "v"}[publication]
     expect_same(
-        told(history.catalog, decode(codec, PLAIN, payloads)),
+        told(history.catalog, decode(flavour.codec, PLAIN, payloads)),
         published(history.catalog, text, but),
     )
 
@@ -377,7 +378,7 @@ def test_nothing_is_missing_from_what_is_compared(history: History, text: list[T
     )
 
 
-def test_inserts_alone(database: Database, connect: Connect, codec: ModuleType) -> None:
+def test_inserts_alone(database: Database, connect: Connect, flavour: Flavour) -> None:
     database.execute(
         "CREATE TABLE t (a int, b text); ALTER TABLE t REPLICA IDENTITY NOTHING;"
         " CREATE PUBLICATION p FOR ALL TABLES WITH (publish = 'insert')"
@@ -396,7 +397,7 @@ def test_inserts_alone(database: Database, connect: Connect, codec: ModuleType) 
     assert delete[1] == opinion.RowChange("DELETE", table, None, None)
     assert truncate[1] == opinion.Truncate((table,), False, False)
     payloads = read_stream(connect, database, PLAIN)
-    decoded = decode(codec, PLAIN, payloads)
+    decoded = decode(flavour.codec, PLAIN, payloads)
     expect_same(told(Catalog.of(database), decoded), [(0, begin[1]), one, two, commit])
 
 
@@ -417,7 +418,7 @@ def as_streamed(payloads: Iterable[Payload], marked: set[int]) -> Iterator[Paylo
 
 @pytest.mark.parametrize("mode", MODES, ids=str)
 def test_a_stream_is_what_sql_gives(
-    history: History, connect: Connect, codec: ModuleType, mode: Mode
+    history: History, connect: Connect, flavour: Flavour, mode: Mode
 ) -> None:
     if history.database.cluster.major < mode.since:
         pytest.skip(f"pgoutput {mode.proto_version} comes with PostgreSQL {mode.since}")
@@ -426,8 +427,8 @@ def test_a_stream_is_what_sql_gives(
     sent = [(lsn, bytes(message)) for lsn, message in streamed]
     expect_same(sent, as_streamed(peeked, history.marked))
     expect_same(
-        (message for _, message in decode(codec, mode, streamed)),
-        (message for _, message in decode(codec, mode, peeked)),
+        (message for _, message in decode(flavour.codec, mode, streamed)),
+        (message for _, message in decode(flavour.codec, mode, peeked)),
     )
     tags = {payload[:1] for _, payload in sent}
     assert tags >= {b"B", b"C", b"R", b"Y", b"I", b"U", b"D", b"T", b"M", b"O"}
@@ -445,7 +446,7 @@ def test_what_sql_takes_is_what_it_showed(history: History) -> None:
     assert read_by_sql(history.database, consumed) == []
 
 
-def test_a_stream_that_runs_along(database: Database, connect: Connect, codec: ModuleType) -> None:
+def test_a_stream_that_runs_along(database: Database, connect: Connect, flavour: Flavour) -> None:
     """Its session hears of DDL when it happens, and once more when it decodes it.
 
     So it describes tables oftener than it must, but says nothing new.
@@ -460,7 +461,10 @@ def test_a_stream_that_runs_along(database: Database, connect: Connect, codec: M
             marked = writing.result(PATIENCE)
         peeked = list(as_streamed(read_by_sql(database, PLAIN), marked))
     expect_same(without_repetitions(along), without_repetitions(peeked))
-    expect_same(changes_of(decode(codec, PLAIN, along)), changes_of(decode(codec, PLAIN, peeked)))
+    expect_same(
+        changes_of(decode(flavour.codec, PLAIN, along)),
+        changes_of(decode(flavour.codec, PLAIN, peeked)),
+    )
 
 
 def received_until_the_end(connection: pgrepl.Connection) -> Iterator[Payload]:

@@ -14,6 +14,9 @@ import pgrepl
 from tests.live.streams import PATIENCE, Connect, create_slot, eventually, streaming
 from tests.live.test_slots import slot_row
 from tests.support.clusters import Cluster, Database
+from tests.support.flavours import FEW_FLAVOURS
+
+pytestmark = pytest.mark.flavours(*FEW_FLAVOURS)
 
 # Physical slots
 

@@ -27,7 +27,10 @@ from tests.live.streams import (
     wait_until_free,
 )
 from tests.support.clusters import Database
+from tests.support.flavours import FEW_FLAVOURS
 from tests.support.proxy import Proxy
+
+pytestmark = pytest.mark.flavours(*FEW_FLAVOURS)
 
 BIG = "INSERT INTO item SELECT i, 'some text' FROM generate_series(1, 100000) i"
 

@@ -39,6 +39,7 @@ from tests.live.streams import (
 from tests.live.test_pgoutput_versions import NEWEST_VERSION, SEED
 from tests.live.writers import Writer
 from tests.support.clusters import Database
+from tests.support.flavours import Flavour
 from tests.support.spooling import batch_of, read_transactions
 
 WRITERS = 20
@@ -286,23 +287,23 @@ def apply(kind: str, values: list[Any], tables: dict[str, set[int]]) -> None:
 
 
 def test_delivered_is_what_was_committed(
-    codec: Any, connect: Connect, database: Database, mode: Mode
+    flavour: Flavour, connect: Connect, database: Database, mode: Mode
 ) -> None:
     slot, other = prepare(database, mode.two_phase)
-    consumer = Consumer(codec, connect, database, slot, mode)
+    consumer = Consumer(flavour.codec, connect, database, slot, mode)
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(consumer.read, lambda transaction: transaction.is_last)
         write(database, SEED, STEPS)
         reading.result(PATIENCE)
     assert consumer.streamed > 20
-    expect_same(consumer.delivered, whole(codec, database, other, mode))
+    expect_same(consumer.delivered, whole(flavour.codec, database, other, mode))
     expected = {table: keys for table, keys in committed_rows(database).items() if keys}
     found = delivered_rows(consumer.delivered)
     assert {table: keys for table, keys in found.items() if keys} == expected
 
 
 def test_one_outcome_for_each_prepared_transaction(
-    codec: Any, connect: Connect, database: Database
+    flavour: Flavour, connect: Connect, database: Database
 ) -> None:
     """Across restarts of a consumer that acknowledges where it stops."""
     if database.cluster.major < 15:
@@ -310,7 +311,7 @@ def test_one_outcome_for_each_prepared_transaction(
     mode = Mode(3, "on", True)
     slot, other = prepare(database, mode.two_phase)
     write(database, SEED + 1, 60)
-    consumer = Consumer(codec, connect, database, slot, mode)
+    consumer = Consumer(flavour.codec, connect, database, slot, mode)
     restarts = 0
     while not (consumer.delivered and consumer.delivered[-1].is_last):
         stop = len(consumer.delivered) + 40
@@ -321,7 +322,7 @@ def test_one_outcome_for_each_prepared_transaction(
     assert restarts > 3
     # Every stop was clean, so nothing comes again.
     found = consumer.delivered
-    expect_same(found, whole(codec, database, other, mode))
+    expect_same(found, whole(flavour.codec, database, other, mode))
     outcomes = [made.gid for made in found if made.kind.endswith(" prepared")]
     assert len(outcomes) > 5
     assert sorted(outcomes) == sorted(made.gid for made in found if made.kind == "prepare")

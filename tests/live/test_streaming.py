@@ -32,7 +32,10 @@ from tests.live.streams import (
     wait_until_free,
 )
 from tests.support.clusters import Cluster, Database
+from tests.support.flavours import EVERY_FLAVOUR
 from tests.support.proxy import Proxy, Slicing, coalesce, one_byte, random_pieces
+
+pytestmark = pytest.mark.flavours(*EVERY_FLAVOUR)
 
 
 def load(database: Database, transactions: int) -> None:

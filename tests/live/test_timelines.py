@@ -15,6 +15,9 @@ from tests.live.streams import PATIENCE, Connect, eventually, is_data, receive
 from tests.live.test_physical import next_segment, write_wal
 from tests.support.backups import RestoredCluster, save
 from tests.support.clusters import Cluster
+from tests.support.flavours import FEW_FLAVOURS
+
+pytestmark = pytest.mark.flavours(*FEW_FLAVOURS)
 
 
 def promote(server: ThrowAwayCluster) -> None:

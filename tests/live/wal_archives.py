@@ -1,4 +1,4 @@
-"""What the live tests of `receive_wal` share: a server that keeps its WAL, both flavours of
+"""What the live tests of `receive_wal` share: a server that keeps its WAL, both APIs of
 receiving, the program that is the model, and what an archive must hold."""
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ SEGMENT: Final = 16 << 20
 #: Nothing is recycled, so that what was received can be held against it.
 KEPT: Final[dict[str, str | int | bool]] = {"wal_keep_size": "4GB", "max_wal_size": "4GB"}
 
-FLAVOURS: Final = ("blocking", "async")
+APIS: Final = ("blocking", "async")
 
 
 def cluster_of(server: ThrowAwayCluster) -> Cluster:
     return Cluster({"host": server.host, "port": server.port, "user": "postgres"}, server=server)
 
 
-def receive(flavour: str, dsn: str, directory: Path, **options: Any) -> ReceivedWal:
-    """Receive on a connection of that flavour, to the end that the options give."""
-    if flavour == "blocking":
+def receive(api: str, dsn: str, directory: Path, **options: Any) -> ReceivedWal:
+    """Receive on a connection of that API, to the end that the options give."""
+    if api == "blocking":
         with pgrepl.connect(dsn, replication="physical") as connection:
             return receive_wal(connection, directory, **options)
 
@@ -46,14 +46,14 @@ def receive(flavour: str, dsn: str, directory: Path, **options: Any) -> Received
 
 
 @contextlib.contextmanager
-def receiving(flavour: str, dsn: str, directory: Path, **options: Any) -> Iterator[list[Any]]:
+def receiving(api: str, dsn: str, directory: Path, **options: Any) -> Iterator[list[Any]]:
     """Receive in another thread until the end of the body; what it returned is in the list."""
     stop = threading.Event()
     result: list[Any] = []
 
     def run() -> None:
         try:
-            result.append(receive(flavour, dsn, directory, stop=stop, **options))
+            result.append(receive(api, dsn, directory, stop=stop, **options))
         except BaseException as error:
             result.append(error)
 

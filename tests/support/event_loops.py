@@ -26,18 +26,10 @@ LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 #: Names of the loops, for `params` of a fixture.
 LOOPS: Final = ("asyncio", "uvloop")
 
-#: Twin of the codec and loop: each twin on asyncio, and one of them on uvloop.
-FLAVOURS: Final = (("c", "asyncio"), ("python", "asyncio"), ("c", "uvloop"))
-
-#: Each twin and each loop once.
-FEW_FLAVOURS: Final = (("python", "asyncio"), ("c", "uvloop"))
-
 # libuv makes a pipe for the whole process with its first loop: not in the middle of a test that
 # counts descriptors.
 with contextlib.suppress(ImportError):
     importlib.import_module("uvloop").new_event_loop().close()
-
-_TWINS: Final = {"c": "pgrepl.codec._native", "python": "pgrepl.codec._pure"}
 
 
 def loop_factory(name: str) -> LoopFactory:
@@ -46,14 +38,6 @@ def loop_factory(name: str) -> LoopFactory:
         return asyncio.new_event_loop
     factory: LoopFactory = pytest.importorskip("uvloop").new_event_loop
     return factory
-
-
-def twin(name: str) -> ModuleType:
-    """The codec's twin of that name; a skip where it was not built."""
-    try:
-        return importlib.import_module(_TWINS[name])
-    except ImportError as error:
-        pytest.skip(f"this install has no compiled codec ({error})")
 
 
 @contextlib.contextmanager
@@ -70,12 +54,12 @@ def running(name: str, patience: float) -> Iterator[Callable[[Any], Any]]:
 
 
 @contextlib.contextmanager
-def blocking_connect(flavour: tuple[str, str]) -> Iterator[Callable[..., Awaited]]:
-    """`pgrepl.connect`, by `pgrepl.aio.connect` on the twin and the loop of that flavour.
+def blocking_connect(codec: ModuleType, loop: str) -> Iterator[Callable[..., Awaited]]:
+    """`pgrepl.connect`, by `pgrepl.aio.connect` on that twin of the codec and loops of that name.
 
     The loops are closed at the end.
     """
-    codec, factory = twin(flavour[0]), loop_factory(flavour[1])
+    factory = loop_factory(loop)
     made: list[Awaited] = []
 
     def connect(*args: Any, **keywords: Any) -> Awaited:

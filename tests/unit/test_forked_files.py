@@ -33,8 +33,8 @@ async def _run_to_exit(connection: Any, made: Receiver) -> ReceivedWal:
         os._exit(0)
 
 
-@pytest.mark.parametrize("flavour", ["blocking", "async"])
-def test_receive_wal(flavour: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("api", ["blocking", "async"])
+def test_receive_wal(api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server = server_of(SEGMENT + 5)
     connection = Connection(server)
 
@@ -44,9 +44,9 @@ def test_receive_wal(flavour: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
                 fork()
             return connection.exhausted
 
-        return run(flavour, connection, tmp_path, stop=stop)
+        return run(api, connection, tmp_path, stop=stop)
 
-    if flavour == "async":
+    if api == "async":
         # A loop that ends in the child would take what wakes it from its parent's.
         monkeypatch.setattr(test_receive_wal_flavours, "_run", _run_to_exit)
     assert unwinding(received).segments == 1

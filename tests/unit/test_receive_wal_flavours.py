@@ -45,12 +45,12 @@ class Awaited:
         return call
 
 
-def run(flavour: str, connection: Connection, path: Path, **options: Any) -> ReceivedWal:
+def run(api: str, connection: Connection, path: Path, **options: Any) -> ReceivedWal:
     """Receive with one of the drivers, on a real directory."""
     connection.server_version = connection.server.version  # type: ignore[attr-defined]
     wanted = Options(**{"stop": lambda: connection.exhausted, **DEFAULTS, **options})
     made = Receiver(wanted, partial(WalDirectory, path), monotonic)
-    if flavour == "blocking":
+    if api == "blocking":
         return drivers._Blocking(connection, made).run()  # type: ignore[arg-type]
     awaited: Any = Awaited(connection)
     return asyncio.run(_run(awaited, made))
@@ -61,7 +61,7 @@ async def _run(connection: Any, made: Receiver) -> ReceivedWal:
 
 
 @pytest.fixture(params=["blocking", "async"])
-def flavour(request: pytest.FixtureRequest) -> str:
+def api(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
 
@@ -70,9 +70,9 @@ def server_of(size: int, **what: Any) -> Server:
     return Server(START + size, slot_start=START, **what)
 
 
-def test_received(flavour: str, tmp_path: Path) -> None:
+def test_received(api: str, tmp_path: Path) -> None:
     server = server_of(2 * SEGMENT + 5)
-    received = run(flavour, Connection(server), tmp_path)
+    received = run(api, Connection(server), tmp_path)
     assert received.segments == 2
     assert (tmp_path / FIFTH).read_bytes() == server.wal(1, START, START + SEGMENT)
     assert {path.name[-8:] for path in tmp_path.iterdir()} == {"00000005", "00000006", ".partial"}
@@ -80,7 +80,7 @@ def test_received(flavour: str, tmp_path: Path) -> None:
 
 
 def test_statuses_go_out_while_the_disk_takes_its_time(
-    flavour: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk waits here for statuses to be sent: if they were not, this would never end."""
     server = server_of(SEGMENT)
@@ -99,14 +99,14 @@ def test_statuses_go_out_while_the_disk_takes_its_time(
         real(self)
 
     monkeypatch.setattr(WalFile, "sync", sync)
-    run(flavour, connection, tmp_path, status_interval=0.01)
+    run(api, connection, tmp_path, status_interval=0.01)
     assert slow
     assert threading.current_thread() not in slow
     assert server.flushed == START + SEGMENT
 
 
 def test_a_status_that_cannot_be_sent_while_the_disk_works(
-    flavour: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A socket that is full for now is no reason to stop."""
     server = server_of(SEGMENT)
@@ -125,11 +125,11 @@ def test_a_status_that_cannot_be_sent_while_the_disk_works(
         real(self)
 
     monkeypatch.setattr(WalFile, "sync", sync)
-    assert run(flavour, connection, tmp_path, status_interval=0.01).segments == 1
+    assert run(api, connection, tmp_path, status_interval=0.01).segments == 1
 
 
 def test_an_error_of_the_disk_closes_the_connection(
-    flavour: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connection = Connection(server_of(SEGMENT))
 
@@ -138,23 +138,23 @@ def test_an_error_of_the_disk_closes_the_connection(
 
     monkeypatch.setattr(WalFile, "sync", fail)
     with pytest.raises(WalStorageError, match="Input/output"):
-        run(flavour, connection, tmp_path)
+        run(api, connection, tmp_path)
     assert connection.closed
     assert {flushed for _, flushed, _, _ in connection.server.reports} == {START}
     WalDirectory(tmp_path).close()
 
 
-def test_a_directory_that_is_not_there_leaves_the_connection(flavour: str, tmp_path: Path) -> None:
+def test_a_directory_that_is_not_there_leaves_the_connection(api: str, tmp_path: Path) -> None:
     connection = Connection(server_of(SEGMENT))
     with pytest.raises(WalStorageError, match=r"nothing to be a directory.*No such file"):
-        run(flavour, connection, tmp_path / "nothing")
+        run(api, connection, tmp_path / "nothing")
     assert not connection.closed
 
 
-def test_a_directory_that_another_one_uses(flavour: str, tmp_path: Path) -> None:
+def test_a_directory_that_another_one_uses(api: str, tmp_path: Path) -> None:
     connection = Connection(server_of(SEGMENT))
     with WalDirectory(tmp_path), pytest.raises(WalStorageError, match="by nobody else"):
-        run(flavour, connection, tmp_path)
+        run(api, connection, tmp_path)
     assert not connection.closed
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.canary import Look
-from tests.support.event_loops import FEW_FLAVOURS, blocking_connect
+from tests.support.flavours import FEW_ASYNCHRONOUS
 from tests.unit import test_secrets
 from tests.unit.test_secrets import (  # noqa: F401
     attempts,
@@ -32,12 +32,7 @@ globals().update(
     }
 )
 
-
-@pytest.fixture(params=FEW_FLAVOURS, ids="-".join)
-def connect(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
-    """`pgrepl.connect` as the asynchronous flavour does it, on each twin and loop."""
-    with blocking_connect(request.param) as blocking:
-        yield blocking
+pytestmark = pytest.mark.flavours(*FEW_ASYNCHRONOUS)
 
 
 @pytest.fixture
