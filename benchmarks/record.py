@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from pgrepl.testing.server import ThrowAwayCluster
+from pgrepl.testing import TemporaryServer
 
 from .capture import CYCLE, CYCLES, TABLE_ROWS, CaptureInfo
 from .tables import FIRST_ID, FORMATS, REFERENCE, TABLES, Table
@@ -45,7 +45,7 @@ def captured(bin_directory: Path, version: str) -> Path:
     """Return the file with this server version's stream, recorded now if there is none yet."""
     path = _cache_directory() / f"stream-{_FORMAT}-{version}.bin"
     if not path.exists():
-        with ThrowAwayCluster(bin_directory) as cluster:
+        with TemporaryServer(bin_directory) as cluster:
             _keep(path, *_recorded_stream(cluster))
     return path
 
@@ -59,13 +59,13 @@ def captured_rows(bin_directory: Path, version: str) -> dict[tuple[str, str], Pa
         for form in FORMATS
     }
     if not all(path.exists() for path in paths.values()):
-        with ThrowAwayCluster(bin_directory) as cluster:
+        with TemporaryServer(bin_directory) as cluster:
             for (table, form), path in paths.items():
                 _keep(path, *_recorded_table(cluster, TABLES[table], form))
     return paths
 
 
-def _recorded_stream(cluster: ThrowAwayCluster) -> tuple[CaptureInfo, bytes]:
+def _recorded_stream(cluster: TemporaryServer) -> tuple[CaptureInfo, bytes]:
     rows = 0
     calls = []
     for size, transactions in CYCLE * CYCLES:
@@ -74,9 +74,7 @@ def _recorded_stream(cluster: ThrowAwayCluster) -> tuple[CaptureInfo, bytes]:
     return _recorded(cluster, REFERENCE, rows, [WRITE_ROWS], calls, "text")
 
 
-def _recorded_table(
-    cluster: ThrowAwayCluster, table: Table, form: str
-) -> tuple[CaptureInfo, bytes]:
+def _recorded_table(cluster: TemporaryServer, table: Table, form: str) -> tuple[CaptureInfo, bytes]:
     last = FIRST_ID + TABLE_ROWS - 1
     # The other format was recorded from a table of that name, on the same server.
     before = [
@@ -91,7 +89,7 @@ def _recorded_table(
 
 
 def _recorded(
-    cluster: ThrowAwayCluster,
+    cluster: TemporaryServer,
     table: Table,
     rows: int,
     before: Iterable[str],

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pgrepl.testing.server import ClusterError, embedded_bin_directory
+from pgrepl.testing import TemporaryServerError
+from pgrepl.testing.programs import embedded_bin_directory
 
 
 class NoServer(Exception):
@@ -42,7 +43,7 @@ def chosen_server(bin_directory: Path | None = None) -> Server:
 
 
 def _candidates() -> Iterator[Path]:
-    with contextlib.suppress(ClusterError):
+    with contextlib.suppress(TemporaryServerError):
         yield embedded_bin_directory()
     debian = Path("/usr/lib/postgresql").glob("[0-9]*/bin")
     yield from sorted(debian, key=lambda path: int(path.parent.name), reverse=True)

@@ -74,7 +74,7 @@ def _servers() -> Iterator[str]:
     for name in cluster_names():
         try:
             yield "PGREPL_TEST_DSN" if name == GIVEN else str(servers.find(name) or f"no {name}")
-        except servers.UnusableServer as error:
+        except servers.UnusablePrograms as error:
             yield str(error)
 
 

@@ -118,7 +118,7 @@ def _race(
 
 
 def measure_drains(contenders: Sequence[Contender], course: Course, *, rows: int) -> Drained:
-    """Drain a real server's slots. Raises `RunFailed`, `ClusterError`, `WireError`."""
+    """Drain a real server's slots. Raises `RunFailed`, `TemporaryServerError`, `WireError`."""
 
     def slot_of(contender: Contender, number: int) -> str:
         return f"{contender.name}_{number}".replace("-", "_")

@@ -104,7 +104,7 @@ def measure_latency(
     contenders: Sequence[Contender], course: Course, *, seconds: float
 ) -> tuple[list[Line], Mapping[str, str]]:
     """Let everybody wait for `seconds` in all, a part of them in each round; returns who did, and
-    why the others did not. Raises `RunFailed`, `ClusterError`, `WireError`.
+    why the others did not. Raises `RunFailed`, `TemporaryServerError`, `WireError`.
     """
     warm_up = round(RATE * _WARM_UP_SECONDS)
     rows = warm_up + max(100, round(RATE * seconds / course.rounds))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pgrepl.testing.server import ClusterError
+from pgrepl.testing import TemporaryServerError
 
 from ..measure import RunFailed
 from ..report import Verdict, print_missing, version_of
@@ -85,7 +85,7 @@ def measure_live(
         if chosen := [each for each in contenders if each.race == race]:
             try:
                 found[key] = measure(chosen)
-            except (ClusterError, WireError) as error:
+            except (TemporaryServerError, WireError) as error:
                 raise RunFailed(str(error)) from error
             print_missing(found[key].missing)
     verdicts = [verdict for each in found.values() for verdict in each.verdicts]

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from pgrepl.testing.server import ThrowAwayCluster
+from pgrepl.testing import TemporaryServer
 
 from ..capture import CYCLE
 from ..record import WRITE_ROWS
@@ -35,14 +35,14 @@ _QUIET: Final[Mapping[str, str | int | bool]] = {
 
 
 @contextmanager
-def server(bin_directory: Path, slots: int) -> Iterator[ThrowAwayCluster]:
+def server(bin_directory: Path, slots: int) -> Iterator[TemporaryServer]:
     """Run a server that has room for so many slots and does nothing unasked."""
     settings = {**_QUIET, "max_replication_slots": slots + 1}
-    with ThrowAwayCluster(bin_directory, settings=settings) as cluster:
+    with TemporaryServer(bin_directory, settings=settings) as cluster:
         yield cluster
 
 
-def place_of(cluster: ThrowAwayCluster, tcp: bool) -> str:
+def place_of(cluster: TemporaryServer, tcp: bool) -> str:
     """Return where to reach the server: its address, or the folder of its Unix socket."""
     return cluster.host if tcp else str(cluster.socket_directory)
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import psycopg
 
-from pgrepl.testing.server import ThrowAwayCluster
+from pgrepl.testing import TemporaryServer
 from pgrepl.testing.server_account import give, server_account
 
 __all__ = ["ROWS", "execute", "fill", "run_program"]
@@ -17,7 +17,7 @@ ROWS: Final = "SELECT count(*), sum(length(t)) FROM big"
 """The same at the origin and at a server that was started from a backup of it."""
 
 
-def execute(server: ThrowAwayCluster, statement: str) -> list[tuple[Any, ...]]:
+def execute(server: TemporaryServer, statement: str) -> list[tuple[Any, ...]]:
     """Run statements, each by itself; returns the last rows."""
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         for each in statement.split(";"):
@@ -25,7 +25,7 @@ def execute(server: ThrowAwayCluster, statement: str) -> list[tuple[Any, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
-def run_program(server: ThrowAwayCluster, program: str, *arguments: str | Path) -> str:
+def run_program(server: TemporaryServer, program: str, *arguments: str | Path) -> str:
     """Run one of the server's programs, which must succeed."""
     done = subprocess.run(
         [server.bin_directory / program, *arguments], capture_output=True, text=True, check=False
@@ -34,7 +34,7 @@ def run_program(server: ThrowAwayCluster, program: str, *arguments: str | Path) 
     return done.stdout
 
 
-def fill(server: ThrowAwayCluster) -> None:
+def fill(server: TemporaryServer) -> None:
     """Give it 3 MB of rows, and a table in a tablespace."""
     folder = server.folder / "its space"
     folder.mkdir()

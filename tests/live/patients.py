@@ -16,7 +16,7 @@ from psycopg import sql
 import pgrepl
 from pgrepl.doctor.drivers import examine
 from pgrepl.doctor.finding import Finding, Level
-from pgrepl.testing.server import ThrowAwayCluster
+from pgrepl.testing import TemporaryServer
 from tests.live.streams import eventually
 from tests.support.clusters import Cluster
 
@@ -30,7 +30,7 @@ RESTART: Final = "restart the server"
 class Patient:
     """A server with a database whose name is bad, and what the doctor says of it."""
 
-    def __init__(self, server: ThrowAwayCluster, database: str = BAD) -> None:
+    def __init__(self, server: TemporaryServer, database: str = BAD) -> None:
         self.server = server
         self.database = database
         [(number,)] = self.on_server("SELECT current_setting('server_version_num')::int")
@@ -95,15 +95,15 @@ def _run(dsn: str, statements: Sequence[str | sql.Composed]) -> list[tuple[Any, 
 
 
 @pytest.fixture(scope="module")
-def hospital(cluster: Cluster) -> Iterator[ThrowAwayCluster]:
+def hospital(cluster: Cluster) -> Iterator[TemporaryServer]:
     """A server whose settings may be changed."""
     settings = HEALTHY if cluster.major >= 13 else {}
-    with ThrowAwayCluster(cluster.own.bin_directory, settings=settings) as server:
+    with TemporaryServer(cluster.own.bin_directory, settings=settings) as server:
         yield server
 
 
 @pytest.fixture
-def patient(hospital: ThrowAwayCluster) -> Iterator[Patient]:
+def patient(hospital: TemporaryServer) -> Iterator[Patient]:
     """A healthy server with a healthy publication `p`; afterwards it is healthy again."""
     name = sql.Identifier(BAD)
     _run(hospital.dsn(), [sql.SQL("CREATE DATABASE {}").format(name)])

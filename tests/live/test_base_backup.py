@@ -14,26 +14,26 @@ from typing import Any
 import pytest
 
 import pgrepl
-from pgrepl.testing.server import ThrowAwayCluster
+from pgrepl.testing import TemporaryServer
 from pgrepl.testing.server_account import give, server_account
 from tests.live.origins import ROWS, execute, fill, run_program
 from tests.live.streams import PATIENCE, Connect
-from tests.support.backups import RestoredCluster, save
+from tests.support.backups import restored_server, save
 from tests.support.clusters import Cluster
 from tests.support.flavours import FEW_FLAVOURS
 
 pytestmark = pytest.mark.flavours(*FEW_FLAVOURS)
 
 
-def major(server: ThrowAwayCluster) -> int:
+def major(server: TemporaryServer) -> int:
     return int(server.version.split(".")[0])
 
 
 @pytest.fixture(scope="module")
-def origin(programs: Path, cluster: Cluster) -> Iterator[ThrowAwayCluster]:
+def origin(programs: Path, cluster: Cluster) -> Iterator[TemporaryServer]:
     """A server of its own, with a table in a tablespace."""
     settings = {"summarize_wal": True} if cluster.major >= 17 else {}
-    with ThrowAwayCluster(programs, settings=settings) as server:
+    with TemporaryServer(programs, settings=settings) as server:
         fill(server)
         yield server
 
@@ -43,7 +43,7 @@ def origin(programs: Path, cluster: Cluster) -> Iterator[ThrowAwayCluster]:
 
 @pytest.mark.parametrize("replication", ["database", "physical"])
 def test_a_backup_is_verified_and_starts(
-    origin: ThrowAwayCluster, connect: Connect, tmp_path: Path, replication: str, programs: Path
+    origin: TemporaryServer, connect: Connect, tmp_path: Path, replication: str, programs: Path
 ) -> None:
     label = 'it\'s a \\ "label" 🐘'
     with connect(origin.dsn(), replication=replication) as connection:
@@ -72,12 +72,12 @@ def test_a_backup_is_verified_and_starts(
         backup.unpack(folder, moved)
         give(moved[oid], server_account())
 
-    with RestoredCluster(programs, fill) as restored:
+    with restored_server(programs, fill) as restored:
         assert execute(restored, ROWS) == [(3000, 3000000)]
         assert execute(restored, "SELECT seven FROM moved") == [(7,)]
 
 
-def test_events_are_in_order(origin: ThrowAwayCluster, connect: Connect) -> None:
+def test_events_are_in_order(origin: TemporaryServer, connect: Connect) -> None:
     kinds: list[type] = []
     with connect(origin.dsn()) as connection:
         for event in connection.base_backup(checkpoint="fast", wait=False, manifest="yes"):
@@ -91,7 +91,7 @@ def test_events_are_in_order(origin: ThrowAwayCluster, connect: Connect) -> None
 
 
 def test_archives_are_whole_tar_files(
-    origin: ThrowAwayCluster, connect: Connect, tmp_path: Path
+    origin: TemporaryServer, connect: Connect, tmp_path: Path
 ) -> None:
     with connect(origin.dsn()) as connection:
         backup = save(connection.base_backup(checkpoint="fast"), tmp_path / "saved")
@@ -109,7 +109,7 @@ def test_archives_are_whole_tar_files(
 
 
 def test_links_of_tablespaces_can_be_described(
-    origin: ThrowAwayCluster, connect: Connect, tmp_path: Path
+    origin: TemporaryServer, connect: Connect, tmp_path: Path
 ) -> None:
     with connect(origin.dsn()) as connection:
         for described in (False, True):
@@ -121,7 +121,7 @@ def test_links_of_tablespaces_can_be_described(
                 assert ("tablespace_map" in archive.getnames()) == described
 
 
-def test_nothing_is_collected(origin: ThrowAwayCluster, connect: Connect) -> None:
+def test_nothing_is_collected(origin: TemporaryServer, connect: Connect) -> None:
     size = 0
     with connect(origin.dsn()) as connection:
         tracemalloc.start()
@@ -140,7 +140,7 @@ def test_nothing_is_collected(origin: ThrowAwayCluster, connect: Connect) -> Non
 
 
 def test_compressed_by_the_server(
-    origin: ThrowAwayCluster, connect: Connect, tmp_path: Path
+    origin: TemporaryServer, connect: Connect, tmp_path: Path
 ) -> None:
     with connect(origin.dsn()) as connection:
         if major(origin) < 15:
@@ -160,7 +160,7 @@ def test_compressed_by_the_server(
             assert archive.getnames()
 
 
-def test_kept_by_the_server(origin: ThrowAwayCluster, connect: Connect) -> None:
+def test_kept_by_the_server(origin: TemporaryServer, connect: Connect) -> None:
     target = origin.folder / "kept"
     with connect(origin.dsn()) as connection:
         if major(origin) < 15:
@@ -181,7 +181,7 @@ def test_kept_by_the_server(origin: ThrowAwayCluster, connect: Connect) -> None:
     target.rmdir()
 
 
-def test_pages_with_wrong_checksums(origin: ThrowAwayCluster, connect: Connect) -> None:
+def test_pages_with_wrong_checksums(origin: TemporaryServer, connect: Connect) -> None:
     if execute(origin, "SHOW data_checksums") != [("on",)]:
         pytest.skip("the server's initdb makes clusters without checksums")
     execute(
@@ -204,7 +204,7 @@ def test_pages_with_wrong_checksums(origin: ThrowAwayCluster, connect: Connect) 
         execute(origin, "DROP TABLE broken")
 
 
-def test_what_the_server_refuses(origin: ThrowAwayCluster, connect: Connect) -> None:
+def test_what_the_server_refuses(origin: TemporaryServer, connect: Connect) -> None:
     refused: list[dict[str, Any]] = [{"manifest_checksums": "SHA256"}]
     if major(origin) >= 15:
         refused += [
@@ -227,7 +227,7 @@ def test_what_the_server_refuses(origin: ThrowAwayCluster, connect: Connect) -> 
 
 
 def test_time_limits_lose_nothing(
-    origin: ThrowAwayCluster, connect: Connect, tmp_path: Path
+    origin: TemporaryServer, connect: Connect, tmp_path: Path
 ) -> None:
     def patiently(events: Iterator[pgrepl.BackupEvent]) -> Iterator[pgrepl.BackupEvent]:
         while True:
@@ -252,7 +252,7 @@ def test_time_limits_lose_nothing(
     assert "successfully verified" in run_program(origin, "pg_verifybackup", data)
 
 
-def test_nothing_else_while_it_is_on(origin: ThrowAwayCluster, connect: Connect) -> None:
+def test_nothing_else_while_it_is_on(origin: TemporaryServer, connect: Connect) -> None:
     with connect(origin.dsn()) as connection:
         backup = connection.base_backup(checkpoint="fast")
         # It has not begun yet.
@@ -275,7 +275,7 @@ def test_nothing_else_while_it_is_on(origin: ThrowAwayCluster, connect: Connect)
         assert connection.identify_system().timeline == 1
 
 
-def test_one_that_is_left_costs_the_connection(origin: ThrowAwayCluster, connect: Connect) -> None:
+def test_one_that_is_left_costs_the_connection(origin: TemporaryServer, connect: Connect) -> None:
     with connect(origin.dsn()) as connection:
         with connection.base_backup(checkpoint="fast"):
             pass  # It never began.
@@ -290,7 +290,7 @@ def test_one_that_is_left_costs_the_connection(origin: ThrowAwayCluster, connect
             next(backup)
 
 
-def test_one_that_is_cancelled(origin: ThrowAwayCluster, connect: Connect) -> None:
+def test_one_that_is_cancelled(origin: TemporaryServer, connect: Connect) -> None:
     with connect(origin.dsn()) as connection:
         backup = connection.base_backup(checkpoint="fast", max_rate=32)
         next(backup)
@@ -302,7 +302,7 @@ def test_one_that_is_cancelled(origin: ThrowAwayCluster, connect: Connect) -> No
         assert connection.identify_system(timeout=PATIENCE).timeline == 1
 
 
-def test_one_whose_server_process_ends(origin: ThrowAwayCluster, connect: Connect) -> None:
+def test_one_whose_server_process_ends(origin: TemporaryServer, connect: Connect) -> None:
     with connect(origin.dsn()) as connection:
         backup = connection.base_backup(checkpoint="fast", max_rate=32)
         next(backup)
@@ -316,7 +316,7 @@ def test_one_whose_server_process_ends(origin: ThrowAwayCluster, connect: Connec
 
 
 def test_incremental_backups(
-    origin: ThrowAwayCluster, connect: Connect, tmp_path: Path, programs: Path
+    origin: TemporaryServer, connect: Connect, tmp_path: Path, programs: Path
 ) -> None:
     if major(origin) < 17:
         with connect(origin.dsn()) as connection:
@@ -326,7 +326,7 @@ def test_incremental_backups(
                 connection.base_backup(incremental=True)
         return
     settings = {"summarize_wal": True}
-    with ThrowAwayCluster(programs, settings=settings) as server:
+    with TemporaryServer(programs, settings=settings) as server:
         execute(
             server, "CREATE TABLE big AS SELECT repeat('x', 1000) AS t FROM generate_series(1, 9)"
         )
@@ -347,11 +347,11 @@ def test_incremental_backups(
             server, "pg_verifybackup", tmp_path / "combined"
         )
     combined = tmp_path / "combined"
-    with RestoredCluster(programs, lambda target: combined.rename(target)) as restored:
+    with restored_server(programs, lambda target: combined.rename(target)) as restored:
         assert execute(restored, ROWS) == [(20, 9044)]
 
 
-def test_manifests_that_are_not_taken(origin: ThrowAwayCluster, connect: Connect) -> None:
+def test_manifests_that_are_not_taken(origin: TemporaryServer, connect: Connect) -> None:
     if major(origin) < 17:
         pytest.skip("manifests are uploaded from PostgreSQL 17 on")
 

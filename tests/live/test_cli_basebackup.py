@@ -11,52 +11,52 @@ from typing import Any
 
 import pytest
 
-from pgrepl.testing.server import ThrowAwayCluster
+from pgrepl.testing import TemporaryServer
 from pgrepl.testing.server_account import give, server_account
 from tests.live.program import complaint, on_terminal, read_until, run, running
 from tests.live.streams import PATIENCE, eventually
 from tests.live.wal_archives import cluster_of
-from tests.support.backups import RestoredCluster
+from tests.support.backups import restored_server
 
 pytest.importorskip("click")
 
 
 @pytest.fixture(scope="module")
-def server(programs: Path) -> Iterator[ThrowAwayCluster]:
-    with ThrowAwayCluster(programs) as made:
+def server(programs: Path) -> Iterator[TemporaryServer]:
+    with TemporaryServer(programs) as made:
         cluster_of(made).execute("CREATE TABLE t AS SELECT generate_series(1, 1000) AS a")
         yield made
 
 
-def basebackup(server: ThrowAwayCluster, target: Path, *words: str) -> str:
+def basebackup(server: TemporaryServer, target: Path, *words: str) -> str:
     """What a run prints that must succeed, without a word on stderr."""
     status, out, err = run("basebackup", server.dsn(), "-D", str(target), "-c", "fast", *words)
     assert (status, err) == (0, "")
     return out
 
 
-def slots(server: ThrowAwayCluster) -> list[Any]:
+def slots(server: TemporaryServer) -> list[Any]:
     return [
         name for (name,) in cluster_of(server).execute("SELECT slot_name FROM pg_replication_slots")
     ]
 
 
-def verify(server: ThrowAwayCluster, folder: Path, *words: str) -> None:
+def verify(server: TemporaryServer, folder: Path, *words: str) -> None:
     program = server.bin_directory / "pg_verifybackup"
     subprocess.run([program, *words, folder], check=True, capture_output=True)
 
 
-def test_a_server_starts_from_it(server: ThrowAwayCluster, programs: Path, tmp_path: Path) -> None:
+def test_a_server_starts_from_it(server: TemporaryServer, programs: Path, tmp_path: Path) -> None:
     said = basebackup(server, tmp_path / "data")
     assert said.startswith(f"base backup in {tmp_path / 'data'}: ")
     verify(server, tmp_path / "data")
-    with RestoredCluster(programs, lambda target: (tmp_path / "data").rename(target)) as restored:
+    with restored_server(programs, lambda target: (tmp_path / "data").rename(target)) as restored:
         assert cluster_of(restored).execute("SELECT count(*) FROM t") == [(1000,)]
 
 
 @pytest.mark.parametrize("method", ["none", "fetch", "stream", "n", "f", "s"])
 @pytest.mark.parametrize("form", ["plain", "tar", "p", "t"])
-def test_formats_and_wal(server: ThrowAwayCluster, tmp_path: Path, form: str, method: str) -> None:
+def test_formats_and_wal(server: TemporaryServer, tmp_path: Path, form: str, method: str) -> None:
     target = tmp_path / "backup"
     told = json.loads(basebackup(server, target, "-F", form, "-X", method, "--json", "-N"))
     assert list(told) == [
@@ -76,7 +76,7 @@ def test_formats_and_wal(server: ThrowAwayCluster, tmp_path: Path, form: str, me
         verify(server, target, *(["--no-parse-wal"] if method[0] == "n" else []))
 
 
-def test_tablespaces(server: ThrowAwayCluster, tmp_path: Path) -> None:
+def test_tablespaces(server: TemporaryServer, tmp_path: Path) -> None:
     cluster = cluster_of(server)
     folder = server.folder / "a=b"
     folder.mkdir()
@@ -101,7 +101,7 @@ def test_tablespaces(server: ThrowAwayCluster, tmp_path: Path) -> None:
         cluster.execute("DROP TABLESPACE space")
 
 
-def test_slots(server: ThrowAwayCluster, tmp_path: Path) -> None:
+def test_slots(server: TemporaryServer, tmp_path: Path) -> None:
     basebackup(server, tmp_path / "1", "--slot", "mine", "--create-slot")
     assert slots(server) == ["mine"]
     words = ("basebackup", server.dsn(), "-c", "fast", "-D", str(tmp_path / "2"), "--slot", "mine")
@@ -114,7 +114,7 @@ def test_slots(server: ThrowAwayCluster, tmp_path: Path) -> None:
     assert slots(server) == []
 
 
-def test_manifests(server: ThrowAwayCluster, tmp_path: Path) -> None:
+def test_manifests(server: TemporaryServer, tmp_path: Path) -> None:
     told = json.loads(basebackup(server, tmp_path / "1", "--no-manifest", "--json"))
     assert told["manifest"] is None
     assert not (tmp_path / "1" / "backup_manifest").exists()
@@ -154,7 +154,7 @@ def test_mistakes(words: list[str]) -> None:
     assert (status, out) == (2, "")
 
 
-def test_directories_that_cannot_be_used(server: ThrowAwayCluster, tmp_path: Path) -> None:
+def test_directories_that_cannot_be_used(server: TemporaryServer, tmp_path: Path) -> None:
     full = tmp_path / "full"
     full.mkdir()
     (full / "dear").write_text("dear")
@@ -168,7 +168,7 @@ def test_directories_that_cannot_be_used(server: ThrowAwayCluster, tmp_path: Pat
 @pytest.mark.parametrize("clean", [True, False])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals(
-    server: ThrowAwayCluster, tmp_path: Path, number: int, status: int, clean: bool
+    server: TemporaryServer, tmp_path: Path, number: int, status: int, clean: bool
 ) -> None:
     """They end it at once, and nothing of it stays, here or at the server."""
     target = tmp_path / "data"
@@ -184,7 +184,7 @@ def test_signals(
 
 
 def test_a_signal_while_the_checkpoint_is_waited_for(
-    server: ThrowAwayCluster, tmp_path: Path
+    server: TemporaryServer, tmp_path: Path
 ) -> None:
     cluster = cluster_of(server)
     cluster.execute("CREATE TABLE dirty AS SELECT generate_series(1, 300000)")
@@ -202,7 +202,7 @@ def test_a_signal_while_the_checkpoint_is_waited_for(
         cluster.execute("CHECKPOINT")
 
 
-def test_progress(server: ThrowAwayCluster, tmp_path: Path) -> None:
+def test_progress(server: TemporaryServer, tmp_path: Path) -> None:
     words = ("basebackup", server.dsn(), "-c", "fast", "-P", "-D")
     status, out, err = run(*words, str(tmp_path / "1"))
     assert (status, out.count("\n")) == (0, 1)

@@ -18,7 +18,8 @@ from typing import Final
 
 import pytest
 
-from pgrepl.testing.server import ClusterError, embedded_bin_directory
+from pgrepl.testing import TemporaryServerError
+from pgrepl.testing.programs import embedded_bin_directory
 from tests.live.streams import PATIENCE, eventually
 
 pytest.importorskip("click")
@@ -36,7 +37,7 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where the demo puts its server: a folder of its own that is to others what /tmp is."""
     try:
         embedded_bin_directory()
-    except ClusterError as error:
+    except TemporaryServerError as error:
         pytest.skip(str(error))
     made = Path(tempfile.mkdtemp(prefix="pgrepl-test-", dir="/tmp"))
     made.chmod(0o1777)

@@ -17,7 +17,7 @@ import pytest
 import pgrepl
 from pgrepl.doctor.drivers import examine
 from pgrepl.doctor.finding import Level
-from pgrepl.testing.server import ThrowAwayCluster
+from pgrepl.testing import TemporaryServer
 from pgrepl.testing.server_account import give, server_account
 from tests.live.patients import BAD, RESTART, Patient, only, quoted, since
 from tests.live.program import run
@@ -330,9 +330,9 @@ def test_a_slot_about_to_be_lost_and_then_lost(patient: Patient) -> None:
 
 
 @contextlib.contextmanager
-def standby_of(primary: ThrowAwayCluster) -> Iterator[ThrowAwayCluster]:
+def standby_of(primary: TemporaryServer) -> Iterator[TemporaryServer]:
     """A standby that streams from it."""
-    with ThrowAwayCluster(primary.bin_directory) as server:
+    with TemporaryServer(primary.bin_directory) as server:
         server.stop()
         shutil.rmtree(server.data_directory)
         subprocess.run(

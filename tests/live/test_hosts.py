@@ -14,7 +14,9 @@ import psycopg
 import pytest
 
 import pgrepl
-from pgrepl.testing.server import HOST, TRUST_EVERYONE, ThrowAwayCluster
+from pgrepl.testing import TemporaryServer
+from pgrepl.testing.addresses import HOST
+from pgrepl.testing.data_directory import TRUST_EVERYONE
 from pgrepl.testing.server_account import give, server_account
 from tests.live.streams import Connect, eventually
 from tests.live.test_connecting import full_backlog
@@ -25,14 +27,14 @@ from tests.support.scripted import Peer, ScriptedServer, negotiate
 
 pytestmark = pytest.mark.flavours(*FEW_FLAVOURS)
 
-Pair: TypeAlias = tuple[ThrowAwayCluster, ThrowAwayCluster]
+Pair: TypeAlias = tuple[TemporaryServer, TemporaryServer]
 
 TARGETS: Final = ("any", "read-write", "read-only", "primary", "standby", "prefer-standby")
 
 
 @contextlib.contextmanager
-def standby_of(primary: ThrowAwayCluster) -> Iterator[ThrowAwayCluster]:
-    with ThrowAwayCluster(primary.bin_directory) as server:
+def standby_of(primary: TemporaryServer) -> Iterator[TemporaryServer]:
+    with TemporaryServer(primary.bin_directory) as server:
         server.stop()
         shutil.rmtree(server.data_directory)
         subprocess.run(
@@ -48,7 +50,7 @@ def standby_of(primary: ThrowAwayCluster) -> Iterator[ThrowAwayCluster]:
         yield server
 
 
-def add_setting(server: ThrowAwayCluster, name: str, value: str) -> None:
+def add_setting(server: TemporaryServer, name: str, value: str) -> None:
     with Path(server.data_directory, "postgresql.auto.conf").open("a") as settings:
         settings.write(f"{name} = '{value}'\n")
 
@@ -58,7 +60,7 @@ def new_pair(cluster: Cluster) -> Iterator[Pair]:
     settings = {"listen_addresses": f"{HOST},::1"}  # those that the machine has
     hba = f"{TRUST_EVERYONE}host all,replication all ::1/128 trust\n"
     with (
-        ThrowAwayCluster(cluster.own.bin_directory, settings=settings, hba=hba) as primary,
+        TemporaryServer(cluster.own.bin_directory, settings=settings, hba=hba) as primary,
         standby_of(primary) as standby,
     ):
         yield primary, standby
@@ -171,7 +173,7 @@ def _primary_at(connect: Connect, ports: tuple[int, ...]) -> int | None:
 
 
 @contextlib.contextmanager
-def setting(server: ThrowAwayCluster, name: str, value: str, usually: str) -> Iterator[None]:
+def setting(server: TemporaryServer, name: str, value: str, usually: str) -> Iterator[None]:
     """Run the server with a setting that takes a restart."""
     try:
         server.stop()
@@ -325,7 +327,7 @@ def test_hostaddr_is_connected_to_and_the_name_is_verified(
 
 
 def test_a_socket_in_the_abstract_namespace(cluster: Cluster, connect: Connect) -> None:
-    with ThrowAwayCluster(cluster.own.bin_directory) as server:
+    with TemporaryServer(cluster.own.bin_directory) as server:
         name = f"@pgrepl-{server.port}"
         server.stop()
         add_setting(server, "unix_socket_directories", name)

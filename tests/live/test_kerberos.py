@@ -12,7 +12,8 @@ from typing import Any, Final
 import pytest
 
 import pgrepl
-from pgrepl.testing.server import HOST, ClusterError, ThrowAwayCluster
+from pgrepl.testing import TemporaryServer, TemporaryServerError
+from pgrepl.testing.addresses import HOST
 from tests.live.streams import Connect
 from tests.support import kdc, servers
 from tests.support.clusters import Cluster
@@ -72,7 +73,7 @@ def realm(request: pytest.FixtureRequest) -> Iterator[Realm]:
         settings: dict[str, str | int | bool] = {"krb_server_keyfile": "server.keytab"}
         if int(request.param) >= _DELEGATION:
             settings["gss_accept_delegation"] = True
-        server = ThrowAwayCluster(
+        server = TemporaryServer(
             installation.bin_directory,
             settings=settings | {"log_connections": True},
             hba=_HBA,
@@ -80,7 +81,7 @@ def realm(request: pytest.FixtureRequest) -> Iterator[Realm]:
         )
         try:
             stack.enter_context(server)
-        except ClusterError as error:
+        except TemporaryServerError as error:
             if "not supported by this build" not in str(error):
                 raise
             pytest.skip(f"this build of PostgreSQL {request.param} has no GSSAPI")

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import pgrepl
-from pgrepl.testing.server import ThrowAwayCluster
+from pgrepl.testing import TemporaryServer
 from tests.live.sampling import Consumer, Watch, ids, insert, replies
 from tests.live.streams import (
     PATIENCE,
@@ -31,7 +31,7 @@ from tests.support.inside import transport_of
 
 
 @pytest.fixture
-def stoppable(database: Database) -> Iterator[ThrowAwayCluster]:
+def stoppable(database: Database) -> Iterator[TemporaryServer]:
     """The database's server, which a test may stop: it runs again afterwards."""
     server = database.cluster.own
     yield server
@@ -39,7 +39,7 @@ def stoppable(database: Database) -> Iterator[ThrowAwayCluster]:
 
 
 @pytest.fixture
-def watch(database: Database, stoppable: ThrowAwayCluster) -> Iterator[Watch]:
+def watch(database: Database, stoppable: TemporaryServer) -> Iterator[Watch]:
     """A slot under watch, in a database with `TABLE`."""
     database.execute(TABLE)
     with Watch(database) as watching:
@@ -78,7 +78,7 @@ def assert_nothing_is_missing(
     assert app.kept == list(range(1, last + 1))
 
 
-def was_orderly(server: ThrowAwayCluster, before: int) -> bool:
+def was_orderly(server: TemporaryServer, before: int) -> bool:
     """Whether the server's log has a shutdown since then that was not by harder means."""
     return b"database system is shut down" in server.log_file.read_bytes()[before:]
 
@@ -87,7 +87,7 @@ def was_orderly(server: ThrowAwayCluster, before: int) -> bool:
 
 
 def test_fast_shutdown_while_idle(
-    database: Database, watch: Watch, stoppable: ThrowAwayCluster, connect: Connect
+    database: Database, watch: Watch, stoppable: TemporaryServer, connect: Connect
 ) -> None:
     app = Application(watch)
     with connect(database.dsn()) as connection:
@@ -109,7 +109,7 @@ def test_fast_shutdown_while_idle(
 
 @pytest.mark.parametrize("waits", [True, False], ids=["waiting", "busy"])
 def test_fast_shutdown_with_something_to_acknowledge(
-    database: Database, watch: Watch, stoppable: ThrowAwayCluster, connect: Connect, waits: bool
+    database: Database, watch: Watch, stoppable: TemporaryServer, connect: Connect, waits: bool
 ) -> None:
     """The server waits for the acknowledgement, however long that takes, and then goes."""
     app, release = Application(watch), threading.Event()
@@ -140,7 +140,7 @@ def test_fast_shutdown_with_something_to_acknowledge(
 
 @pytest.mark.parametrize("mode", ["immediate", "terminate"])
 def test_abrupt_end(
-    database: Database, watch: Watch, stoppable: ThrowAwayCluster, connect: Connect, mode: str
+    database: Database, watch: Watch, stoppable: TemporaryServer, connect: Connect, mode: str
 ) -> None:
     app = Application(watch)
     for first in (1, 4, 7):

@@ -20,7 +20,7 @@ from psycopg import pq
 
 import pgrepl
 import pgrepl.aio
-from pgrepl.testing.server import conninfo_string
+from pgrepl.testing.addresses import conninfo_string
 from tests.live.tls_servers import PRESENTED, TLSServer, tls_server
 from tests.support.certificates import Authority, Certificate, CertificateSet
 from tests.support.clusters import CLIENT_CERTIFICATE_USER, PASSWORDS, Cluster

@@ -16,7 +16,7 @@ import pgrepl
 from pgrepl import errors
 from pgrepl.protocol.preflight import Preflight, preflight
 from pgrepl.resume import ResumeToken
-from pgrepl.testing.server import ThrowAwayCluster
+from pgrepl.testing import TemporaryServer
 from pgrepl.testing.server_account import give, server_account
 from tests.live.streams import (
     PATIENCE,
@@ -373,11 +373,11 @@ def test_a_role_with_no_right_but_to_replicate(
 @contextlib.contextmanager
 def fresh(cluster: Cluster, **settings: str) -> Iterator[Database]:
     """A server of the same version with these settings, for one test."""
-    with ThrowAwayCluster(cluster.own.bin_directory, settings=settings) as server:
+    with TemporaryServer(cluster.own.bin_directory, settings=settings) as server:
         yield seen(server)
 
 
-def seen(server: ThrowAwayCluster) -> Database:
+def seen(server: TemporaryServer) -> Database:
     """Its first database, with a table and a publication once somebody makes them."""
     parameters = {"host": server.host, "port": server.port, "user": "postgres"}
     return Database(Cluster(parameters, server=server), "postgres")
@@ -467,7 +467,7 @@ def test_after_a_promotion(own_cluster: Cluster) -> None:
 def standby_of(primary: Database) -> Iterator[Database]:
     """A standby that streams from it."""
     source = primary.cluster.own
-    with ThrowAwayCluster(source.bin_directory) as server:
+    with TemporaryServer(source.bin_directory) as server:
         server.stop()
         shutil.rmtree(server.data_directory)
         subprocess.run(

@@ -15,26 +15,26 @@ import pytest
 
 import pgrepl
 from pgrepl.basebackup import BackupProgress, ReceivedBackup, receive_base_backup
-from pgrepl.testing.server import ThrowAwayCluster
+from pgrepl.testing import TemporaryServer
 from pgrepl.testing.server_account import give, server_account
 from tests.live.origins import ROWS, execute, fill, run_program
 from tests.live.streams import PATIENCE, eventually
-from tests.support.backups import RestoredCluster
+from tests.support.backups import restored_server
 from tests.support.clusters import Cluster
 
 
 @pytest.fixture(scope="module")
-def origin(programs: Path, cluster: Cluster) -> Iterator[ThrowAwayCluster]:
+def origin(programs: Path, cluster: Cluster) -> Iterator[TemporaryServer]:
     """A server of its own, with a table in a tablespace, that keeps its WAL for a while."""
     settings: dict[str, str | bool] = {"wal_keep_size": "1GB"}
     if cluster.major >= 17:
         settings["summarize_wal"] = True
-    with ThrowAwayCluster(programs, settings=settings) as server:
+    with TemporaryServer(programs, settings=settings) as server:
         fill(server)
         yield server
 
 
-def receive(server: ThrowAwayCluster, target: Path, **options: Any) -> ReceivedBackup:
+def receive(server: TemporaryServer, target: Path, **options: Any) -> ReceivedBackup:
     with (
         pgrepl.connect(server.dsn(), replication="physical") as connection,
         pgrepl.connect(server.dsn(), replication="physical") as beside,
@@ -48,16 +48,16 @@ def receive(server: ThrowAwayCluster, target: Path, **options: Any) -> ReceivedB
         return received
 
 
-def space_of(server: ThrowAwayCluster) -> str:
+def space_of(server: TemporaryServer) -> str:
     return str(server.folder / "its space")
 
 
-def slots(server: ThrowAwayCluster) -> list[tuple[Any, ...]]:
+def slots(server: TemporaryServer) -> list[tuple[Any, ...]]:
     return execute(server, "SELECT slot_name FROM pg_replication_slots")
 
 
 @contextlib.contextmanager
-def writer(server: ThrowAwayCluster) -> Iterator[None]:
+def writer(server: TemporaryServer) -> Iterator[None]:
     """Rows are written and whole segments filled, until the end of the body."""
     stop = threading.Event()
 
@@ -82,7 +82,7 @@ def writer(server: ThrowAwayCluster) -> Iterator[None]:
 @pytest.mark.parametrize("wal", ["fetch", "stream"])
 @pytest.mark.parametrize("busy", [False, True])
 def test_a_server_starts_from_it(
-    origin: ThrowAwayCluster, tmp_path: Path, programs: Path, wal: str, busy: bool
+    origin: TemporaryServer, tmp_path: Path, programs: Path, wal: str, busy: bool
 ) -> None:
     """Also when it was taken while much was written."""
     told: list[BackupProgress] = []
@@ -119,7 +119,7 @@ def test_a_server_starts_from_it(
         link.symlink_to(moved)
         give(moved, server_account())
 
-    with RestoredCluster(programs, fill) as restored:
+    with restored_server(programs, fill) as restored:
         assert execute(restored, ROWS) == [(3000, 3000000)]
         assert execute(restored, "SELECT seven FROM moved") == [(7,)]
         if busy:
@@ -131,7 +131,7 @@ def test_a_server_starts_from_it(
 @pytest.mark.parametrize("compress", ["none", "gzip:1", "zstd", "server-gzip:1", "server-zstd"])
 @pytest.mark.parametrize("wal", ["fetch", "stream"])
 def test_archives(
-    origin: ThrowAwayCluster, tmp_path: Path, cluster: Cluster, compress: str, wal: str
+    origin: TemporaryServer, tmp_path: Path, cluster: Cluster, compress: str, wal: str
 ) -> None:
     """They are what the plain format makes of them."""
     if compress.startswith("server") and cluster.major < 15:
@@ -168,7 +168,7 @@ def unpack(path: Path, folder: Path) -> None:
 
 @pytest.mark.parametrize("compress", ["server-gzip", "server-zstd:1"])
 def test_unpacked_from_what_the_server_compressed(
-    origin: ThrowAwayCluster, tmp_path: Path, cluster: Cluster, compress: str
+    origin: TemporaryServer, tmp_path: Path, cluster: Cluster, compress: str
 ) -> None:
     if cluster.major < 15:
         pytest.skip("servers compress from PostgreSQL 15 on")
@@ -186,7 +186,7 @@ def test_unpacked_from_what_the_server_compressed(
 
 
 def test_incremental(
-    origin: ThrowAwayCluster, tmp_path: Path, programs: Path, cluster: Cluster
+    origin: TemporaryServer, tmp_path: Path, programs: Path, cluster: Cluster
 ) -> None:
     if cluster.major < 17:
         manifest = tmp_path / "manifest"
@@ -195,7 +195,7 @@ def test_incremental(
             receive(origin, tmp_path / "more", incremental=manifest)
         assert not (tmp_path / "more").exists()
         return
-    with ThrowAwayCluster(programs, settings={"summarize_wal": True}) as server:
+    with TemporaryServer(programs, settings={"summarize_wal": True}) as server:
         execute(
             server, "CREATE TABLE big AS SELECT repeat('x', 1000) AS t FROM generate_series(1, 9)"
         )
@@ -209,14 +209,14 @@ def test_incremental(
         combined = tmp_path / "combined"
         run_program(server, "pg_combinebackup", full, more, "-o", combined)
         assert "successfully verified" in run_program(server, "pg_verifybackup", combined)
-    with RestoredCluster(programs, lambda target: combined.rename(target)) as restored:
+    with restored_server(programs, lambda target: combined.rename(target)) as restored:
         assert execute(restored, ROWS) == [(20, 9044)]
 
 
 # Slots
 
 
-def test_slots(origin: ThrowAwayCluster, tmp_path: Path) -> None:
+def test_slots(origin: TemporaryServer, tmp_path: Path) -> None:
     options = {"wal": "stream", "format": "tar"}
     receive(origin, tmp_path / "1", **options, slot="mine", create_slot=True)
     assert slots(origin) == [("mine",)]
@@ -236,7 +236,7 @@ def test_slots(origin: ThrowAwayCluster, tmp_path: Path) -> None:
 # What goes wrong
 
 
-def test_wal_whose_connection_is_lost(origin: ThrowAwayCluster, tmp_path: Path) -> None:
+def test_wal_whose_connection_is_lost(origin: TemporaryServer, tmp_path: Path) -> None:
     """The backup ends at once, with that error, and nothing of it is left."""
     killed = False
 
@@ -259,7 +259,7 @@ def test_wal_whose_connection_is_lost(origin: ThrowAwayCluster, tmp_path: Path) 
     eventually(lambda: slots(origin) == [], "the slot goes with its connection")
 
 
-def test_pages_with_wrong_checksums(origin: ThrowAwayCluster, tmp_path: Path) -> None:
+def test_pages_with_wrong_checksums(origin: TemporaryServer, tmp_path: Path) -> None:
     """The server finds them when all has come."""
     if execute(origin, "SHOW data_checksums") != [("on",)]:
         pytest.skip("the server's initdb makes clusters without checksums")
@@ -283,7 +283,7 @@ def test_pages_with_wrong_checksums(origin: ThrowAwayCluster, tmp_path: Path) ->
 @pytest.mark.parametrize("wal", ["none", "stream"])
 @pytest.mark.parametrize("form", ["plain", "tar"])
 def test_a_disk_that_is_full(
-    origin: ThrowAwayCluster, small_disk: Path, wal: str, form: str
+    origin: TemporaryServer, small_disk: Path, wal: str, form: str
 ) -> None:
     mapping = {space_of(origin): small_disk / "space"} if form == "plain" else {}
     with pytest.raises((pgrepl.BackupStorageError, pgrepl.WalStorageError)) as caught:

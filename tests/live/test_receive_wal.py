@@ -14,7 +14,7 @@ import pytest
 
 import pgrepl
 from pgrepl.physical import ReceivedSegment
-from pgrepl.testing.server import ThrowAwayCluster
+from pgrepl.testing import TemporaryServer
 from tests.live.streams import eventually
 from tests.live.test_physical import next_segment, write_wal
 from tests.live.wal_archives import (
@@ -35,7 +35,7 @@ from tests.live.wal_archives import (
     segment_name,
     wait_until_flushed,
 )
-from tests.support.backups import RestoredCluster, SavedBackup, save
+from tests.support.backups import SavedBackup, restored_server, save
 from tests.support.clusters import Cluster
 
 DIGEST: Final = "SELECT count(*), md5(string_agg(id || note, ',' ORDER BY id)) FROM load"
@@ -46,13 +46,13 @@ both_apis = pytest.mark.parametrize("api", APIS)
 
 
 @pytest.fixture(scope="module")
-def server(programs: Path) -> Iterator[ThrowAwayCluster]:
-    with ThrowAwayCluster(programs, settings=KEPT) as made:
+def server(programs: Path) -> Iterator[TemporaryServer]:
+    with TemporaryServer(programs, settings=KEPT) as made:
         yield made
 
 
 @pytest.fixture
-def slot(server: ThrowAwayCluster) -> Iterator[str]:
+def slot(server: TemporaryServer) -> Iterator[str]:
     """A slot that keeps the WAL from here on."""
     cluster = cluster_of(server)
     physical_slot(cluster, "receiver")
@@ -70,7 +70,7 @@ def load(cluster: Cluster) -> None:
 
 @both_apis
 def test_the_same_as_pg_receivewal(
-    server: ThrowAwayCluster, slot: str, archive: Path, api: str
+    server: TemporaryServer, slot: str, archive: Path, api: str
 ) -> None:
     cluster = cluster_of(server)
     start = physical_slot(cluster, "model")
@@ -99,7 +99,7 @@ def test_the_same_as_pg_receivewal(
 @both_apis
 @pytest.mark.parametrize("compress", [None, "gzip:1", "lz4", "zstd"])
 def test_while_the_server_works(
-    server: ThrowAwayCluster, slot: str, archive: Path, api: str, compress: str | None
+    server: TemporaryServer, slot: str, archive: Path, api: str, compress: str | None
 ) -> None:
     cluster = cluster_of(server)
     if compress in PACKAGES:
@@ -140,7 +140,7 @@ def decompressed(path: Path) -> bytes:
 
 @both_apis
 def test_one_run_after_the_other(
-    server: ThrowAwayCluster, slot: str, archive: Path, api: str
+    server: TemporaryServer, slot: str, archive: Path, api: str
 ) -> None:
     """Each goes on from the last, whatever form that left its segments in, with a slot or none."""
     cluster = cluster_of(server)
@@ -155,7 +155,7 @@ def test_one_run_after_the_other(
     expect_archive(server, archive, start, end)
 
 
-def test_by_turns_with_pg_receivewal(server: ThrowAwayCluster, slot: str, archive: Path) -> None:
+def test_by_turns_with_pg_receivewal(server: TemporaryServer, slot: str, archive: Path) -> None:
     """Either goes on from what the other left, compressed or not."""
     cluster = cluster_of(server)
     start = restart_lsn(cluster, slot)
@@ -176,7 +176,7 @@ def test_by_turns_with_pg_receivewal(server: ThrowAwayCluster, slot: str, archiv
 
 @pytest.mark.parametrize("turns", [0, 1])
 def test_lz4_by_turns_with_pg_receivewal(
-    server: ThrowAwayCluster, slot: str, archive: Path, turns: int
+    server: TemporaryServer, slot: str, archive: Path, turns: int
 ) -> None:
     """Whoever begins; its checksum is checked by the other, and the system's identifier by us."""
     frame = pytest.importorskip("lz4.frame")
@@ -203,7 +203,7 @@ def test_lz4_by_turns_with_pg_receivewal(
     expect_archive(server, archive, start, end // SEGMENT * SEGMENT)
 
 
-def test_synchronous(server: ThrowAwayCluster, archive: Path) -> None:
+def test_synchronous(server: TemporaryServer, archive: Path) -> None:
     """A server that waits for its standbys to flush waits for nothing here."""
     cluster = cluster_of(server)
     cluster.execute("ALTER SYSTEM SET synchronous_standby_names = 'vault'")
@@ -229,7 +229,7 @@ def test_synchronous(server: ThrowAwayCluster, archive: Path) -> None:
 
 
 def test_files_of_a_server_that_its_group_may_read(programs: Path, archive: Path) -> None:
-    with ThrowAwayCluster(programs) as made:
+    with TemporaryServer(programs) as made:
         made.stop()
         for path in [made.data_directory, *made.data_directory.rglob("*")]:
             if not path.is_symlink():
@@ -245,7 +245,7 @@ def test_a_server_that_shuts_down_waits_for_nothing(
     programs: Path, archive: Path, api: str
 ) -> None:
     """All that it wrote is here, durable and reported, and it knows that before it is gone."""
-    with ThrowAwayCluster(programs, settings=KEPT) as made:
+    with TemporaryServer(programs, settings=KEPT) as made:
         cluster = cluster_of(made)
         start = physical_slot(cluster, "s")
         with (
@@ -274,7 +274,7 @@ def test_a_server_that_shuts_down_waits_for_nothing(
 def test_a_standby_recovers_from_what_was_received(
     programs: Path, archive: Path, tmp_path: Path
 ) -> None:
-    with ThrowAwayCluster(programs, settings=KEPT) as primary:
+    with TemporaryServer(programs, settings=KEPT) as primary:
         cluster = cluster_of(primary)
         with pgrepl.connect(primary.dsn()) as connection:
             backup = save(connection.base_backup(checkpoint="fast"), tmp_path / "backup")
@@ -284,7 +284,7 @@ def test_a_standby_recovers_from_what_was_received(
             end = next_segment(cluster)
             wait_until_flushed(cluster, "s", end)
         [(rows, digest)] = cluster.execute(DIGEST)
-    restored = RestoredCluster(
+    restored = restored_server(
         programs,
         lambda target: fill(target, backup, archive),
         settings={"restore_command": 'cp "archive/%f" "%p"'},
@@ -306,7 +306,7 @@ def fill(target: Path, backup: SavedBackup, archive: Path) -> None:
 
 
 def test_what_the_server_no_longer_has(programs: Path, archive: Path) -> None:
-    with ThrowAwayCluster(programs) as made:
+    with TemporaryServer(programs) as made:
         cluster = cluster_of(made)
         for _ in range(4):
             write_wal(cluster, 1)
@@ -319,12 +319,12 @@ def test_what_the_server_no_longer_has(programs: Path, archive: Path) -> None:
 
 
 def test_the_wal_of_another_server(
-    server: ThrowAwayCluster, slot: str, programs: Path, archive: Path
+    server: TemporaryServer, slot: str, programs: Path, archive: Path
 ) -> None:
     cluster = cluster_of(server)
     write_wal(cluster, 1)
     receive("blocking", server.dsn(), archive, slot=slot, end=position(cluster) - 1)
     before = contents(archive)
-    with ThrowAwayCluster(programs) as other, pytest.raises(pgrepl.SystemMismatch):
+    with TemporaryServer(programs) as other, pytest.raises(pgrepl.SystemMismatch):
         receive("blocking", other.dsn(), archive, end=1)
     assert contents(archive) == before

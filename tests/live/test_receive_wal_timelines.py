@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 import pgrepl
-from pgrepl.testing.server import ThrowAwayCluster
+from pgrepl.testing import TemporaryServer
 from tests.live.streams import eventually
 from tests.live.test_physical import next_segment, write_wal
 from tests.live.wal_archives import (
@@ -33,7 +33,7 @@ from tests.live.wal_archives import (
     restart_lsn,
     segment_name,
 )
-from tests.support.backups import RestoredCluster, save
+from tests.support.backups import restored_server, save
 
 both_apis = pytest.mark.parametrize("api", APIS)
 
@@ -41,18 +41,18 @@ both_apis = pytest.mark.parametrize("api", APIS)
 class Promoted(NamedTuple):
     """A server on its third timeline, where its WAL of each begins, and where all of it ends."""
 
-    server: ThrowAwayCluster
+    server: TemporaryServer
     start: int
     switches: tuple[int, int]
     end: int
 
 
-def promote(server: ThrowAwayCluster) -> None:
+def promote(server: TemporaryServer) -> None:
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         assert connection.execute("SELECT pg_promote()").fetchone() == (True,)
 
 
-def become_another_timeline(server: ThrowAwayCluster) -> int:
+def become_another_timeline(server: TemporaryServer) -> int:
     """Leave the timeline that it is on; returns where."""
     server.stop("fast")
     (server.data_directory / "standby.signal").touch()
@@ -65,7 +65,7 @@ def become_another_timeline(server: ThrowAwayCluster) -> int:
 @pytest.fixture(scope="module")
 def promoted(programs: Path) -> Iterator[Promoted]:
     """The first switch is in the middle of a segment, and so is the second, two segments on."""
-    with ThrowAwayCluster(programs, settings=KEPT) as server:
+    with TemporaryServer(programs, settings=KEPT) as server:
         cluster = cluster_of(server)
         start = next_segment(cluster)
         for name in ("first", "second", "model"):
@@ -153,10 +153,10 @@ def test_standbys_are_promoted_while_they_stream(programs: Path, tmp_path: Path,
     """The receiver stays connected to a standby that becomes a primary in the meantime."""
     archive = tmp_path / "archive"
     archive.mkdir()
-    with ThrowAwayCluster(programs, settings=KEPT) as primary:
+    with TemporaryServer(programs, settings=KEPT) as primary:
         with pgrepl.connect(primary.dsn()) as connection:
             backup = save(connection.base_backup(checkpoint="fast", wal=True), tmp_path / "backup")
-        standby = RestoredCluster(
+        standby = restored_server(
             programs,
             backup.unpack,
             standby=True,
@@ -166,7 +166,7 @@ def test_standbys_are_promoted_while_they_stream(programs: Path, tmp_path: Path,
             follow(api, primary, standby, archive)
 
 
-def follow(api: str, primary: ThrowAwayCluster, standby: ThrowAwayCluster, archive: Path) -> None:
+def follow(api: str, primary: TemporaryServer, standby: TemporaryServer, archive: Path) -> None:
     writer, reader = cluster_of(primary), cluster_of(standby)
     start = physical_slot(reader, "follower")
     with receiving(api, standby.dsn(), archive, slot="follower", synchronous=True) as result:
@@ -197,7 +197,7 @@ def follow(api: str, primary: ThrowAwayCluster, standby: ThrowAwayCluster, archi
 @both_apis
 def test_a_standby_that_shuts_down(programs: Path, tmp_path: Path, api: str) -> None:
     """It writes nothing at its end, unlike a primary, and waits for what it sent before."""
-    with ThrowAwayCluster(programs, settings=KEPT) as server:
+    with TemporaryServer(programs, settings=KEPT) as server:
         cluster = cluster_of(server)
         server.stop("fast")
         (server.data_directory / "standby.signal").touch()

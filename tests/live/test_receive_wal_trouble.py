@@ -18,7 +18,7 @@ from typing import Final
 import pytest
 
 import pgrepl
-from pgrepl.testing.server import ThrowAwayCluster
+from pgrepl.testing import TemporaryServer
 from tests.live.streams import PATIENCE, eventually
 from tests.live.test_physical import next_segment, write_wal
 from tests.live.wal_archives import (
@@ -53,13 +53,13 @@ with pgrepl.connect(dsn, replication="physical") as connection:
 
 
 @pytest.fixture
-def server(programs: Path) -> Iterator[ThrowAwayCluster]:
-    with ThrowAwayCluster(programs, settings=KEPT) as made:
+def server(programs: Path) -> Iterator[TemporaryServer]:
+    with TemporaryServer(programs, settings=KEPT) as made:
         yield made
 
 
 @pytest.mark.parametrize("compress", ["", "gzip:1"], ids=["plain", "gzip"])
-def test_killed_at_any_moment(server: ThrowAwayCluster, archive: Path, compress: str) -> None:
+def test_killed_at_any_moment(server: TemporaryServer, archive: Path, compress: str) -> None:
     """While the server writes; what it was told is here, and nothing is missing. Twenty times with
     PGREPL_LONG=1."""
     seed = int(os.environ.get("PGREPL_SEED", random.randrange(1 << 32)))
@@ -100,7 +100,7 @@ def write_until(cluster: Cluster, done: threading.Event) -> None:
 
 
 def kill_one(
-    server: ThrowAwayCluster, archive: Path, start: int, moments: random.Random, compress: str
+    server: TemporaryServer, archive: Path, start: int, moments: random.Random, compress: str
 ) -> None:
     synchronous = moments.choice(["yes", "no"])
     arguments = [server.dsn(), str(archive), str(start), synchronous, compress]
@@ -142,7 +142,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @both_apis
-def test_a_disk_that_is_full(server: ThrowAwayCluster, small_disk: Path, api: str) -> None:
+def test_a_disk_that_is_full(server: TemporaryServer, small_disk: Path, api: str) -> None:
     cluster = cluster_of(server)
     start = physical_slot(cluster, "s")
     write_wal(cluster, 80)
@@ -160,7 +160,7 @@ def test_a_disk_that_is_full(server: ThrowAwayCluster, small_disk: Path, api: st
     expect_archive(server, small_disk, start, end)
 
 
-def test_a_limit_on_the_size_of_files(server: ThrowAwayCluster, archive: Path) -> None:
+def test_a_limit_on_the_size_of_files(server: TemporaryServer, archive: Path) -> None:
     cluster = cluster_of(server)
     start = physical_slot(cluster, "s")
     write_wal(cluster, 20)
@@ -182,9 +182,7 @@ def test_a_limit_on_the_size_of_files(server: ThrowAwayCluster, archive: Path) -
 
 
 @both_apis
-def test_a_folder_that_may_not_be_written(
-    server: ThrowAwayCluster, archive: Path, api: str
-) -> None:
+def test_a_folder_that_may_not_be_written(server: TemporaryServer, archive: Path, api: str) -> None:
     cluster = cluster_of(server)
     start = physical_slot(cluster, "s")
     write_wal(cluster, 1)
@@ -209,7 +207,7 @@ def test_a_folder_that_may_not_be_written(
 
 
 @both_apis
-def test_a_folder_that_disappears(server: ThrowAwayCluster, archive: Path, api: str) -> None:
+def test_a_folder_that_disappears(server: TemporaryServer, archive: Path, api: str) -> None:
     """The open file takes bytes and syncs them, and they are nowhere: nothing of it is reported."""
     cluster = cluster_of(server)
     options = {"slot": "s", "start": physical_slot(cluster, "s"), "synchronous": True}
@@ -231,7 +229,7 @@ def test_a_folder_that_disappears(server: ThrowAwayCluster, archive: Path, api: 
 
 @both_apis
 def test_links_in_the_folder(
-    server: ThrowAwayCluster, archive: Path, tmp_path: Path, api: str
+    server: TemporaryServer, archive: Path, tmp_path: Path, api: str
 ) -> None:
     """Whoever can write to the folder cannot have other files written to."""
     cluster = cluster_of(server)

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 import pgrepl
-from pgrepl.testing.server import ThrowAwayCluster
+from pgrepl.testing import TemporaryServer
 from tests.live.streams import Connect, eventually
 from tests.support.clusters import Cluster, Database
 
@@ -21,15 +21,15 @@ host all all 127.0.0.1/32 trust
 
 
 @pytest.fixture(scope="module")
-def poor(programs: Path) -> Iterator[ThrowAwayCluster]:
+def poor(programs: Path) -> Iterator[TemporaryServer]:
     """A server with one WAL sender, one slot, a low wal_level, and a pg_hba.conf for databases."""
     settings = {"wal_level": "replica", "max_wal_senders": 1, "max_replication_slots": 1}
-    with ThrowAwayCluster(programs, settings=settings, hba=HBA) as server:
+    with TemporaryServer(programs, settings=settings, hba=HBA) as server:
         yield server
 
 
 def refused(
-    connect: Connect, server: ThrowAwayCluster, sqlstate: str, **keywords: Any
+    connect: Connect, server: TemporaryServer, sqlstate: str, **keywords: Any
 ) -> pgrepl.ServerError:
     """The error of a session that is turned away, once the last one has left its WAL sender."""
     found: list[pgrepl.ServerError] = []
@@ -45,7 +45,7 @@ def refused(
     return found[-1]
 
 
-def test_what_a_server_lacks(connect: Connect, poor: ThrowAwayCluster) -> None:
+def test_what_a_server_lacks(connect: Connect, poor: TemporaryServer) -> None:
     who = {"host": poor.host, "port": poor.port, "user": "postgres", "dbname": "postgres"}
     error = refused(connect, poor, "28000", user="postgres", replication="physical")
     assert "must let this role in to the database 'replication'" in str(error)
@@ -75,7 +75,7 @@ def test_what_a_server_lacks(connect: Connect, poor: ThrowAwayCluster) -> None:
         connection.drop_slot("t")
 
 
-def is_free(server: ThrowAwayCluster) -> bool:
+def is_free(server: TemporaryServer) -> bool:
     with psycopg.connect(host=server.host, port=server.port, user="postgres") as session:
         found = session.execute("SELECT FROM pg_stat_activity WHERE backend_type = 'walsender'")
         return found.fetchall() == []

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 import pgrepl
-from pgrepl.testing.server import ThrowAwayCluster
+from pgrepl.testing import TemporaryServer
 from tests.live.streams import (
     PATIENCE,
     TABLE,
@@ -36,7 +36,7 @@ BIG = "INSERT INTO item SELECT i, 'some text' FROM generate_series(1, 100000) i"
 
 
 @pytest.fixture
-def stoppable(database: Database) -> Iterator[ThrowAwayCluster]:
+def stoppable(database: Database) -> Iterator[TemporaryServer]:
     """The database's server, which a test may stop: it runs again afterwards."""
     server = database.cluster.own
     yield server
@@ -291,13 +291,13 @@ def read_to_the_end(connection: pgrepl.Connection) -> None:
             connection.send_standby_status(received, received, received)
 
 
-def log_of(server: ThrowAwayCluster) -> str:
+def log_of(server: TemporaryServer) -> str:
     return server.log_file.read_text(errors="replace")
 
 
 @pytest.mark.parametrize("pending", [False, True], ids=["idle", "with data"])
 def test_fast_shutdown(
-    database: Database, stoppable: ThrowAwayCluster, connect: Connect, pending: bool
+    database: Database, stoppable: TemporaryServer, connect: Connect, pending: bool
 ) -> None:
     database.execute(TABLE)
     slot = create_slot(database)
@@ -319,7 +319,7 @@ def test_fast_shutdown(
 
 
 def test_immediate_shutdown(
-    database: Database, stoppable: ThrowAwayCluster, connect: Connect
+    database: Database, stoppable: TemporaryServer, connect: Connect
 ) -> None:
     slot = create_slot(database)
     with streaming(connect, database, slot) as connection:
@@ -334,7 +334,7 @@ def test_immediate_shutdown(
 
 
 def test_restart_goes_on_behind_what_was_acknowledged(
-    database: Database, stoppable: ThrowAwayCluster, connect: Connect
+    database: Database, stoppable: TemporaryServer, connect: Connect
 ) -> None:
     database.execute(TABLE)
     slot = create_slot(database)

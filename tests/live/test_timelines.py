@@ -10,33 +10,33 @@ import psycopg
 import pytest
 
 import pgrepl
-from pgrepl.testing.server import ThrowAwayCluster
+from pgrepl.testing import TemporaryServer
 from tests.live.streams import PATIENCE, Connect, eventually, is_data, receive
 from tests.live.test_physical import next_segment, write_wal
-from tests.support.backups import RestoredCluster, save
+from tests.support.backups import restored_server, save
 from tests.support.clusters import Cluster
 from tests.support.flavours import FEW_FLAVOURS
 
 pytestmark = pytest.mark.flavours(*FEW_FLAVOURS)
 
 
-def promote(server: ThrowAwayCluster) -> None:
+def promote(server: TemporaryServer) -> None:
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         assert connection.execute("SELECT pg_promote()").fetchone() == (True,)
 
 
-def history_file(server: ThrowAwayCluster, timeline: int) -> bytes:
+def history_file(server: TemporaryServer, timeline: int) -> bytes:
     return Path(server.data_directory, "pg_wal", f"{timeline:08X}.history").read_bytes()
 
 
-def cluster_of(server: ThrowAwayCluster) -> Cluster:
+def cluster_of(server: TemporaryServer) -> Cluster:
     return Cluster({"host": server.host, "port": server.port, "user": "postgres"})
 
 
 @pytest.fixture(scope="module")
-def promoted(programs: Path) -> Iterator[tuple[ThrowAwayCluster, int, int]]:
+def promoted(programs: Path) -> Iterator[tuple[TemporaryServer, int, int]]:
     """A server on its second timeline, a position on the first one, and where that one ended."""
-    with ThrowAwayCluster(programs) as server:
+    with TemporaryServer(programs) as server:
         made = cluster_of(server)
         start = next_segment(made)
         write_wal(made, 1)
@@ -48,7 +48,7 @@ def promoted(programs: Path) -> Iterator[tuple[ThrowAwayCluster, int, int]]:
         yield server, start, pgrepl.decode_lsn(history.split()[1])
 
 
-Promoted = tuple[ThrowAwayCluster, int, int]
+Promoted = tuple[TemporaryServer, int, int]
 
 
 def read_to_the_end(connection: pgrepl.Connection, start: int) -> int:
@@ -169,11 +169,11 @@ def test_history_with_bytes_of_no_encoding(promoted: Promoted, connect: Connect)
 
 
 def test_a_standby_is_promoted(programs: Path, connect: Connect, tmp_path: Path) -> None:
-    with ThrowAwayCluster(programs) as primary:
+    with TemporaryServer(programs) as primary:
         with connect(primary.dsn()) as connection:
             backup = save(connection.base_backup(checkpoint="fast", wal=True), tmp_path / "backup")
             start = connection.identify_system().xlogpos
-        standby = RestoredCluster(
+        standby = restored_server(
             programs,
             backup.unpack,
             standby=True,
@@ -185,7 +185,7 @@ def test_a_standby_is_promoted(programs: Path, connect: Connect, tmp_path: Path)
 
 
 def follow_to_the_second(
-    connection: pgrepl.Connection, primary: ThrowAwayCluster, standby: ThrowAwayCluster, start: int
+    connection: pgrepl.Connection, primary: TemporaryServer, standby: TemporaryServer, start: int
 ) -> None:
     """Stream from a standby that is promoted meanwhile, and go on with its new timeline."""
     connection.create_physical_slot("follower", reserve_wal=True)

