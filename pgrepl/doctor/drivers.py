@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Coroutine, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+from collections.abc import Coroutine, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from ..blocking.connection import Connection
 from ..client.connection import BaseConnection
-from ..errors import ServerError, UsageError
+from ..errors import UsageError
 from ..protocol.conversation import Steps
-from ..protocol.query import Result
 from ..transport.clock import Deadline
 from .examination import examination
 from .finding import Finding
@@ -22,8 +20,6 @@ if TYPE_CHECKING:  # a program that blocks has no use for asyncio
 __all__ = ["answered", "examine"]
 
 _Outcome = TypeVar("_Outcome")
-
-_NO_SQL: Final = "0A000"
 
 
 @overload
@@ -92,35 +88,13 @@ def answered(
 ) -> _Outcome:
     """Have a server answer questions; return what they come to."""
     deadline = Deadline.after(timeout)
-    steps: Steps[str, _Outcome] = Steps(in_catalogue(questions))
-    while steps.request is not None:
-        with _without_sql():
-            results = connection.query(steps.request, deadline.left())
-        steps.answer(results)
-    return steps.result
+    steps = Steps(in_catalogue(questions))
+    return steps.run(lambda sql: connection.query(sql, deadline.left()))
 
 
 async def _answered_async(
     connection: AsyncConnection, questions: Questions[_Outcome], timeout: float | None
 ) -> _Outcome:
     deadline = Deadline.after(timeout)
-    steps: Steps[str, _Outcome] = Steps(in_catalogue(questions))
-    while steps.request is not None:
-        with _without_sql():
-            results: list[Result] = await connection.query(steps.request, deadline.left())
-        steps.answer(results)
-    return steps.result
-
-
-@contextlib.contextmanager
-def _without_sql() -> Iterator[None]:
-    """Raise as `UsageError` that a connection has no SQL."""
-    try:
-        yield
-    except ServerError as error:
-        if error.sqlstate != _NO_SQL:
-            raise
-        raise UsageError(
-            "expected a connection to a database: a server is examined by SQL, which one with "
-            'replication="physical" does not have'
-        ) from error
+    steps = Steps(in_catalogue(questions))
+    return await steps.run_async(lambda sql: connection.query(sql, deadline.left()))

@@ -28,9 +28,19 @@ class Level(enum.IntEnum):
 class Finding:
     """One thing that was looked at.
 
-    `id` says what, and stays the same from version to version; `subject` says of which object, by
-    its kinds and names: ``{"publication": ..., "schema": ..., "table": ...}``. `sql`: statements
-    that mend it, in this order, each of its own; `then`: what has to be done besides.
+    `id`: what was looked at; docs/doctor.md has them all, and they stay the same from version to
+    version. `level`: how bad it is. `found`: what there is, in a sentence without a full stop, and
+    `why` it matters, in whole sentences.
+
+    `sql`: statements that mend it, in this order, each of its own; some drop what nobody seems to
+    use, so read them before they are run. `then`: what has to be done besides, or instead where
+    there is no SQL.
+
+    `subject`: the object by its kinds and names, some of ``publication``, ``schema`` and ``table``,
+    ``slot``, ``setting``, ``database``, ``role``; empty for what is said of the server.
+
+    Names are as the server has them, which may be anything: in `sql` what does not print is
+    escaped, everywhere else it has to be before it is shown on a terminal.
     """
 
     id: str
@@ -39,10 +49,10 @@ class Finding:
     why: str = ""
     sql: tuple[str, ...] = ()
     then: str = ""
-    subject: Mapping[str, str] = field(default_factory=dict)
+    subject: Mapping[str, str] = field(default_factory=dict, hash=False)
 
-    def json(self) -> dict[str, Any]:
-        """Return the members of its JSON object."""
+    def asdict(self) -> dict[str, Any]:
+        """Return its fields as JSON can have them: the level as a word, `sql` as a list."""
         return {
             "id": self.id,
             "level": self.level.word,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Final, TypeAlias, TypeVar
 
+from ..errors import ServerError, UsageError
 from ..protocol.conversation import Steps
 from ..protocol.query import Result
 from ..protocol.sql import Record, as_json, literal, only_record, records
@@ -19,6 +20,7 @@ _Outcome = TypeVar("_Outcome")
 Questions: TypeAlias = Generator[str, list[Result], _Outcome]
 """Yields SQL, is sent its results, returns what was wanted."""
 
+_NO_SQL: Final = "0A000"
 _SESSIONS: Final = (
     "SELECT pg_catalog.current_setting('search_path') AS search_path,"
     " pg_catalog.current_setting('TimeZone') AS timezone"
@@ -41,9 +43,17 @@ def in_catalogue(questions: Questions[_Outcome]) -> Questions[_Outcome]:
     """Ask questions with settings of their own.
 
     They are for the message alone, which is a transaction; where a transaction is open already, for
-    that one, so they are set back as well.
+    that one, so they are set back as well. Raises `UsageError` on a connection that has no SQL.
     """
-    sessions = yield from ask_one(_SESSIONS)
+    try:
+        sessions = yield from ask_one(_SESSIONS)
+    except ServerError as error:
+        if error.sqlstate != _NO_SQL:
+            raise
+        raise UsageError(
+            "expected a connection to a database: a server is examined by SQL, which one with "
+            'replication="physical" does not have'
+        ) from error
     ours = _set("pg_catalog, pg_temp", "UTC")
     back = _set(sessions.get("search_path", str), sessions.get("timezone", str))
     steps = Steps(questions)

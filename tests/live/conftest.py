@@ -36,7 +36,9 @@ _REMOVE: Final = """
 
 # What takes longest: programs that are started once a test or more, and asyncio where the blocking
 # API does the same on every server. The pure twin says what the native one does.
-_LONG_FILES: Final = ("test_async_", "test_cli_", "test_libpq_", "test_receive_base_backup")
+_LONG_FILES: Final = (
+    *("test_async_", "test_cli_", "test_doctor_", "test_libpq_", "test_receive_base_backup"),
+)
 
 
 def _is_long(item: pytest.Function) -> bool:

@@ -100,6 +100,11 @@ class Awaited:
     def _wire(self) -> Any:
         return wire_of(self._connection)
 
+    @property
+    def asynchronous(self) -> pgrepl.aio.AsyncConnection:
+        """The connection itself, for what is given one."""
+        return self._connection
+
     def wait_for(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run something in the connection's loop."""
         return self._runner.run(coroutine)

@@ -71,7 +71,7 @@ def doctor_command(
     findings = _examined(conninfo, publications, slot)
     findings.sort(key=lambda finding: finding.level, reverse=True)
     if as_json:
-        print_json([finding.json() for finding in findings])
+        print_json([finding.asdict() for finding in findings])
     else:
         width = output_width() - _INDENT
         print_rich(*(_shown(finding, width) for finding in findings), _summary(findings))
