@@ -58,4 +58,4 @@ class AsyncRawStream(AsyncReception, BaseRawStream):
                 return self._wire.empty_batch
             # Nothing is awaited from here on, so that a cancellation finds it done or not.
             self._feedback.received(batch)
-            return self._give(batch)
+            return self._note_given(batch)

@@ -52,7 +52,7 @@ class AsyncReception(BaseReception):
                     is_in_vain = False
                     return batch
                 self._feedback.silence()
-                if self._limit is not None and self._is_done:
+                if self._limit is not None and self._is_at_limit:
                     return None
                 if deadline.left() == 0.0:
                     raise TimeoutError("nothing came in time; the stream goes on")
@@ -68,11 +68,13 @@ class AsyncReception(BaseReception):
         to its end by itself, and is not cancelled.
         """
         self._expect_no_signals()
-        self._signals = AsyncSignals(signals, self._on_signal(), self._wire.owner)
+        self._signals = AsyncSignals(signals, self._signal_handler(), self._wire.owner)
 
-    def _end_by_signal(self, number: int) -> None:
-        super()._end_by_signal(number)
-        self._wire.end_wait()
+    def _end_by_signal(self, number: int) -> bool:
+        was_on = super()._end_by_signal(number)
+        if was_on:
+            self._wire.end_wait()
+        return was_on
 
     async def stop(self, timeout: float = 10.0) -> None:
         """Report for the last time, end the stream, and return to commands; see `Stream.stop`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from ..client.connection_state import ConnectionState, Step, Use
+from ..client.connection_state import Step, Use
 from ..client.wire import BaseStreamWire, BaseWire
 from ..codec.abc import Codec
 from ..errors import Error
@@ -70,7 +70,7 @@ class AsyncWire(BaseWire):
     async def run(self, conversation: Conversation[_Result], timeout: float | None) -> _Result:
         """Run a command's conversation to its end, after what went before; see `Wire.run`."""
         deadline = Deadline.after(timeout)
-        await self._make_ready_for_command(deadline)
+        await self._make_ready(Use.COMMAND, deadline)
         return await self._go_on(self._begin_conversation(conversation), deadline)
 
     async def next_event(self, backup: BackupStream, timeout: float | None) -> BackupEvent | None:
@@ -81,13 +81,13 @@ class AsyncWire(BaseWire):
         if self._is_reading(backup):
             self.transport.expect_own_loop()
         else:
-            await self._make_ready_for_command(deadline)
+            await self._make_ready(Use.COMMAND, deadline)
         return await self._go_on(self._begin_event(backup), deadline)
 
-    async def _make_ready_for_command(self, deadline: Deadline) -> None:
-        """End what went before, so that a command can be run."""
+    async def _make_ready(self, use: Use, deadline: Deadline) -> None:
+        """End what went before. Raises `UsageError` for a use that is not allowed now."""
         self.transport.expect_own_loop()
-        while (step := self._step_before(Use.COMMAND)) is not Step.NOTHING:
+        while (step := self._step_before(use)) is not Step.NOTHING:
             if step is Step.FINISH:
                 await self._finish_cut_off(deadline)
             else:
@@ -135,8 +135,8 @@ class AsyncWire(BaseWire):
     async def next_batch(self, timeout: float | None) -> Any:
         """Wait for the stream's next batch, empty when it has ended."""
         deadline = Deadline.after(timeout)
-        if self._doing is ConnectionState.ANSWERING:
-            await self._finish_cut_off(deadline)
+        if not self._is_streaming:
+            await self._make_ready(Use.READ, deadline)
         stream = self._stream_in_use()
         try:
             return await self.transport.next_batch(stream, deadline)
@@ -157,10 +157,9 @@ class AsyncWire(BaseWire):
     async def stop_streaming(self, timeout: float | None) -> list[Result]:
         """End the stream and return to commands; go on with that where it was cut off."""
         deadline = Deadline.after(timeout)
-        self.transport.expect_own_loop()
         exchange = self._stop_under_way()
         if exchange is None:
-            await self._finish_cut_off(deadline)
+            await self._make_ready(Use.READ, deadline)
             exchange = self._begin_to_stop()
         return await self._go_on(exchange, deadline)
 

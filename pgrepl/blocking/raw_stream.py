@@ -49,7 +49,7 @@ class RawStream(Reception, BaseRawStream):
             if batch is None:
                 return self._wire.empty_batch
             self._feedback.received(batch)
-            return self._give(batch)
+            return self._note_given(batch)
         except TimeoutError:
             raise
         except BaseException as error:

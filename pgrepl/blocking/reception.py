@@ -64,7 +64,7 @@ class Reception(BaseReception):
                     is_in_vain = False
                     return batch
                 self._feedback.silence()
-                if self._limit is not None and self._is_done:
+                if self._limit is not None and self._is_at_limit:
                     return None
                 if deadline.left() == 0.0:
                     # With a limit of 0 the caller waits elsewhere, and that is silence too.
@@ -87,7 +87,7 @@ class Reception(BaseReception):
         `UsageError` elsewhere, and when it was called before.
         """
         self._expect_no_signals()
-        made = Signals(signals, self._on_signal(), self._wire.owner)
+        made = Signals(signals, self._signal_handler(), self._wire.owner)
         self._signals = made
         self._wire.end_waits_by(made)
 

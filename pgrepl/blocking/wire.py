@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from ..client.connection_state import ConnectionState, Step, Use
+from ..client.connection_state import Step, Use
 from ..client.wire import BaseStreamWire, BaseWire
 from ..codec.abc import Codec
 from ..errors import Error
@@ -87,7 +87,7 @@ class Wire(BaseWire):
         Raises what the conversation raises, and `UsageError` for a command that cannot be run now.
         """
         deadline = Deadline.after(timeout)
-        self._make_ready_for_command(deadline)
+        self._make_ready(Use.COMMAND, deadline)
         return self._go_on(self._begin_conversation(conversation), deadline)
 
     def next_event(self, backup: BackupStream, timeout: float | None) -> BackupEvent | None:
@@ -96,12 +96,12 @@ class Wire(BaseWire):
         if backup.ended:
             return None
         if not self._is_reading(backup):
-            self._make_ready_for_command(deadline)
+            self._make_ready(Use.COMMAND, deadline)
         return self._go_on(self._begin_event(backup), deadline)
 
-    def _make_ready_for_command(self, deadline: Deadline) -> None:
-        """End what went before, so that a command can be run."""
-        while (step := self._step_before(Use.COMMAND)) is not Step.NOTHING:
+    def _make_ready(self, use: Use, deadline: Deadline) -> None:
+        """End what went before. Raises `UsageError` for a use that is not allowed now."""
+        while (step := self._step_before(use)) is not Step.NOTHING:
             if step is Step.FINISH:
                 self._finish_cut_off(deadline)
             else:
@@ -143,8 +143,8 @@ class Wire(BaseWire):
     def next_batch(self, timeout: float | None) -> Any:
         """Wait for the stream's next batch, empty when it has ended."""
         deadline = Deadline.after(timeout)
-        if self._doing is ConnectionState.ANSWERING:
-            self._finish_cut_off(deadline)
+        if not self._is_streaming:
+            self._make_ready(Use.READ, deadline)
         stream = self._stream_in_use()
         try:
             return self.transport.next_batch(stream, deadline)
@@ -167,7 +167,7 @@ class Wire(BaseWire):
         deadline = Deadline.after(timeout)
         exchange = self._stop_under_way()
         if exchange is None:
-            self._finish_cut_off(deadline)
+            self._make_ready(Use.READ, deadline)
             exchange = self._begin_to_stop()
         return self._go_on(exchange, deadline)
 

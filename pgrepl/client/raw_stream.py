@@ -46,8 +46,8 @@ class BaseRawStream(BaseReception):
     def _totals(self) -> tuple[int | None, int | None, int | None]:
         return None, None, None
 
-    def _give(self, batch: WalBatch) -> WalBatch:
-        """Take note that the application is given a batch."""
+    def _note_given(self, batch: WalBatch) -> WalBatch:
+        """Take note that the application is given a batch, and return it."""
         if not len(batch):
             raise ConnectionFailed("the server ended the stream; its log may say why")
         starts = batch.wal_start

@@ -64,19 +64,20 @@ class Signals(Protocol):
         """Put back the handlers that were there before."""
 
 
-class _Guard:
-    """Does something where a `with` block is left by certain exceptions; made once for all blocks.
+class _CallOnException:
+    """Calls a function where a `with` block is left by an exception of a class; made once for all
+    blocks.
 
     They are entered for every few rows, and a generator for each would cost more than a row.
     """
 
-    __slots__ = ("_exceptions", "_then")
+    __slots__ = ("_function", "_kind")
 
     def __init__(
-        self, exceptions: type[BaseException], then: Callable[[BaseException | None], None]
+        self, kind: type[BaseException], function: Callable[[BaseException | None], None]
     ) -> None:
-        self._exceptions = exceptions
-        self._then = then
+        self._kind = kind
+        self._function = function
 
     def __enter__(self) -> None:
         pass
@@ -88,8 +89,8 @@ class _Guard:
         traceback: TracebackType | None,
     ) -> None:
         # A generator that is closed has lost nothing.
-        if kind is not None and issubclass(kind, self._exceptions) and kind is not GeneratorExit:
-            self._then(error)
+        if kind is not None and issubclass(kind, self._kind) and kind is not GeneratorExit:
+            self._function(error)
 
 
 class BaseReception(Uncopied, ABC):
@@ -108,8 +109,8 @@ class BaseReception(Uncopied, ABC):
         self._signals: Signals | None = None
         self._stopped_by: signal.Signals | None = None
         self._has_logged_end = False
-        self._on_errors = _Guard(Error, self._fail)
-        self._on_anything = _Guard(BaseException, self._fail)
+        self._fail_on_error = _CallOnException(Error, self._fail)
+        self._fail_on_exception = _CallOnException(BaseException, self._fail)
 
     # What a kind of stream and a flavour add
 
@@ -163,8 +164,8 @@ class BaseReception(Uncopied, ABC):
         return self._stopped_by
 
     @property
-    def _is_done(self) -> bool:
-        """Whether nothing more is to be given; asked when all that was received has been."""
+    def _is_at_limit(self) -> bool:
+        """Whether what was received goes up to the limit; asked when all of it was given."""
         limit = self._limit
         if limit is None:
             return False
@@ -172,16 +173,16 @@ class BaseReception(Uncopied, ABC):
         return limit.is_reached(received, self._is_between)
 
     @property
-    def _is_used_up(self) -> bool:
+    def _has_given_all(self) -> bool:
         """Whether the application has been given all that was received."""
         return True
 
     def _ends_at_limit(self) -> bool:
         """Say whether nothing more is to be given; then a slot in which there was nothing goes on,
         as it does when the application waits."""
-        if self._limit is None or not self._is_done:
+        if self._limit is None or not self._is_at_limit:
             return False
-        if self._is_between and self._is_used_up:
+        if self._is_between and self._has_given_all:
             self._feedback.wait_begins(self._delivered, True)
             self._feedback.wait_ends()
         return True
@@ -191,24 +192,24 @@ class BaseReception(Uncopied, ABC):
         if self._signals is not None:
             raise UsageError("expected one call of stop_on() for all signals, got a second one")
 
-    def _end_by_signal(self, number: int) -> None:
-        """Have the iteration end at the next boundary."""
+    def _end_by_signal(self, number: int) -> bool:
+        """Have the iteration end at the next boundary; False: the stream has ended before."""
+        if self._is_over:
+            return False
         self._limit = self._limit or Limit()
         self._limit.is_wanted = True
         self._stopped_by = signal.Signals(number)
+        return True
 
-    def _on_signal(self) -> Callable[[int], bool]:
+    def _signal_handler(self) -> Callable[[int], bool]:
         """Return what takes a signal, and says whether there was a stream to take it."""
-        reference = weakref.ref(self)
+        reference = weakref.WeakMethod(self._end_by_signal)
 
-        def ask(number: int) -> bool:
-            stream = reference()
-            if stream is None or stream._is_over:
-                return False
-            stream._end_by_signal(number)
-            return True
+        def handle(number: int) -> bool:
+            end_by_signal = reference()
+            return end_by_signal is not None and end_by_signal(number)
 
-        return ask
+        return handle
 
     def _release_signals(self) -> None:
         if self._signals is not None:
@@ -219,7 +220,7 @@ class BaseReception(Uncopied, ABC):
         if self._stopped_by is not None:
             return f"{self._stopped_by.name} came"
         limit = self._limit
-        if limit is not None and limit.until is not None and self._is_done:
+        if limit is not None and limit.until is not None and self._is_at_limit:
             return f"it has come to {Lsn(limit.until)}"
         return "it was stopped"
 
@@ -233,13 +234,13 @@ class BaseReception(Uncopied, ABC):
         self._release_signals()
         self._release_storage()
 
-    def _closing_on_error(self) -> _Guard:
+    def _closing_on_error(self) -> _CallOnException:
         """See to it that nothing more is sent after an error: what is wrong stays so."""
-        return self._on_errors
+        return self._fail_on_error
 
-    def _closing_on_exception(self) -> _Guard:
+    def _closing_on_exception(self) -> _CallOnException:
         """The same where nothing waits, and where Ctrl-C as well may have cost a message."""
-        return self._on_anything
+        return self._fail_on_exception
 
     def _wait_begins(self, left: float | None) -> float | None:
         """Tell the server what it should know before a wait that has so many seconds; return for
@@ -295,16 +296,20 @@ class BaseReception(Uncopied, ABC):
             if _log.isEnabledFor(logging.INFO):
                 _log.info("slot %r: the stream ends: %s; %s", self._slot, why, self.stats())
 
+    def _log_health(self, monotonic: float, now: int) -> None:
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("slot %r: %s", self._slot, self._stats(monotonic, now))
+
     def _health_logger(self) -> Callable[[float, int], None]:
-        """Return what tells how the stream is at a time, for as long as there is one."""
-        reference = weakref.ref(self)
+        """Return what logs how the stream is at a time, for as long as there is one."""
+        reference = weakref.WeakMethod(self._log_health)
 
-        def tell(monotonic: float, now: int) -> None:
-            stream = reference()
-            if stream is not None and _log.isEnabledFor(logging.DEBUG):
-                _log.debug("slot %r: %s", stream._slot, stream._stats(monotonic, now))
+        def log(monotonic: float, now: int) -> None:
+            log_health = reference()
+            if log_health is not None:
+                log_health(monotonic, now)
 
-        return tell
+        return log
 
 
 def _described(error: BaseException | None) -> str:

@@ -89,7 +89,7 @@ class BaseStream(BaseReception, Generic[T]):
         return None if changes is None or changes.peek() is None else changes
 
     def _next_transaction(self) -> T | None:
-        """Begin the next transaction; None: another batch is needed, or `_is_done`."""
+        """Begin the next transaction; None: another batch is needed, or `_is_at_limit`."""
         if self._ended:
             return None  # what the end of the stream may have cut off is no fault
         limit, transactions = self._limit, self._transactions
@@ -148,7 +148,7 @@ class BaseStream(BaseReception, Generic[T]):
         return None
 
     @property
-    def _is_used_up(self) -> bool:
+    def _has_given_all(self) -> bool:
         limit = self._limit
         return self._at_hand() is None and (limit is None or limit.delivered is None)
 

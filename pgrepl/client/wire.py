@@ -242,6 +242,11 @@ class BaseWire(Uncopied):
 
     # The stream
 
+    @property
+    def _is_streaming(self) -> bool:
+        """Whether a stream was started, and was not left since; on a closed connection as well."""
+        return self._doing is _STREAMING
+
     def _stream_in_use(self) -> WalStream:
         """Return the stream. Raises `UsageError` where there is none, or the connection is
         closed."""

@@ -21,6 +21,7 @@ from typing import Any
 import pgrepl
 from pgrepl import aio
 from tests.live.streams import PATIENCE
+from tests.support.inside import wire_of
 
 inherited: list[Any] = []
 
@@ -29,7 +30,7 @@ def drop() -> None:
     """What a worker does that wants to be rid of it."""
     held = inherited.pop()
     inherited.clear()
-    held.__del__()
+    wire_of(held).__del__()
     gc.collect()
 
 
