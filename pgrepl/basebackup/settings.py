@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from ..aio.connection import AsyncConnection
 from ..blocking.connection import Connection
 from ..errors import UsageError
 from ..lsn import Lsn
@@ -61,7 +62,7 @@ class Settings:
 
     format: BackupFormat
     wal: WalMethod
-    wal_connection: Connection | None
+    wal_connection: Connection | AsyncConnection | None
     slot: str | None
     create_slot: bool
     temporary_slot: bool

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import subprocess
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import psycopg
 import pytest
 
 import pgrepl
+import pgrepl.aio
 from pgrepl.basebackup import BackupProgress, ReceivedBackup, receive_base_backup
 from pgrepl.testing import TemporaryServer
 from pgrepl.testing.server_account import give, server_account
@@ -34,7 +36,10 @@ def origin(programs: Path, cluster: Cluster) -> Iterator[TemporaryServer]:
         yield server
 
 
-def receive(server: TemporaryServer, target: Path, **options: Any) -> ReceivedBackup:
+Receive = Callable[..., ReceivedBackup]
+
+
+def receive_blocking(server: TemporaryServer, target: Path, **options: Any) -> ReceivedBackup:
     with (
         pgrepl.connect(server.dsn(), replication="physical") as connection,
         pgrepl.connect(server.dsn(), replication="physical") as beside,
@@ -46,6 +51,33 @@ def receive(server: TemporaryServer, target: Path, **options: Any) -> ReceivedBa
         # Both can be used on.
         assert connection.identify_system().timeline == beside.identify_system().timeline == 1
         return received
+
+
+def receive_in_a_loop(server: TemporaryServer, target: Path, **options: Any) -> ReceivedBackup:
+    return asyncio.run(receive_async(server, target, **options))
+
+
+async def receive_async(server: TemporaryServer, target: Path, **options: Any) -> ReceivedBackup:
+    async with (
+        await pgrepl.aio.connect(server.dsn(), replication="physical") as connection,
+        await pgrepl.aio.connect(server.dsn(), replication="physical") as beside,
+    ):
+        streamed = {"wal_connection": beside} if options.get("wal") == "stream" else {}
+        received: ReceivedBackup = await receive_base_backup(
+            connection, target, **{"checkpoint": "fast", **streamed, **options}
+        )
+        for each in (connection, beside):
+            assert (await each.identify_system()).timeline == 1
+        return received
+
+
+FLAVOURS = {"blocking": receive_blocking, "asyncio": receive_in_a_loop}
+
+
+@pytest.fixture(params=FLAVOURS)
+def receive(request: pytest.FixtureRequest) -> Receive:
+    """What takes a backup, in both flavours."""
+    return FLAVOURS[request.param]
 
 
 def space_of(server: TemporaryServer) -> str:
@@ -82,7 +114,7 @@ def writer(server: TemporaryServer) -> Iterator[None]:
 @pytest.mark.parametrize("wal", ["fetch", "stream"])
 @pytest.mark.parametrize("busy", [False, True])
 def test_a_server_starts_from_it(
-    origin: TemporaryServer, tmp_path: Path, programs: Path, wal: str, busy: bool
+    receive: Receive, origin: TemporaryServer, tmp_path: Path, programs: Path, wal: str, busy: bool
 ) -> None:
     """Also when it was taken while much was written."""
     told: list[BackupProgress] = []
@@ -136,9 +168,11 @@ def test_archives(
     """They are what the plain format makes of them."""
     if compress.startswith("server") and cluster.major < 15:
         with pytest.raises(pgrepl.UsageError, match="compression need PostgreSQL 15"):
-            receive(origin, tmp_path / "backup", compress=compress)
+            receive_blocking(origin, tmp_path / "backup", compress=compress)
         return
-    received = receive(origin, tmp_path / "backup", format="tar", wal=wal, compress=compress)
+    received = receive_blocking(
+        origin, tmp_path / "backup", format="tar", wal=wal, compress=compress
+    )
     found = {path.name for path in (tmp_path / "backup").iterdir()}
     assert found == {*received.files, "backup_manifest"}
     data = tmp_path / "data"
@@ -173,7 +207,7 @@ def test_unpacked_from_what_the_server_compressed(
     if cluster.major < 15:
         pytest.skip("servers compress from PostgreSQL 15 on")
     mapping = {space_of(origin): tmp_path / "space"}
-    received = receive(
+    received = receive_blocking(
         origin,
         tmp_path / "backup",
         format="plain",
@@ -186,7 +220,7 @@ def test_unpacked_from_what_the_server_compressed(
 
 
 def test_incremental(
-    origin: TemporaryServer, tmp_path: Path, programs: Path, cluster: Cluster
+    receive: Receive, origin: TemporaryServer, tmp_path: Path, programs: Path, cluster: Cluster
 ) -> None:
     if cluster.major < 17:
         manifest = tmp_path / "manifest"
@@ -216,7 +250,7 @@ def test_incremental(
 # Slots
 
 
-def test_slots(origin: TemporaryServer, tmp_path: Path) -> None:
+def test_slots(receive: Receive, origin: TemporaryServer, tmp_path: Path) -> None:
     options = {"wal": "stream", "format": "tar"}
     receive(origin, tmp_path / "1", **options, slot="mine", create_slot=True)
     assert slots(origin) == [("mine",)]
@@ -236,7 +270,9 @@ def test_slots(origin: TemporaryServer, tmp_path: Path) -> None:
 # What goes wrong
 
 
-def test_wal_whose_connection_is_lost(origin: TemporaryServer, tmp_path: Path) -> None:
+def test_wal_whose_connection_is_lost(
+    receive: Receive, origin: TemporaryServer, tmp_path: Path
+) -> None:
     """The backup ends at once, with that error, and nothing of it is left."""
     killed = False
 
@@ -259,7 +295,44 @@ def test_wal_whose_connection_is_lost(origin: TemporaryServer, tmp_path: Path) -
     eventually(lambda: slots(origin) == [], "the slot goes with its connection")
 
 
-def test_pages_with_wrong_checksums(origin: TemporaryServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("wal", ["fetch", "stream"])
+@pytest.mark.parametrize("phase", ["beginning", "receiving"])
+def test_a_task_that_is_cancelled(
+    origin: TemporaryServer, tmp_path: Path, phase: str, wal: str
+) -> None:
+    """Nothing is left: no file, no slot, no session at the server."""
+
+    async def main() -> None:
+        begun = asyncio.Event()
+
+        def tell(progress: BackupProgress) -> None:
+            if progress.phase == phase and (phase == "beginning" or progress.done):
+                begun.set()
+
+        slot = {"slot": "mine", "create_slot": True} if wal == "stream" else {}
+        task = asyncio.create_task(
+            receive_async(
+                origin, tmp_path / "backup", wal=wal, max_rate=1024, progress=tell, **slot
+            )
+        )
+        async with asyncio.timeout(PATIENCE):
+            await begun.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(main())
+    assert list(tmp_path.iterdir()) == []
+    assert slots(origin) == []
+    eventually(
+        lambda: execute(origin, "SELECT 1 FROM pg_stat_replication") == [],
+        "the server notices that nobody takes the backup",
+    )
+
+
+def test_pages_with_wrong_checksums(
+    receive: Receive, origin: TemporaryServer, tmp_path: Path
+) -> None:
     """The server finds them when all has come."""
     if execute(origin, "SHOW data_checksums") != [("on",)]:
         pytest.skip("the server's initdb makes clusters without checksums")
@@ -283,7 +356,7 @@ def test_pages_with_wrong_checksums(origin: TemporaryServer, tmp_path: Path) -> 
 @pytest.mark.parametrize("wal", ["none", "stream"])
 @pytest.mark.parametrize("form", ["plain", "tar"])
 def test_a_disk_that_is_full(
-    origin: TemporaryServer, small_disk: Path, wal: str, form: str
+    receive: Receive, origin: TemporaryServer, small_disk: Path, wal: str, form: str
 ) -> None:
     mapping = {space_of(origin): small_disk / "space"} if form == "plain" else {}
     with pytest.raises((pgrepl.BackupStorageError, pgrepl.WalStorageError)) as caught:

@@ -3,6 +3,7 @@ sends them: a connection without a network."""
 
 from __future__ import annotations
 
+import asyncio
 import io
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
@@ -13,11 +14,13 @@ from typing import Any, Final, Self
 
 import pgrepl
 from pgrepl import ArchiveData, ArchiveStart, BackupEnd, BackupStart, Lsn, Tablespace
+from pgrepl.aio.connection import AsyncConnection
 from pgrepl.basebackup import ReceivedBackup, receive_base_backup
 from pgrepl.protocol.backup_stream import BackupEvent, ManifestData, ManifestStart
 from pgrepl.protocol.replication import SystemIdentity
 
 __all__ = [
+    "FLAVOURS",
     "MAIN",
     "PLAIN",
     "SPACE",
@@ -31,6 +34,8 @@ __all__ = [
     "link",
     "member",
     "receive",
+    "receive_async",
+    "receive_in_a_loop",
     "tar",
 ]
 
@@ -166,9 +171,90 @@ class Events:
         self._server.left_early = not self._over
 
 
+class AwaitedServer:
+    """The same server as an `AsyncConnection`."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    @property  # what `isinstance` asks as well
+    def __class__(self) -> type:  # type: ignore[misc]
+        return AsyncConnection
+
+    @property
+    def server_version(self) -> int:
+        return self.server.server_version
+
+    @property
+    def pid(self) -> int:
+        return self.server.pid
+
+    def base_backup(self, **options: Any) -> AwaitedEvents:
+        return AwaitedEvents(self.server.base_backup(**options))
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self.server, name)
+
+        async def call(*args: Any, **keywords: Any) -> Any:
+            await asyncio.sleep(0)
+            return method(*args, **keywords)
+
+        return call
+
+
+class AwaitedEvents:
+    """See `pgrepl.AsyncBackup`. A server that has nothing to say lets others have their turns."""
+
+    def __init__(self, events: Events) -> None:
+        self._events = events
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> BackupEvent:
+        try:
+            event = next(self._events, None)
+        except TimeoutError:
+            await asyncio.sleep(0.001)
+            raise
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        self._events.__exit__(*error)
+
+
 def receive(server: Server, target: Path, **options: Any) -> ReceivedBackup:
     """Take a backup, in plain format unless the options say else."""
-    return receive_base_backup(server, target, **{"format": "plain", **options})  # type: ignore[arg-type]
+    connection: Any = server
+    received: ReceivedBackup = receive_base_backup(
+        connection, target, **{"format": "plain", **options}
+    )
+    return received
+
+
+def receive_in_a_loop(server: Server, target: Path, **options: Any) -> ReceivedBackup:
+    """The same in asyncio, with an event loop of its own."""
+    return asyncio.run(receive_async(server, target, **options))
+
+
+async def receive_async(server: Server, target: Path, **options: Any) -> ReceivedBackup:
+    """The same in asyncio."""
+    connection: Any = AwaitedServer(server)
+    if isinstance(options.get("wal_connection"), Server):
+        options["wal_connection"] = AwaitedServer(options["wal_connection"])
+    received: ReceivedBackup = await receive_base_backup(
+        connection, target, **{"format": "plain", **options}
+    )
+    return received
+
+
+#: What takes a backup in each of the flavours.
+FLAVOURS: Final = {"blocking": receive, "asyncio": receive_in_a_loop}
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -9,7 +9,7 @@ import gzip
 import os
 import stat
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 from pgrepl import Lsn, ProtocolError, Tablespace, UsageError
 from pgrepl.basebackup import ReceivedBackup
 from tests.support.backup_archives import (
+    FLAVOURS,
     MAIN,
     PLAIN,
     SPACE,
@@ -42,13 +43,19 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "backup"
 
 
+@pytest.fixture(params=FLAVOURS)
+def take(request: pytest.FixtureRequest) -> Callable[..., ReceivedBackup]:
+    """What takes a backup, in both flavours."""
+    return FLAVOURS[request.param]
+
+
 # What becomes of it
 
 
 @pytest.mark.parametrize("cut", [1, 999, 1 << 20])
-def test_a_data_directory(target: Path, cut: int) -> None:
+def test_a_data_directory(take: Callable[..., ReceivedBackup], target: Path, cut: int) -> None:
     server = Server(events((MAIN, PLAIN), manifest=b'{"a": 1}', cut=cut))
-    received = receive(server, target)
+    received = take(server, target)
     assert contents(target) == {
         "base/1/1259": b"rows",
         "f": b"x",
@@ -95,11 +102,11 @@ def test_directories_above_are_made(target: Path) -> None:
     assert (target / "a" / "b" / "f").exists()
 
 
-def test_tablespaces(target: Path, tmp_path: Path) -> None:
+def test_tablespaces(take: Callable[..., ReceivedBackup], target: Path, tmp_path: Path) -> None:
     main = tar(directory("pg_tblspc"), link("pg_tblspc/16384", "/srv/space"))
     space = tar(directory("PG_18"), file("PG_18/1", b"moved"))
     server = Server(events((SPACE, space), (MAIN, main)))
-    received = receive(server, target, tablespace_mapping={"/srv/space": tmp_path / "here"})
+    received = take(server, target, tablespace_mapping={"/srv/space": tmp_path / "here"})
     assert received.tablespaces == (SPACE,)
     assert contents(tmp_path / "here") == {"PG_18/1": b"moved"}
     assert (target / "pg_tblspc" / "16384").readlink() == tmp_path / "here"
@@ -113,9 +120,9 @@ def test_tablespaces_inside(target: Path) -> None:
     assert contents(target)["pg_tblspc/16385/PG_18/1"] == b"inside"
 
 
-def test_archives(target: Path) -> None:
+def test_archives(take: Callable[..., ReceivedBackup], target: Path) -> None:
     server = Server(events((SPACE, tar(file("s"))), (MAIN, PLAIN)))
-    received = receive(server, target, format="tar")
+    received = take(server, target, format="tar")
     assert received.files == ("16384.tar", "base.tar")
     assert contents(target) == {
         "base.tar": PLAIN,
@@ -226,15 +233,15 @@ def test_the_command(target: Path, tmp_path: Path) -> None:
     assert old.options["progress"] is True
 
 
-def test_incremental(target: Path, tmp_path: Path) -> None:
+def test_incremental(take: Callable[..., ReceivedBackup], target: Path, tmp_path: Path) -> None:
     manifest = tmp_path / "manifest"
     manifest.write_bytes(b"m" * 100_000)
     server = Server(events((MAIN, PLAIN)))
-    receive(server, target, incremental=manifest)
+    take(server, target, incremental=manifest)
     assert server.uploaded == manifest.read_bytes()
     assert server.options["incremental"] is True
     with pytest.raises(UsageError, match="to be the manifest of a base backup, but"):
-        receive(Server(()), tmp_path / "b", incremental=tmp_path / "nowhere")
+        take(Server(()), tmp_path / "b", incremental=tmp_path / "nowhere")
     assert not (tmp_path / "b").exists()
 
 

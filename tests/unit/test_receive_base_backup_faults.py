@@ -3,12 +3,13 @@ beside it."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import tarfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,21 @@ import pytest
 
 import pgrepl
 from pgrepl import BackupStorageError, ConnectionFailed, Lsn, ProtocolError, UsageError
-from pgrepl.basebackup import BackupProgress
+from pgrepl.basebackup import BackupProgress, ReceivedBackup
 from pgrepl.physical import ReceivedWal
 from tests.support.backup_archives import (
+    FLAVOURS,
     MAIN,
     PLAIN,
     SPACE,
     SPACES,
+    AwaitedServer,
     Server,
     contents,
     directory,
     events,
     everything,
     file,
-    receive,
     tar,
 )
 
@@ -41,12 +43,21 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "backup"
 
 
+Receive = Callable[..., ReceivedBackup]
+
+
+@pytest.fixture(params=FLAVOURS)
+def receive(request: pytest.FixtureRequest) -> Receive:
+    """What takes a backup, in both flavours."""
+    return FLAVOURS[request.param]
+
+
 # What goes wrong
 
 
 @pytest.mark.parametrize("form", ["plain", "tar"])
 @pytest.mark.parametrize("there", [False, True])
-def test_a_connection_that_is_lost(target: Path, form: str, there: bool) -> None:
+def test_a_connection_that_is_lost(receive: Receive, target: Path, form: str, there: bool) -> None:
     if there:
         target.mkdir()
     sent = [*list(events((MAIN, PLAIN), cut=600))[:4], ConnectionFailed("gone")]
@@ -64,7 +75,7 @@ def test_a_connection_that_is_lost(target: Path, form: str, there: bool) -> None
 @pytest.mark.parametrize("form", ["plain", "tar"])
 @pytest.mark.parametrize("allowed", [0, 1, 2, 3])
 def test_a_disk_that_is_full(
-    target: Path, monkeypatch: pytest.MonkeyPatch, form: str, allowed: int
+    receive: Receive, target: Path, monkeypatch: pytest.MonkeyPatch, form: str, allowed: int
 ) -> None:
     left = [allowed]
     write = os.write
@@ -82,7 +93,9 @@ def test_a_disk_that_is_full(
     assert not target.exists()
 
 
-def test_writes_that_take_only_a_part(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_writes_that_take_only_a_part(
+    receive: Receive, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:3]))
     receive(Server(events((MAIN, tar(file("f", bytes(range(256))))))), target)
@@ -92,7 +105,7 @@ def test_writes_that_take_only_a_part(target: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("failing", [0, 1, 2, 5])
 def test_a_file_that_cannot_be_synced(
-    target: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+    receive: Receive, target: Path, monkeypatch: pytest.MonkeyPatch, failing: int
 ) -> None:
     calls = [0]
 
@@ -109,7 +122,9 @@ def test_a_file_that_cannot_be_synced(
     assert calls[0] == failing + 1
 
 
-def test_a_folder_that_may_not_be_written_to(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_may_not_be_written_to(
+    receive: Receive, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A stand-in for permissions, which root does not heed."""
 
     def refuse(*_: Any, **__: Any) -> None:
@@ -127,7 +142,7 @@ def test_a_folder_that_may_not_be_written_to(target: Path, monkeypatch: pytest.M
     assert isinstance(caught.value.__cause__, PermissionError)
 
 
-def test_names_in_errors_can_be_printed(target: Path) -> None:
+def test_names_in_errors_can_be_printed(receive: Receive, target: Path) -> None:
     name = "\x1b[2J" + "x" * 90
     for entries in ([file(name), file(name)], [file(f"{name}/x")]):
         with pytest.raises(ProtocolError) as caught:
@@ -140,7 +155,7 @@ def test_names_in_errors_can_be_printed(target: Path) -> None:
 
 @pytest.mark.parametrize("form", ["plain", "tar"])
 def test_synced_before_it_has_its_name(
-    target: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, form: str
+    receive: Receive, target: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, form: str
 ) -> None:
     if not Path("/proc/self/fd").exists():
         pytest.skip("needs /proc, which is Linux's, to see what is synced")
@@ -181,7 +196,9 @@ def test_synced_before_it_has_its_name(
                 assert order.index(path) < last
 
 
-def test_nothing_is_synced_that_need_not_be(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_synced_that_need_not_be(
+    receive: Receive, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: pytest.fail("synced"))
     receive(Server(events((MAIN, PLAIN))), target, fsync=False)
     assert (target / "backup_manifest").exists()
@@ -190,9 +207,9 @@ def test_nothing_is_synced_that_need_not_be(target: Path, monkeypatch: pytest.Mo
 # While it goes on
 
 
-def test_progress(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress(receive: Receive, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[BackupProgress] = []
-    monkeypatch.setattr("pgrepl.basebackup.receiving._BEAT", 0.0)
+    monkeypatch.setattr("pgrepl.basebackup.progress.BEAT", 0.0)
     sent = list(events((SPACE, tar(file("s", b"x" * 3000))), (MAIN, PLAIN)))
     sent[2:2] = [TimeoutError(), TimeoutError(), pgrepl.Progress(77)]
     receive(Server(sent), target, format="tar", progress=told.append)
@@ -204,7 +221,7 @@ def test_progress(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert told[-1].total == 150
 
 
-def test_a_callback_that_ends_it(target: Path) -> None:
+def test_a_callback_that_ends_it(receive: Receive, target: Path) -> None:
     class Enough(BaseException):
         pass
 
@@ -229,10 +246,20 @@ class Wal:
         self.positions = list(positions)
         self.calls: list[dict[str, Any]] = []
 
-    def __call__(self, connection: Any, folder: Path, **options: Any) -> ReceivedWal:
-        self.calls.append(options)
+    def __call__(self, connection: Any, folder: Path, **options: Any) -> Any:
+        if isinstance(connection, AwaitedServer):
+            return self.receive_in_a_task(folder, options)
         while options["end"] is None and not options["stop"]():
             time.sleep(0.001)
+        return self.received(folder, options)
+
+    async def receive_in_a_task(self, folder: Path, options: dict[str, Any]) -> ReceivedWal:
+        while options["end"] is None and not options["stop"]():
+            await asyncio.sleep(0.001)
+        return self.received(folder, options)
+
+    def received(self, folder: Path, options: dict[str, Any]) -> ReceivedWal:
+        self.calls.append(options)
         position = self.positions.pop(0)
         if isinstance(position, BaseException):
             raise position
@@ -246,13 +273,16 @@ class Wal:
 def no_threads_left() -> Iterator[None]:
     before = threading.active_count()
     yield
-    assert threading.active_count() == before
+    deadline = time.monotonic() + 30
+    while threading.active_count() > before:  # one that has done its work may be about to end
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 @pytest.mark.usefixtures("no_threads_left")
 @pytest.mark.parametrize("positions", [(0x2000100,), (0x2000028, 0x2000050, 0x2000100)])
 def test_wal_in_a_data_directory(
-    target: Path, monkeypatch: pytest.MonkeyPatch, positions: tuple[int, ...]
+    receive: Receive, target: Path, monkeypatch: pytest.MonkeyPatch, positions: tuple[int, ...]
 ) -> None:
     wal = Wal(*positions)
     monkeypatch.setattr("pgrepl.basebackup.wal.receive_wal", wal)
@@ -277,7 +307,9 @@ def test_wal_in_a_data_directory(
 
 @pytest.mark.usefixtures("no_threads_left")
 @pytest.mark.parametrize("compress", ["none", "gzip"])
-def test_wal_in_an_archive(target: Path, monkeypatch: pytest.MonkeyPatch, compress: str) -> None:
+def test_wal_in_an_archive(
+    receive: Receive, target: Path, monkeypatch: pytest.MonkeyPatch, compress: str
+) -> None:
     monkeypatch.setattr("pgrepl.basebackup.wal.receive_wal", Wal(0x2000100))
     received = receive(
         Server(events((MAIN, PLAIN))),
@@ -308,7 +340,7 @@ def test_wal_in_an_archive(target: Path, monkeypatch: pytest.MonkeyPatch, compre
 @pytest.mark.usefixtures("no_threads_left")
 @pytest.mark.parametrize("name", ["pg_wal/x", "pg_wal/archive_status/x", "pg_wal"])
 def test_wal_that_was_not_asked_for(
-    target: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    receive: Receive, target: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr("pgrepl.basebackup.wal.receive_wal", Wal(0))
     main = tar(directory("pg_wal"), directory("pg_wal/archive_status"), file(name))
@@ -318,19 +350,25 @@ def test_wal_that_was_not_asked_for(
 
 
 @pytest.mark.usefixtures("no_threads_left")
-def test_wal_that_fails(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wal_that_fails(receive: Receive, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The backup ends at once, and the slot that was made for it goes."""
     failed = threading.Event()
 
-    def fail(*_: Any, **__: Any) -> ReceivedWal:
+    def fail(connection: Any, *_: Any, **__: Any) -> Any:
+        return fail_in_a_task() if isinstance(connection, AwaitedServer) else fail_at_once()
+
+    async def fail_in_a_task() -> None:
+        fail_at_once()
+
+    def fail_at_once() -> None:
         failed.set()
         raise pgrepl.WalStorageError("the disk")
 
     def sent() -> Iterator[Any]:
         whole = events((MAIN, PLAIN))
         yield next(whole)
-        assert failed.wait(30)
-        while True:
+        deadline = time.monotonic() + 30
+        while not failed.is_set() or time.monotonic() < deadline:
             yield TimeoutError()
 
     monkeypatch.setattr("pgrepl.basebackup.wal.receive_wal", fail)
@@ -349,7 +387,9 @@ def test_wal_that_fails(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_threads_left")
-def test_a_backup_that_fails_beside_its_wal(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backup_that_fails_beside_its_wal(
+    receive: Receive, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pgrepl.basebackup.wal.receive_wal", Wal(0))
     sent = [*list(events((MAIN, PLAIN)))[:3], ConnectionFailed("gone")]
     with pytest.raises(ConnectionFailed):
@@ -357,7 +397,7 @@ def test_a_backup_that_fails_beside_its_wal(target: Path, monkeypatch: pytest.Mo
     assert not target.exists()
 
 
-def test_another_system(target: Path) -> None:
+def test_another_system(receive: Receive, target: Path) -> None:
     with pytest.raises(pgrepl.SystemMismatch, match="expected WAL of the system 1, got"):
         receive(Server(()), target, wal="stream", wal_connection=Server((), system="2"))
     assert not target.exists()
