@@ -177,8 +177,8 @@ class AwaitedServer:
     def __init__(self, server: Server) -> None:
         self.server = server
 
-    @property  # what `isinstance` asks as well
-    def __class__(self) -> type:  # type: ignore[misc]
+    @property  # type: ignore[misc]  # `isinstance` asks for it as well
+    def __class__(self) -> type:
         return AsyncConnection
 
     @property
