@@ -245,10 +245,7 @@ class TemporaryServer:
             TemporaryServerError: no programs were found, or it does not start; then with the end of
                 its log. Everything is removed before that.
         """
-        if self._owner.is_parent:
-            raise TemporaryServerError(
-                "the server belongs to the process that made it, this is its child"
-            )
+        self._refuse_child()
         with self._lock:
             if self.is_running:
                 return self
@@ -288,9 +285,17 @@ class TemporaryServer:
 
     def restart(self, mode: StopMode = "fast") -> None:
         """Stop and start on the same data and port. `immediate` is a crash with recovery."""
+        self._refuse_child()
         with self._lock:
             self.stop(mode)
             self.start()
+
+    def _refuse_child(self) -> None:
+        # Before the lock is asked for, which a thread may hold that a child does not have.
+        if self._owner.is_parent:
+            raise TemporaryServerError(
+                "the server belongs to the process that made it, this is its child"
+            )
 
     def close(self) -> None:
         """Stop the server at once and remove every trace of it. May be called again."""

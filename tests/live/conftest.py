@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -14,9 +16,10 @@ import pytest
 
 from tests.live.patients import hospital, patient
 from tests.live.streams import eventually
+from tests.support import servers
 from tests.support.clusters import Cluster, Database
 from tests.support.flavours import ASYNCHRONOUS
-from tests.support.versions import DEFAULT_MAJORS
+from tests.support.versions import DEFAULT_MAJORS, GIVEN, cluster_names
 
 __all__ = ["hospital", "patient"]
 
@@ -90,6 +93,26 @@ def own_cluster(cluster: Cluster) -> Cluster:
 def programs(cluster: Cluster) -> Path:
     """The server's programs, to start more servers by; else a skip."""
     return cluster.own.bin_directory
+
+
+@pytest.fixture(params=[pytest.param(n, marks=pytest.mark.live) for n in cluster_names()])
+def installation(request: pytest.FixtureRequest) -> servers.Installation:
+    """The programs of each major version, for servers that a test makes for itself."""
+    found = None if request.param == GIVEN else servers.find(request.param)
+    if found is None:
+        pytest.skip("needs the programs of a server")
+    return found
+
+
+@pytest.fixture
+def short_tmp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder for temporary folders: pytest's own are closed to others and too deep."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    folder.chmod(0o1777)
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
