@@ -16,14 +16,14 @@ from tests.hostile.sessions import address, assert_usable, refused
 from tests.hostile.sessions import answers_a_query as answers_one
 from tests.support import builders
 from tests.support.authenticating import CLEARTEXT, GSS, MD5, OK, SASL, SASL_PLUS, SSPI
-from tests.support.flavours import FEW_FLAVOURS
+from tests.support.flavours import DRIVERS
 from tests.support.scram import MECHANISM, ScramServer
 from tests.support.scripted import Peer, Script, ScriptedServer, negotiate
 
 if TYPE_CHECKING:
     from tests.support.certificates import CertificateSet
 
-pytestmark = pytest.mark.flavours(*FEW_FLAVOURS)
+pytestmark = pytest.mark.flavours(*DRIVERS)
 
 Connect = Callable[..., Any]
 

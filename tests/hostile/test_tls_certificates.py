@@ -22,13 +22,13 @@ from tests.hostile.tls_sessions import (
     tls_session,
     verdict,
 )
-from tests.support.flavours import FEW_FLAVOURS
+from tests.support.flavours import DRIVERS
 from tests.support.scripted import Peer, ScriptedServer, handshake
 
 if TYPE_CHECKING:
     from tests.support.certificates import CertificateSet, KeyKind
 
-pytestmark = pytest.mark.flavours(*FEW_FLAVOURS)
+pytestmark = pytest.mark.flavours(*DRIVERS)
 
 # Whether it is good
 

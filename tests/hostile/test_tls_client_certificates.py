@@ -16,13 +16,13 @@ from tests.hostile.sessions import address, answers_a_query, assert_usable, refu
 from tests.hostile.tls_sessions import Connect, tls_session
 from tests.support import builders
 from tests.support.disclosure import everything_about
-from tests.support.flavours import FEW_FLAVOURS
+from tests.support.flavours import DRIVERS
 from tests.support.scripted import SSL_REQUEST, Peer, ScriptedServer, handshake, negotiate
 
 if TYPE_CHECKING:
     from tests.support.certificates import Certificate, CertificateFiles, CertificateSet, KeyKind
 
-pytestmark = pytest.mark.flavours(*FEW_FLAVOURS)
+pytestmark = pytest.mark.flavours(*DRIVERS)
 
 PASSPHRASE = "open sesame, Übung"
 

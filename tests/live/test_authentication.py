@@ -12,9 +12,9 @@ import pgrepl
 from tests.live.streams import Connect
 from tests.support.certificates import CertificateSet
 from tests.support.clusters import CLIENT_CERTIFICATE_USER, PASSWORDS, Cluster
-from tests.support.flavours import FEW_FLAVOURS
+from tests.support.flavours import DRIVERS
 
-pytestmark = pytest.mark.flavours(*FEW_FLAVOURS)
+pytestmark = pytest.mark.flavours(*DRIVERS)
 
 USERS: Final = ("u_trust", "u_password", "u_md5", "u_scram")
 

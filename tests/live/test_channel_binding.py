@@ -13,7 +13,7 @@ import pgrepl
 from tests.live.streams import Connect
 from tests.support.certificates import Authority, Certificate, CertificateSet
 from tests.support.clusters import Cluster, throw_away_cluster
-from tests.support.flavours import FEW_FLAVOURS
+from tests.support.flavours import DRIVERS
 from tests.support.servers import find
 from tests.support.versions import majors
 
@@ -29,7 +29,7 @@ SIGNED: Final[dict[str, tuple[str, Any]]] = {
     ED25519: ("ed25519", None),
 }
 
-pytestmark = [pytest.mark.live, pytest.mark.flavours(*FEW_FLAVOURS)]
+pytestmark = [pytest.mark.live, pytest.mark.flavours(*DRIVERS)]
 
 
 def issued(kind: Any, digest: Any) -> Certificate:

@@ -17,10 +17,10 @@ import pgrepl
 from pgrepl.testing import TemporaryServer
 from tests.live.streams import Connect, eventually
 from tests.support.clusters import PASSWORDS, Cluster, Database
-from tests.support.flavours import FEW_FLAVOURS
+from tests.support.flavours import DRIVERS
 from tests.support.inside import wire_of
 
-pytestmark = pytest.mark.flavours(*FEW_FLAVOURS)
+pytestmark = pytest.mark.flavours(*DRIVERS)
 
 WHO = "SELECT current_user, current_database(), inet_server_port()"
 

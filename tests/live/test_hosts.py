@@ -22,10 +22,10 @@ from tests.live.streams import Connect, eventually
 from tests.live.test_connecting import full_backlog
 from tests.support import builders
 from tests.support.clusters import Cluster
-from tests.support.flavours import FEW_FLAVOURS
+from tests.support.flavours import DRIVERS
 from tests.support.scripted import Peer, ScriptedServer, negotiate
 
-pytestmark = pytest.mark.flavours(*FEW_FLAVOURS)
+pytestmark = pytest.mark.flavours(*DRIVERS)
 
 Pair: TypeAlias = tuple[TemporaryServer, TemporaryServer]
 

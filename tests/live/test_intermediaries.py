@@ -24,10 +24,10 @@ from tests.live.streams import Connect, eventually
 from tests.live.tls_servers import PASSWORD, TLSServer, tls_server
 from tests.support.certificates import CertificateSet
 from tests.support.clusters import Cluster
-from tests.support.flavours import FEW_FLAVOURS
+from tests.support.flavours import DRIVERS
 from tests.support.scripted import SSL_REQUEST, HangUp, Peer, Script, ScriptedServer
 
-pytestmark = pytest.mark.flavours(*FEW_FLAVOURS)
+pytestmark = pytest.mark.flavours(*DRIVERS)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from pgrepl.testing.addresses import HOST
 from tests.live.streams import Connect
 from tests.support import kdc, servers
 from tests.support.clusters import Cluster
-from tests.support.flavours import FEW_FLAVOURS
+from tests.support.flavours import DRIVERS
 from tests.support.versions import majors
 
 ANN: Final = "ann"
@@ -28,7 +28,7 @@ host all,replication postgres {HOST}/32 trust
 host all,replication all {HOST}/32 gss include_realm=0
 """
 
-pytestmark = [pytest.mark.live, pytest.mark.flavours(*FEW_FLAVOURS)]
+pytestmark = [pytest.mark.live, pytest.mark.flavours(*DRIVERS)]
 
 
 @dataclass

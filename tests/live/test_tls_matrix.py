@@ -13,9 +13,9 @@ from tests.live.streams import Connect
 from tests.live.tls_servers import PASSWORD, PRESENTED, TLSServer, tls_server
 from tests.support.certificates import CertificateSet
 from tests.support.clusters import CLIENT_CERTIFICATE_USER, Cluster
-from tests.support.flavours import FEW_FLAVOURS
+from tests.support.flavours import DRIVERS
 
-pytestmark = pytest.mark.flavours(*FEW_FLAVOURS)
+pytestmark = pytest.mark.flavours(*DRIVERS)
 
 MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 

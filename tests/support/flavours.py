@@ -35,6 +35,9 @@ FEW_ASYNCHRONOUS: Final = ("asyncio-python", "uvloop-c")
 
 EVERY_FLAVOUR: Final = BLOCKING + ASYNCHRONOUS
 
+#: Each way to do I/O once, for what has nothing to do with the codec: TLS, authentication, hosts.
+DRIVERS: Final = ("blocking-c", "asyncio-python", "uvloop-c")
+
 #: Both APIs, and in each of them each twin and each loop once.
 FEW_FLAVOURS: Final = BLOCKING + FEW_ASYNCHRONOUS
 

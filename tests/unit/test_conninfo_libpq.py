@@ -87,9 +87,10 @@ def test_a_keyword_has_libpqs_variable_and_default(name: str) -> None:
 # The grammar
 
 
-@pytest.mark.parametrize("conninfo", [*GOOD, *BAD])
-def test_the_corners_of_the_grammar(conninfo: str) -> None:
-    assert libpq.parsed(conninfo) == GOOD.get(conninfo) == ours(conninfo)
+def test_the_corners_of_the_grammar() -> None:
+    """libpq says what test_conninfo_grammar.py, whose table it is, wants of us."""
+    assert {conninfo: libpq.parsed(conninfo) for conninfo in GOOD} == GOOD
+    assert [conninfo for conninfo in BAD if libpq.parsed(conninfo) is not None] == []
 
 
 KNOWN = sorted(set(KEYWORDS) - UNKNOWN_TO_LIBPQ)

@@ -138,12 +138,13 @@ class TestVersions:
                     f"{version}, got '{tag}' (offset 0)"
                 )
 
-    @pytest.mark.parametrize("tag", sorted(set(range(256)) - set(b"BCORYIUDTMSEcAbPKrp")))
-    def test_the_last_one_has_no_other_tags(self, codec: Any, tag: int) -> None:
-        for before in ((), (START,)):
-            decoder = codec.Decoder(4, "parallel", typed=False)
-            feed(decoder, *before)
-            assert "of protocol version 4, got" in str(fault(decoder, bytes((tag, 0, 0))))
+    def test_the_last_one_has_no_other_tags(self, codec: Any) -> None:
+        for tag in set(range(256)) - set(b"BCORYIUDTMSEcAbPKrp"):
+            for before in ((), (START,)):
+                decoder = codec.Decoder(4, "parallel", typed=False)
+                feed(decoder, *before)
+                error = str(fault(decoder, bytes((tag, 0, 0))))
+                assert "of protocol version 4, got" in error, tag
 
     def test_stream_abort_tells_more_in_parallel_mode(self, codec: Any) -> None:
         short, long = StreamAbort(XID, SUBXID), StreamAbort(XID, SUBXID, LSN, TIME)

@@ -39,12 +39,15 @@ from tests.support.canary import (
     watching,
 )
 from tests.support.disclosure import everything_about, traces
+from tests.support.flavours import BLOCKING, FEW_FLAVOURS, Flavour
 from tests.support.inside import transport_of, wire_of
 from tests.support.scram import salted_password
 from tests.support.scripted import SSL_REQUEST, Peer, Script, ScriptedServer, handshake
 
 if TYPE_CHECKING:
     from tests.support.certificates import CertificateSet
+
+pytestmark = pytest.mark.flavours(*FEW_FLAVOURS)
 
 
 @pytest.fixture
@@ -53,43 +56,52 @@ def watch(caplog: pytest.LogCaptureFixture) -> Iterator[Look]:
         yield look
 
 
-def attempts(
-    way: str,
-    connect: Callable[..., Any],
-    watch: Look,
-    monkeypatch: pytest.MonkeyPatch,
-    folder: Path,
-) -> Callable[..., BaseException]:
-    """Tries to connect with the password, given in this way, and looks at the error."""
-    monkeypatch.setenv("HOME", str(folder))
-    for name in os.environ:
-        if name.startswith("PG") and not name.startswith("PGREPL"):
-            monkeypatch.delenv(name)
-
-    def failure(password: str = CANARY, **keywords: Any) -> BaseException:
-        conninfo, more = WAYS[way](password, folder, monkeypatch)
-        with pytest.raises(Exception) as caught:
-            connect(conninfo, **(more | {"connect_timeout": 20} | keywords))
-        watch(caught.value, password)
-        return caught.value
-
-    return failure
-
-
-@pytest.fixture(params=WAYS)
+@pytest.fixture
 def attempt(
-    request: pytest.FixtureRequest,
+    flavour: Flavour,
     connect: Callable[..., Any],
     watch: Look,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> Callable[..., BaseException]:
-    return attempts(request.param, connect, watch, monkeypatch, tmp_path)
+    """Tries to connect with the password, given in each way there is, and looks at the errors.
+
+    What becomes of a password until there is a connection is the same in both flavours: asyncio
+    has it given in one way.
+    """
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in os.environ:
+        if name.startswith("PG") and not name.startswith("PGREPL"):
+            monkeypatch.delenv(name)
+
+    def failure(way: str, password: str, keywords: dict[str, Any]) -> BaseException:
+        with monkeypatch.context() as patch:
+            conninfo, more = WAYS[way](password, tmp_path, patch)
+            with pytest.raises(Exception) as caught:
+                connect(conninfo, **(more | {"connect_timeout": 20} | keywords))
+        watch(caught.value, password)
+        return caught.value
+
+    def failures(password: str = CANARY, **keywords: Any) -> BaseException:
+        errors = {}
+        for way in WAYS if flavour.is_blocking else ["uri"]:
+            try:
+                errors[way] = failure(way, password, keywords)
+            except BaseException as error:
+                error.add_note(f"The password was given by way of: {way}")
+                raise
+        assert len({type(error) for error in errors.values()}) == 1, errors
+        return errors[way]
+
+    return failures
 
 
-# Before there is a connection
+# Before there is a connection, so that no twin of the codec has seen anything
+
+no_codec = pytest.mark.flavours("blocking-python", "asyncio-python")
 
 
+@no_codec
 @pytest.mark.parametrize(
     "keywords",
     [
@@ -120,6 +132,7 @@ def test_v17_what_goes_wrong_before_there_is_a_connection(
     attempt(**keywords)
 
 
+@no_codec
 @pytest.mark.parametrize(
     "conninfo",
     [
@@ -156,6 +169,7 @@ def test_v17_a_conninfo_that_cannot_be_read(
     assert caught.value.__context__ is None
 
 
+@no_codec
 def test_a_keyword_that_is_no_text(connect: Callable[..., Any], watch: Look) -> None:
     for password in (f"{CANARY}\0", f"\ud800{CANARY}", f"{CANARY}\udfff\ud83d"):
         with pytest.raises(pgrepl.UsageError, match="for password") as caught:
@@ -289,6 +303,7 @@ def test_v17_the_password_is_being_sent(
         watch(caught.value, CANARY)
 
 
+@no_codec
 def test_tls_fails(attempt: Callable[..., BaseException], certificates: CertificateSet) -> None:
     def answers(byte: bytes) -> Script:
         def script(peer: Peer) -> None:
@@ -312,6 +327,7 @@ def test_tls_fails(attempt: Callable[..., BaseException], certificates: Certific
 # A connection that has a password behind it
 
 
+@pytest.mark.flavours(*BLOCKING)
 def test_v17_a_connection_and_its_errors(connect: Callable[..., Any], watch: Look) -> None:
     def script(peer: Peer) -> None:
         peer.recv_startup()
@@ -381,6 +397,7 @@ def test_the_watch_would_notice() -> None:
     assert "Zq7" not in everything_about(wrapped.__class__("lost"))
 
 
+@no_codec
 def test_nothing_listens_any_more(attempt: Callable[..., BaseException]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
