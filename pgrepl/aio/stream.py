@@ -6,14 +6,20 @@ cancelled, by `asyncio.timeout` for instance, and the next call goes on where it
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from typing import overload
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, Final, TypeAlias, overload
 
-from ..client.delivery import Batch, Change, Idle, ReadTransaction, StreamEvent
+from ..client.acknowledging import Acknowledging
+from ..client.delivery import BaseTransaction, Batch, Change, Idle, StreamEvent
+from ..client.reading.batches import BatchReading
+from ..client.reading.messages import MessageReading
+from ..client.reading.transactions import TransactionReading
+from ..client.reading.ways import Way
 from ..client.stream import BaseStream
 from ..errors import UsageError
 from ..messages import LogicalMessage
 from ..session.opening import Opened
+from ..session.received import ReceivedTransaction
 from ..session.session import Session
 from ..transport.clock import Deadline
 from .reception import AsyncReception
@@ -21,8 +27,11 @@ from .wire import AsyncStreamWire
 
 __all__ = ["AsyncStream", "AsyncTransaction"]
 
+Fetch: TypeAlias = Callable[[float | None], Coroutine[Any, Any, bool]]
+"""Receives the next batch within so many seconds; False: the stream was stopped."""
 
-class AsyncTransaction(ReadTransaction):
+
+class AsyncTransaction(BaseTransaction):
     """A transaction: iterate over its changes, once, before the next one is asked for.
 
     What was not read yet comes next. Once it owns its changes they can be iterated over at any
@@ -32,27 +41,31 @@ class AsyncTransaction(ReadTransaction):
 
     __slots__ = ()
 
+    _reading: TransactionReading
+
     def __aiter__(self) -> AsyncIterator[Change]:
         """Iterate over the changes that were not read yet, or over those that it owns.
 
         Raises what iterating over the stream raises, and `UsageError` where there is nothing left
         to iterate over: all was read, or passed over, or `skip` said that it is not needed.
         """
-        if self._owned is not None:
-            return _OwnedIterator(iter(self._owned))
-        self._require_unread()
-        return _ChangeIterator(self._stream, self)
+        received = self._received
+        if received.owned is not None:
+            return _OwnedIterator(iter(received.owned))
+        received.require_readable()
+        return _ChangeIterator(self._reading, received)
 
     def __iter__(self) -> Iterator[Change]:
         """Iterate over the changes that it owns. Raises `UsageError` unless it does."""
-        if self._owned is None:
-            self._require_unread()
+        received = self._received
+        if received.owned is None:
+            received.require_readable()
             raise UsageError(
                 f"expected `async for` over the changes of {self!r}, which are still to come: "
                 "`for` is for a transaction that owns them, behind `await transaction.read()` or "
                 "from transactions(whole=True)"
             )
-        return iter(self._owned)
+        return iter(received.owned)
 
     async def read(self) -> list[Change]:
         """Return the rest of its changes, which it owns from then on.
@@ -60,21 +73,21 @@ class AsyncTransaction(ReadTransaction):
         Waits until all have come, and raises what iterating over it raises. When it is cancelled,
         nothing is lost: what it had read is read again.
         """
-        if self._owned is None:
+        received, reading = self._received, self._reading
+        if received.owned is None:
             changes: list[Change] = []
-            stream = self._stream
-            self._require_unread()
+            received.require_readable()
             try:
-                while not self._has_ended:
-                    changes.extend(stream._changes_at_hand(self))
-                    if not self._has_ended:
-                        await stream._fetch_more()
-                self._require_complete()
+                while not received.has_ended:
+                    changes.extend(reading.changes_at_hand(received))
+                    if not received.has_ended:
+                        await reading.fetch_more()
+                received.require_complete()
             except BaseException:
-                stream._put_back(self, changes)
+                reading.have_read_again(received, changes)
                 raise
-            self._owned = changes
-        return list(self._owned)
+            received.owned = changes
+        return list(received.owned)
 
 
 class _OwnedIterator(AsyncIterator[Change]):
@@ -94,98 +107,118 @@ class _OwnedIterator(AsyncIterator[Change]):
 class _ChangeIterator(AsyncIterator[Change]):
     """The changes of a transaction, as they come."""
 
-    __slots__ = ("_at_hand", "_stream", "_transaction")
+    __slots__ = ("_reading", "_received", "_run")
 
-    def __init__(self, stream: AsyncStream, transaction: AsyncTransaction) -> None:
-        self._stream = stream
-        self._transaction = transaction
-        self._at_hand: Iterator[Change] = iter(())
+    def __init__(self, reading: TransactionReading, received: ReceivedTransaction) -> None:
+        self._reading = reading
+        self._received = received
+        self._run: Iterator[Change] = iter(())  # what of them has come
 
     async def __anext__(self) -> Change:
-        for change in self._at_hand:
+        for change in self._run:
             return change
-        transaction, stream = self._transaction, self._stream
-        while not transaction._has_ended:
-            self._at_hand = stream._changes_at_hand(transaction)
-            for change in self._at_hand:
+        received, reading = self._received, self._reading
+        while not received.has_ended:
+            self._run = reading.changes_at_hand(received)
+            for change in self._run:
                 return change
-            if not transaction._has_ended:
-                await stream._fetch_more()
-        transaction._require_complete()
+            if not received.has_ended:
+                await reading.fetch_more()
+        received.require_complete()
         raise StopAsyncIteration
 
 
 class _TransactionIterator(AsyncIterator[AsyncTransaction | Idle]):
     """The transactions of a stream, and where nothing comes for `idle` seconds, that."""
 
-    __slots__ = ("_idle", "_quiet", "_stream", "_whole")
+    __slots__ = ("_fetch", "_idle", "_next_one", "_quiet", "_reading")
 
-    def __init__(self, stream: AsyncStream, whole: bool, idle: float | None) -> None:
-        self._stream = stream
-        self._whole = whole
+    def __init__(
+        self, reading: TransactionReading, fetch: Fetch, whole: bool, idle: float | None
+    ) -> None:
+        self._reading = reading
+        self._fetch = fetch
+        self._next_one: Final = reading.next_whole if whole else reading.next
         self._idle = idle
         self._quiet: Deadline | None = None  # of the wait that goes on, also if it was cut off
 
     async def __anext__(self) -> AsyncTransaction | Idle:
-        stream = self._stream
-        before = None if stream._transactions.is_gathering else stream._transactions.open
-        if before is not None and not before._has_ended:
+        reading = self._reading
+        before = reading.given
+        if before is not None and not before.has_ended:
             await self._pass_to_end(before)
-        next_one = stream._next_whole if self._whole else stream._next_transaction
-        while (transaction := next_one()) is None:
+        while (received := self._next_one()) is None:
             if self._quiet is None:
                 self._quiet = Deadline.after(self._idle)
             try:
-                if not await stream._fetched(self._quiet.left()):
+                if not await self._fetch(self._quiet.left()):
                     raise StopAsyncIteration
             except TimeoutError:
                 self._quiet = None
-                if (event := stream._idle_event()) is not None:
+                if (event := reading.acknowledging.idle_event()) is not None:
                     return event
         self._quiet = None
-        return transaction
+        return AsyncTransaction(received, reading)
 
-    async def _pass_to_end(self, transaction: AsyncTransaction) -> None:
+    async def _pass_to_end(self, received: ReceivedTransaction) -> None:
         """Pass over the rest of a transaction."""
-        stream = self._stream
         try:
-            while not stream._pass_over(transaction):
-                await stream._fetch_more()
+            while not self._reading.pass_over(received):
+                await self._reading.fetch_more()
         except BaseException:
-            stream._unmark_passing(transaction)
+            received.break_off_passing_over()
             raise
 
 
 class _MessageIterator(AsyncIterator[LogicalMessage]):
     """The messages of a stream."""
 
-    __slots__ = ("_stream",)
+    __slots__ = ("_fetch", "_reading")
 
-    def __init__(self, stream: AsyncStream) -> None:
-        self._stream = stream
+    def __init__(self, reading: MessageReading, fetch: Fetch) -> None:
+        self._reading = reading
+        self._fetch = fetch
 
     async def __anext__(self) -> LogicalMessage:
-        stream = self._stream
+        reading = self._reading
+        decoded = reading.decoded
         while True:
-            if stream._ends_here:
+            if reading.is_at_end:
                 raise StopAsyncIteration
-            if stream._changes is not None:
-                with stream._closing_on_exception():
-                    for message in stream._changes:
+            if decoded.changes is not None:
+                with decoded.failing:
+                    for message in decoded.changes:
                         return message
-            if not await stream._fetched(None):
+            if not await self._fetch(None):
                 raise StopAsyncIteration
 
 
 class _BatchIterator(AsyncIterator[Batch | Idle]):
     """The changes of a stream in batches; one that was cut off is gone on with, or a wait."""
 
-    __slots__ = ("_deadline", "_idle", "_is_for_more", "_max_rows", "_max_wait", "_stream")
+    __slots__ = (
+        "_acknowledging",
+        "_deadline",
+        "_fetch",
+        "_idle",
+        "_is_for_more",
+        "_max_rows",
+        "_max_wait",
+        "_reading",
+    )
 
     def __init__(
-        self, stream: AsyncStream, max_rows: int, max_wait: float, idle: float | None
+        self,
+        reading: BatchReading,
+        acknowledging: Acknowledging,
+        fetch: Fetch,
+        max_rows: int,
+        max_wait: float,
+        idle: float | None,
     ) -> None:
-        self._stream = stream
+        self._reading = reading
+        self._acknowledging = acknowledging
+        self._fetch = fetch
         self._max_rows = max_rows
         self._max_wait = max_wait
         self._idle = idle
@@ -193,34 +226,34 @@ class _BatchIterator(AsyncIterator[Batch | Idle]):
         self._is_for_more = False  # the deadline is the batch's
 
     async def __anext__(self) -> Batch | Idle:
-        stream = self._stream
-        while await self._filled():
+        reading = self._reading
+        while await self._has_filled():
             self._deadline, self._is_for_more = None, False
-            if stream._gathered:
-                return stream._batch()
-            if (event := stream._idle_event()) is not None:
+            if reading.gathered:
+                return reading.make()
+            if (event := self._acknowledging.idle_event()) is not None:
                 return event
         raise StopAsyncIteration
 
-    async def _filled(self) -> bool:
+    async def _has_filled(self) -> bool:
         """Wait for what makes a batch, or until none came for a while; False: none will."""
-        stream = self._stream
+        reading = self._reading
         deadline = self._deadline or Deadline.after(self._idle)
-        while len(stream._gathered) < self._max_rows and deadline.left() != 0.0:
-            if stream._gather_at_hand(self._max_rows):
+        while len(reading.gathered) < self._max_rows and deadline.left() != 0.0:
+            if reading.gather(self._max_rows):
                 continue
-            if stream._gathered and not self._is_for_more:
+            if reading.gathered and not self._is_for_more:
                 deadline, self._is_for_more = Deadline(self._max_wait), True
             self._deadline = deadline
             try:
-                if not await stream._fetched(deadline.left()):
-                    return bool(stream._gathered)
+                if not await self._fetch(deadline.left()):
+                    return bool(reading.gathered)
             except TimeoutError:
                 break
         return True
 
 
-class AsyncStream(AsyncReception, BaseStream[AsyncTransaction]):
+class AsyncStream(AsyncReception, BaseStream):
     """The decoded changes of a slot, made by `AsyncConnection.stream`; `async with` stops it.
 
     Iterate over it for what pgoutput says, message by message, or over `transactions` or `batches`.
@@ -228,16 +261,17 @@ class AsyncStream(AsyncReception, BaseStream[AsyncTransaction]):
     """
 
     def __init__(self, wire: AsyncStreamWire, session: Session, opened: Opened) -> None:
-        super().__init__(session, opened, AsyncTransaction)
+        super().__init__(session, opened)
         self._wire = wire
         self._feedback = wire.feedback(session, self._health_logger())
+        self._prepare_to_read()
 
     # Reading
 
     def __aiter__(self) -> AsyncIterator[LogicalMessage]:
         """Iterate over the messages as they come; see `Stream`."""
-        self._begin_to_read(by_transaction=False)
-        return _MessageIterator(self)
+        self._begin_to_read(Way.MESSAGES)
+        return _MessageIterator(self._messages, self._fetch)
 
     @overload
     def transactions(
@@ -254,8 +288,8 @@ class AsyncStream(AsyncReception, BaseStream[AsyncTransaction]):
 
         With `whole` they own their changes, and can be iterated over by ``for`` too.
         """
-        self._begin_transactions(idle, whole)
-        return _TransactionIterator(self, whole, idle)
+        self._begin_transactions(idle, Way.WHOLE_TRANSACTIONS if whole else Way.TRANSACTIONS)
+        return _TransactionIterator(self._transactions, self._fetch, whole, idle)
 
     @overload
     def batches(
@@ -270,35 +304,34 @@ class AsyncStream(AsyncReception, BaseStream[AsyncTransaction]):
     ) -> AsyncIterator[Batch] | AsyncIterator[Batch | Idle]:
         """Iterate over batches of changes, one wait for many; see `Stream.batches`."""
         self._begin_batches(max_rows, idle)
-        return _BatchIterator(self, max_rows, max_wait, idle)
-
-    async def _fetch_more(self) -> None:
-        """Go on with the open transaction."""
-        if not await self._fetched(None):
-            raise UsageError("the stream was stopped in the middle of this transaction")
+        return _BatchIterator(
+            self._batches, self._acknowledging, self._fetch, max_rows, max_wait, idle
+        )
 
     async def receive(self, timeout: float | None = None) -> Iterator[StreamEvent]:
         """Wait for what comes next and return all that one read brought; see `Stream.receive`."""
         self._begin_to_receive()
-        if not await self._fetched(timeout, whatever=True):
+        if not await self._fetch(timeout, with_keepalives=True):
             return iter(())
-        self._has_events = True
-        return self._events()
+        return self._events.give()
 
-    async def _fetched(self, timeout: float | None, whatever: bool = False) -> bool:
-        """Receive the next batch with something in it to read, or whatever comes; False: the
-        stream was stopped."""
+    async def _fetch_more_changes(self) -> None:
+        """Wait until more of the open transaction is at hand."""
+        if not await self._fetch(None):
+            raise UsageError("the stream was stopped in the middle of this transaction")
+
+    async def _fetch(self, timeout: float | None, with_keepalives: bool = False) -> bool:
+        """Receive the next batch with something in it to read; False: the stream was stopped.
+
+        `with_keepalives`: those are read as well.
+        """
         deadline = Deadline.after(timeout)
         with self._closing_on_error():
             while not self._ended:
                 batch = await self._next_batch(deadline)
                 if batch is None:
                     return False
-                # Nothing is awaited from here on, so that a cancellation finds it done or not.
-                changes = self._decoded(batch)
-                self._feedback.received(batch)
-                if whatever or changes.peek() is not None:
-                    self._wal, self._changes = batch, changes
-                    self._transactions.feed(changes)
+                # Nothing is awaited in here, so that a cancellation finds it done or not.
+                if self._take_in(batch, with_keepalives):
                     return True
         return False

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import overload
 
-from ..client.delivery import Batch, Change, Idle, ReadTransaction, StreamEvent
+from ..client.delivery import BaseTransaction, Batch, Change, Idle, StreamEvent
+from ..client.reading.transactions import TransactionReading
+from ..client.reading.ways import Way
 from ..client.stream import BaseStream
 from ..errors import UsageError
 from ..messages import LogicalMessage
 from ..session.opening import Opened
+from ..session.received import ReceivedTransaction
 from ..session.session import Session
 from ..transport.clock import Deadline
 from .reception import Reception
@@ -18,7 +21,7 @@ from .wire import StreamWire
 __all__ = ["Stream", "Transaction"]
 
 
-class Transaction(ReadTransaction):
+class Transaction(BaseTransaction):
     """A transaction: iterate over its changes, once, before the next one is asked for.
 
     What was not read yet comes next. Once it owns its changes they can be iterated over at any
@@ -28,34 +31,47 @@ class Transaction(ReadTransaction):
 
     __slots__ = ()
 
+    _reading: TransactionReading
+
     def __iter__(self) -> Iterator[Change]:
         """Iterate over the changes that were not read yet, or over those that it owns.
 
         Raises what iterating over the stream raises, and `UsageError` where there is nothing left
         to iterate over: all was read, or passed over, or `skip` said that it is not needed.
         """
-        if self._owned is not None:
-            return iter(self._owned)
-        self._require_unread()
-        return self._stream._changes_of(self)  # type: ignore[no-any-return]
+        received = self._received
+        if received.owned is not None:
+            return iter(received.owned)
+        received.require_readable()
+        return _changes_of(received, self._reading)
 
     def read(self) -> list[Change]:
         """Return the rest of its changes, which it owns from then on.
 
         Waits until all have come, and raises what iterating over it raises.
         """
-        if self._owned is None:
+        received = self._received
+        if received.owned is None:
             changes: list[Change] = []
             try:
                 changes.extend(self)
             except BaseException:
-                self._stream._put_back(self, changes)
+                self._reading.have_read_again(received, changes)
                 raise
-            self._owned = changes
-        return list(self._owned)
+            received.owned = changes
+        return list(received.owned)
 
 
-class Stream(Reception, BaseStream[Transaction]):
+def _changes_of(received: ReceivedTransaction, reading: TransactionReading) -> Iterator[Change]:
+    """Give the changes of a transaction that were not read yet, as they come."""
+    while not received.has_ended:
+        yield from reading.changes_at_hand(received)
+        if not received.has_ended:
+            reading.fetch_more()
+    received.require_complete()
+
+
+class Stream(Reception, BaseStream):
     """The decoded changes of a slot, made by `Connection.stream`; a context manager that stops.
 
     Iterate over it for what pgoutput says, message by message, or over `transactions` or `batches`.
@@ -63,10 +79,11 @@ class Stream(Reception, BaseStream[Transaction]):
     """
 
     def __init__(self, wire: StreamWire, session: Session, opened: Opened) -> None:
-        super().__init__(session, opened, Transaction)
+        super().__init__(session, opened)
         self._wire = wire
-        self._is_torn = False
+        self._may_have_lost = False  # of what had come, where Ctrl-C came in between
         self._feedback = wire.feedback(session, self._slot, self._health_logger())
+        self._prepare_to_read()
 
     # Reading
 
@@ -76,10 +93,11 @@ class Stream(Reception, BaseStream[Transaction]):
         Raises `DecodeError`, `ConnectionFailed`, `ServerShutdown` and other `ServerError`s; the
         stream has then ended, and what was not acknowledged comes again.
         """
-        self._begin_to_read(by_transaction=False)
-        while not self._ends_here and (self._at_hand() or self._fetched(None)):
-            with self._closing_on_exception():
-                yield from (self._changes or ()) if self._limit is None else self._up_to_limit()
+        self._begin_to_read(Way.MESSAGES)
+        reading, decoded = self._messages, self._decoded
+        while not reading.is_at_end and (decoded.unread or self._fetch(None)):
+            with decoded.failing:
+                yield from reading.at_hand()
 
     @overload
     def transactions(self, *, whole: bool = False, idle: None = None) -> Iterator[Transaction]: ...
@@ -103,24 +121,25 @@ class Stream(Reception, BaseStream[Transaction]):
         nothing is left to acknowledge, whether or not the server has moved on. Acknowledge it like
         a transaction; where tokens are kept, after its own was.
         """
-        self._begin_transactions(idle, whole)
-        transaction = None if self._transactions.is_gathering else self._transactions.open
-        next_one = self._next_whole if whole else self._next_transaction
+        self._begin_transactions(idle, Way.WHOLE_TRANSACTIONS if whole else Way.TRANSACTIONS)
+        reading = self._transactions
+        received = reading.given
+        next_one = reading.next_whole if whole else reading.next
         quiet = Deadline.after(idle)
         while True:
-            if transaction is not None and not transaction._has_ended:
-                self._pass_to_end(transaction)
-            transaction = next_one()
-            if transaction is not None:
-                yield transaction
+            if received is not None and not received.has_ended:
+                self._pass_to_end(received)
+            received = next_one()
+            if received is not None:
+                yield Transaction(received, reading)
                 if idle is not None:
                     quiet = Deadline(idle)
                 continue
             try:
-                if not self._fetched(quiet.left()):
+                if not self._fetch(quiet.left()):
                     return
             except TimeoutError:
-                if (event := self._idle_event()) is not None:
+                if (event := self._acknowledging.idle_event()) is not None:
                     yield event
                 quiet = Deadline.after(idle)
 
@@ -143,9 +162,9 @@ class Stream(Reception, BaseStream[Transaction]):
         """
         self._begin_batches(max_rows, idle)
         while self._fill_batch(max_rows, max_wait, idle):
-            if self._gathered:
-                yield self._batch()
-            elif (event := self._idle_event()) is not None:
+            if self._batches.gathered:
+                yield self._batches.make()
+            elif (event := self._acknowledging.idle_event()) is not None:
                 yield event
 
     def receive(self, timeout: float | None = None) -> Iterator[StreamEvent]:
@@ -158,80 +177,70 @@ class Stream(Reception, BaseStream[Transaction]):
         loop has to look again before `receive_timeout` is over.
         """
         self._begin_to_receive()
-        if not self._fetched(timeout, whatever=True):
+        if not self._fetch(timeout, with_keepalives=True):
             return iter(())
-        self._has_events = True
-        return self._events()
+        return self._events.give()
 
     def _fill_batch(self, max_rows: int, max_wait: float, idle: float | None) -> bool:
         """Gather what makes a batch, or wait until nothing came for a while; False: none will."""
+        batches = self._batches
         deadline, is_for_more = Deadline.after(idle), False
-        while len(self._gathered) < max_rows and deadline.left() != 0.0:
-            if self._gather_at_hand(max_rows):
+        while len(batches.gathered) < max_rows and deadline.left() != 0.0:
+            if batches.gather(max_rows):
                 continue
-            if self._gathered and not is_for_more:
+            if batches.gathered and not is_for_more:
                 deadline, is_for_more = Deadline(max_wait), True
             try:
-                if not self._fetched(deadline.left()):
-                    return bool(self._gathered)
+                if not self._fetch(deadline.left()):
+                    return bool(batches.gathered)
             except TimeoutError:
                 break
         return True
 
-    def _changes_of(self, transaction: Transaction) -> Iterator[Change]:
-        """Give the changes of a transaction that were not read yet, as they come."""
-        while not transaction._has_ended:
-            yield from self._changes_at_hand(transaction)
-            if not transaction._has_ended:
-                self._fetch_more()
-        transaction._require_complete()
-
-    def _pass_to_end(self, transaction: Transaction) -> None:
+    def _pass_to_end(self, received: ReceivedTransaction) -> None:
         """Pass over the rest of a transaction."""
         try:
-            while not self._pass_over(transaction):
-                self._fetch_more()
+            while not self._transactions.pass_over(received):
+                self._fetch_more_changes()
         except BaseException:
-            self._unmark_passing(transaction)
+            received.break_off_passing_over()
             raise
 
-    def _fetch_more(self) -> None:
-        """Go on with the open transaction."""
-        if not self._fetched(None):
+    def _fetch_more_changes(self) -> None:
+        """Wait until more of the open transaction is at hand."""
+        if not self._fetch(None):
             raise UsageError("the stream was stopped in the middle of this transaction")
 
-    def _fetched(self, timeout: float | None, whatever: bool = False) -> bool:
-        """Receive the next batch with something in it to read, or whatever comes; False: the
-        stream was stopped."""
-        if self._is_torn:
+    def _fetch(self, timeout: float | None, with_keepalives: bool = False) -> bool:
+        """Receive the next batch with something in it to read; False: the stream was stopped.
+
+        `with_keepalives`: those are read as well.
+        """
+        if self._may_have_lost:
             raise UsageError(
                 "expected a stream that was not interrupted while it took in what had come, some "
                 "of which may be lost: stop it and start it again, which brings what was not "
                 "acknowledged once more"
             )
-        self._is_torn = True  # wherever Ctrl-C comes
+        self._may_have_lost = True  # wherever Ctrl-C comes
         try:
-            goes_on = self._fetch(Deadline.after(timeout), whatever)
+            goes_on = self._fetch_until(Deadline.after(timeout), with_keepalives)
         except Exception:
-            self._is_torn = False
+            self._may_have_lost = False
             raise
         except BaseException:
             # While it waited, nothing had come yet.
-            self._is_torn = not self._wire.has_lost_nothing
+            self._may_have_lost = not self._wire.has_lost_nothing
             raise
-        self._is_torn = False
+        self._may_have_lost = False
         return goes_on
 
-    def _fetch(self, deadline: Deadline, whatever: bool) -> bool:
+    def _fetch_until(self, deadline: Deadline, with_keepalives: bool) -> bool:
         with self._closing_on_error():
             while not self._ended:
                 batch = self._next_batch(deadline)
                 if batch is None:
                     return False
-                changes = self._decoded(batch)
-                self._feedback.received(batch)
-                if whatever or changes.peek() is not None:
-                    self._wal, self._changes = batch, changes
-                    self._transactions.feed(changes)
+                if self._take_in(batch, with_keepalives):
                     return True
         return False

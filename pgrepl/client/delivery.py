@@ -1,17 +1,17 @@
 """What a stream delivers: transactions, batches of changes, and single events.
 
-Law: what was delivered is never silently less than it was. Changes that can no longer be read from
-the stream are missed aloud, by whoever reads them and by whoever acknowledges them unread.
+Law: what was delivered is never silently less than it was, see `session.received`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
+from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from ..errors import UsageError
 from ..lsn import Lsn
 from ..messages import (
     Commit,
@@ -27,63 +27,98 @@ from ..messages import (
     StreamPrepare,
     Truncate,
     Update,
+    to_datetime,
 )
 from ..ownership import Uncopied
 from ..resume import ResumeToken
-from ..session.transactions import PASSED, PASSING, BaseTransaction, Kind, Over
+from ..session.received import Kind, ReceivedTransaction
 
 __all__ = [
     "Acknowledgeable",
+    "BaseTransaction",
     "Batch",
     "Change",
     "Idle",
-    "ReadTransaction",
     "Rest",
+    "Source",
     "StreamEvent",
     "TransactionPart",
+    "received_and_source_of",
+    "source_of",
 ]
 
 Change: TypeAlias = Insert | Update | Delete | Truncate | Message
 """What a transaction consists of."""
 
-_KEEP: Final = (
-    "read() it while it is the last one, which gives a list and lets it keep its changes, or use "
-    "transactions(whole=True), whose transactions keep theirs"
-)
-_TOO_LATE: Final = {
-    Over.READ: (
-        "expected to read the changes of a transaction once, all of them have been read: to have "
-        f"them again, {_KEEP}"
-    ),
-    Over.PASSING: (
-        "expected to read the changes of a transaction before the next one is asked for, which "
-        f"passes over them: to have them later, or elsewhere, {_KEEP}"
-    ),
-    Over.SKIPPED: "expected to read the changes of a transaction, or to skip() it; it was skipped",
-}
-_TOO_LATE[Over.PASSED] = _TOO_LATE[Over.PASSING]
+Source: TypeAlias = tuple[str, str]
+"""Whose positions something has: the slot's name and the system's identifier."""
 
 
-class ReadTransaction(Uncopied, BaseTransaction):
-    """A transaction that is read from a stream."""
+class BaseTransaction(Uncopied):
+    """What the server says of a transaction; how to get at its changes is each flavour's to add.
 
-    __slots__ = ("_acknowledged", "_owned", "_stream")
+    `kind`: ``commit``, a committed transaction. With two-phase decoding also ``prepare``, one that
+    is prepared, whose outcome comes later by its `gid`, and ``commit prepared`` and ``rollback
+    prepared``, that outcome, without changes. ``message``: a logical message that belongs to no
+    transaction.
 
-    _stream: Any
+    `commit_lsn`, `commit_time` (microseconds since 2000-01-01 UTC): of the commit, or of what
+    `kind` says; None for a message. `end_lsn`: by which it is acknowledged once it `is_whole`; None
+    while the server has not told, as it does at the latest behind the changes. `xid` and `origin`
+    None where there is none.
+    """
 
-    def __init__(
-        self,
-        kind: Kind,
-        xid: int | None,
-        commit_lsn: Lsn | None,
-        commit_time: int | None,
-        end_lsn: Lsn | None = None,
-        gid: str | None = None,
-    ) -> None:
-        BaseTransaction.__init__(self, kind, xid, commit_lsn, commit_time, end_lsn, gid)
-        # Which positions an acknowledgement moves, where it came before the end.
-        self._acknowledged: tuple[bool, bool, bool] | None = None
-        self._owned: Iterable[Change] | None = None
+    __slots__ = ("_reading", "_received")
+
+    def __init__(self, received: ReceivedTransaction, reading: Any) -> None:
+        self._received = received
+        self._reading = reading  # by which its changes come
+
+    @property
+    def kind(self) -> Kind:
+        """What it is: ``commit``, or what else there is with two-phase decoding and messages."""
+        return self._received.kind
+
+    @property
+    def xid(self) -> int | None:
+        """The transaction's id; None for a message."""
+        return self._received.xid
+
+    @property
+    def commit_lsn(self) -> Lsn | None:
+        """Where the commit, or what `kind` says, begins; None for a message."""
+        return self._received.commit_lsn
+
+    @property
+    def commit_time(self) -> int | None:
+        """When it committed, in microseconds since 2000-01-01 UTC; None for a message."""
+        return self._received.commit_time
+
+    @property
+    def commit_datetime(self) -> datetime | None:
+        """`commit_time` as an aware `datetime`, or None."""
+        time = self._received.commit_time
+        return None if time is None else to_datetime(time)
+
+    @property
+    def end_lsn(self) -> Lsn | None:
+        """By which it is acknowledged; None while the server has not told."""
+        return self._received.end_lsn
+
+    @property
+    def gid(self) -> str | None:
+        """The name of a transaction that is prepared, or was; else None."""
+        return self._received.gid
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where it was replicated from; None: nowhere."""
+        return self._received.origin
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it has been read, or skipped on purpose: it can be acknowledged."""
+        return self._received.is_whole
 
     def skip(self) -> None:
         """Say that its changes, or the rest of them, are not needed. Never waits.
@@ -91,29 +126,10 @@ class ReadTransaction(Uncopied, BaseTransaction):
         It can then be acknowledged although they were passed over, and no longer be read. What they
         took is given back.
         """
-        if self._over is not Over.READ or self._owned is not None:
-            self._over = Over.SKIPPED
-        self._owned = None
+        self._received.skip()
 
-    def _require_unread(self) -> None:
-        if self._over is not None:
-            raise UsageError(f"{_TOO_LATE[self._over]}, {self!r}")
-
-    def _require_complete(self) -> None:
-        """Raise `UsageError` where its end came while somebody else passed over a part of it."""
-        if self._over is not Over.READ:
-            self._require_unread()
-
-    def _acknowledge(self, moved: tuple[bool, bool, bool]) -> None:
-        """Take note of an acknowledgement, which counts from the transaction's end on."""
-        over = self._over
-        if (over is PASSED or over is PASSING) and self._acknowledged is None:
-            raise UsageError(
-                "expected a transaction to be read before it is acknowledged, the next one was "
-                f"asked for and its changes were passed over, {self!r}: {_KEEP}; or skip() it, to "
-                "say that they are not needed"
-            )
-        self._acknowledged = moved
+    def __repr__(self) -> str:
+        return repr(self._received)
 
 
 class Rest:
@@ -160,17 +176,26 @@ class Batch:
     further changes.
     """
 
-    __slots__ = ("_acknowledged", "_is_end", "_parts", "_source", "changes", "end_lsn", "index")
+    __slots__ = ("_is_end", "_parts", "_source", "changes", "end_lsn", "index")
 
-    def __init__(self, changes: list[Change], end_lsn: Lsn, index: int = 0) -> None:
+    def __init__(
+        self,
+        changes: list[Change],
+        end_lsn: Lsn,
+        index: int = 0,
+        *,
+        parts: Sequence[tuple[ReceivedTransaction, int, int]] = (),
+        is_end: bool = False,
+        source: Source | None = None,
+    ) -> None:
+        """`parts`: transactions, where their changes begin, and how many came before; `is_end`:
+        whether the last of them ends here; `source`: of the stream that gave it."""
         self.changes = changes
         self.end_lsn = end_lsn
         self.index = index
-        self._acknowledged: tuple[bool, bool, bool] | None = None
-        # Transactions, where their changes begin, and how many came before.
-        self._parts: Sequence[tuple[BaseTransaction, int, int] | TransactionPart] = ()
-        self._is_end = False  # whether the last of them ends here
-        self._source: tuple[str, str] | None = None  # slot and system, where a stream gave it
+        self._parts: Sequence[tuple[ReceivedTransaction, int, int] | TransactionPart] = parts
+        self._is_end = is_end
+        self._source = source
 
     @property
     def transactions(self) -> tuple[TransactionPart, ...]:
@@ -201,7 +226,7 @@ class Batch:
 
 
 def _part(
-    transaction: BaseTransaction, has_ended: bool, index: int, begin: int, end: int
+    transaction: ReceivedTransaction, has_ended: bool, index: int, begin: int, end: int
 ) -> TransactionPart:
     return TransactionPart(
         *(transaction.kind, transaction.xid, transaction.gid),
@@ -210,6 +235,13 @@ def _part(
         index,
         slice(begin, end),
     )
+
+
+# The package's doors to what users hold, and see nothing of.
+received_and_source_of: Final[Callable[[BaseTransaction], tuple[ReceivedTransaction, Source]]] = (
+    attrgetter("_received", "_reading.acknowledging.source")
+)
+source_of: Final[Callable[[Batch], Source | None]] = attrgetter("_source")
 
 
 @dataclass(frozen=True, slots=True)

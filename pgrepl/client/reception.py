@@ -12,7 +12,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from ..errors import Error, ServerError, UsageError
 from ..lsn import Lsn
@@ -46,6 +46,9 @@ class Feedback(Protocol):
 
     def wait_begins(self, delivered: int, idle: bool) -> float | None:
         """Send what is due before the application waits; return for how long at most it should."""
+
+    def received(self, batch: Any) -> None:
+        """Take note of what has come."""
 
     def wait_ends(self) -> None:
         """Take note that the application waits no more, though nothing came."""

@@ -7,7 +7,7 @@ where one had to be looked at to know that it does.
 
 from __future__ import annotations
 
-from .transactions import BaseTransaction
+from .received import ReceivedTransaction
 
 __all__ = ["Limit"]
 
@@ -36,7 +36,7 @@ class Limit:
             return False
         return self.is_wanted or (self.until is not None and position >= self.until)
 
-    def excludes(self, transaction: BaseTransaction) -> bool:
+    def excludes(self, transaction: ReceivedTransaction) -> bool:
         """Say whether a transaction lies beyond."""
         until = self.until
         if until is None:

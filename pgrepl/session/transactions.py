@@ -13,11 +13,10 @@ commits come in order.
 
 from __future__ import annotations
 
-import enum
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Final
 
 from ..codec.abc import Changes, Replay
 from ..codec.spool import Spool
@@ -36,116 +35,28 @@ from ..messages import (
     RollbackPrepared,
     StreamCommit,
     StreamPrepare,
-    to_datetime,
 )
+from .received import Kind, ReceivedTransaction
 
-__all__ = ["PASSED", "PASSING", "READ", "BaseTransaction", "Kind", "Over", "Transactions"]
+__all__ = ["Transactions"]
 
 # Where each message that ends a transaction has the position of its record; of a rollback there is
 # only the end.
 _LSN_AT: Final = {b"C": 2, b"P": 2, b"K": 2, b"c": 6, b"p": 2, b"r": 10}
 
-Kind: TypeAlias = Literal["commit", "prepare", "commit prepared", "rollback prepared", "message"]
 
+class Transactions:
+    """Makes transactions of decoded batches."""
 
-class Over(enum.Enum):
-    """Why the changes of a transaction can no longer be read from the stream."""
-
-    READ = "read"
-    PASSING = "passing"  # over it; whether that costs a change is not known yet
-    PASSED = "passed"
-    SKIPPED = "skipped"  # passed over as well, but that was meant
-
-
-# Looked up once: this is asked for every transaction, and an Enum is slow at it.
-READ: Final = Over.READ
-PASSING: Final = Over.PASSING
-PASSED: Final = Over.PASSED
-
-
-class BaseTransaction:
-    """What the server says of a transaction; how to get at its changes is the driver's to add.
-
-    `kind`: ``commit``, a committed transaction. With two-phase decoding also ``prepare``, one that
-    is prepared, whose outcome comes later by its `gid`, and ``commit prepared`` and ``rollback
-    prepared``, that outcome, without changes. ``message``: a logical message that belongs to no
-    transaction.
-
-    `commit_lsn`, `commit_time` (microseconds since 2000-01-01 UTC): of the commit, or of what
-    `kind` says; None for a message. `end_lsn`: by which it is acknowledged once it `is_whole`; None
-    while the server has not told, as it does at the latest behind the changes. `xid` and `origin`
-    None where there is none.
-    """
-
-    __slots__ = (
-        "_at_hand",
-        "_has_ended",
-        "_over",
-        "_replay",
-        "commit_lsn",
-        "commit_time",
-        "end_lsn",
-        "gid",
-        "kind",
-        "origin",
-        "xid",
-    )
-
-    def __init__(
-        self,
-        kind: Kind,
-        xid: int | None,
-        commit_lsn: Lsn | None,
-        commit_time: int | None,
-        end_lsn: Lsn | None = None,
-        gid: str | None = None,
-    ) -> None:
-        self.kind: Final = kind
-        self.xid: Final = xid
-        self.commit_lsn: Final = commit_lsn
-        self.commit_time: Final = commit_time
-        self.end_lsn = end_lsn
-        self.gid: Final = gid
-        self.origin: Origin | None = None
-        self._at_hand: Iterator[Any] | None = None  # changes that are not in the batch
-        self._replay: Replay | None = None  # the same, of one that was streamed
-        self._over: Over | None = None
-        self._has_ended = end_lsn is not None  # nothing of it is left to come, however it was read
-
-    @property
-    def commit_datetime(self) -> Any:
-        """`commit_time` as an aware `datetime`, or None."""
-        return None if self.commit_time is None else to_datetime(self.commit_time)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether all of it has been read, or skipped on purpose: it can be acknowledged."""
-        over = self._over
-        return self._has_ended and over is not PASSED and over is not PASSING
-
-    def __repr__(self) -> str:
-        lsn = "" if self.commit_lsn is None else f" commit_lsn={self.commit_lsn}"
-        gid = "" if self.gid is None else f" gid={self.gid!r}"
-        if self._over is None or self._over is Over.READ:
-            over = "" if self._has_ended else ", not read to its end"
-        else:
-            over = ", skipped" if self._over is Over.SKIPPED else ", passed over"
-        return f"<Transaction {self.kind} xid={self.xid}{lsn}{gid}{over}>"
-
-
-T = TypeVar("T", bound=BaseTransaction)
-
-
-class Transactions(Generic[T]):
-    """Makes transactions, of the driver's class, from decoded batches."""
-
-    def __init__(self, make: Callable[..., T]) -> None:
-        self._make = make
+    def __init__(self) -> None:
         self._changes: Changes | None = None
-        self.open: T | None = None
-        """The transaction whose changes are being read."""
+        self.open: ReceivedTransaction | None = None
+        """The transaction whose changes are being read, or the last one that was."""
+        # Of the open one, as long as it has not ended:
+        self._outside: Iterator[Any] | None = None  # the changes that are not in the batch
+        self._replay: Replay | None = None  # the same, where it was streamed
+        self._stored: Stored | None = None  # where it is put aside, to be given as a whole
         self._last_end = 0
-        self._stored: Stored | None = None  # where the open one is put as a whole
 
     @property
     def is_gathering(self) -> bool:
@@ -156,31 +67,31 @@ class Transactions(Generic[T]):
     def at_end(self) -> bool:
         """Whether the open transaction has come to its end, though that was not read yet."""
         transaction, changes = self.open, self._changes
-        if transaction is None or changes is None or transaction._has_ended:
+        if transaction is None or changes is None or transaction.has_ended:
             return False
         if transaction.end_lsn is None:
             return changes.peek() in ("C", "P")
-        replay = transaction._replay
+        replay = self._replay
         return replay is not None and replay.peek() is None
 
     def feed(self, changes: Changes) -> None:
         """Go on with another batch; the one before must be used up."""
         self._changes = changes
 
-    def next(self) -> T | None:
+    def next(self) -> ReceivedTransaction | None:
         """Begin the next transaction; None: another batch is needed.
 
         The one before must have ended. Raises `DecodeError`.
         """
         for message in self._changes or ():
-            made = self._begun(message)
+            made = self._begun_by(message)
             if made is not None:
                 self.open = made
-                self._take_origin(made)
+                self._read_origin(made)
                 return made
         return None
 
-    def _take_origin(self, transaction: T) -> None:
+    def _read_origin(self, transaction: ReceivedTransaction) -> None:
         # It comes right behind the beginning. In another batch: `run` finds it.
         changes = self._changes
         if transaction.end_lsn is None and changes is not None and changes.peek() == "O":
@@ -188,17 +99,19 @@ class Transactions(Generic[T]):
             assert isinstance(origin, Origin)
             transaction.origin = origin
 
-    def _begun(self, message: LogicalMessage) -> T | None:
+    def _begun_by(self, message: LogicalMessage) -> ReceivedTransaction | None:
         if isinstance(message, Begin):
-            return self._make("commit", message.xid, message.final_lsn, message.commit_time)
+            return ReceivedTransaction(
+                "commit", message.xid, message.final_lsn, message.commit_time
+            )
         if isinstance(message, BeginPrepare):
             lsn, time, gid = message.prepare_lsn, message.prepare_time, message.gid
-            return self._make("prepare", message.xid, lsn, time, gid=gid)
+            return ReceivedTransaction("prepare", message.xid, lsn, time, gid=gid)
         if isinstance(message, StreamCommit):
-            self._in_order(message.commit_lsn, message.end_lsn, b"c")
+            self._require_order(message.commit_lsn, message.end_lsn, b"c")
             return self._streamed(message, "commit", message.commit_lsn, message.commit_time)
         if isinstance(message, StreamPrepare):
-            self._in_order(message.prepare_lsn, message.end_lsn, b"p")
+            self._require_order(message.prepare_lsn, message.end_lsn, b"p")
             lsn, time = message.prepare_lsn, message.prepare_time
             return self._streamed(message, "prepare", lsn, time, message.gid)
         return self._without_changes(message)
@@ -210,18 +123,18 @@ class Transactions(Generic[T]):
         lsn: Lsn,
         time: int,
         gid: str | None = None,
-    ) -> T:
+    ) -> ReceivedTransaction:
         assert self._changes is not None
-        made = self._make(kind, message.xid, lsn, time, message.end_lsn, gid)
-        made._replay = made._at_hand = self._changes.streamed(message.xid)
-        made._has_ended = False
-        made.origin = made._replay.origin
+        made = ReceivedTransaction(kind, message.xid, lsn, time, message.end_lsn, gid)
+        self._replay = self._outside = self._changes.streamed(message.xid)
+        made.has_ended = False
+        made.origin = self._replay.origin
         return made
 
-    def _without_changes(self, message: LogicalMessage) -> T | None:
+    def _without_changes(self, message: LogicalMessage) -> ReceivedTransaction | None:
         if isinstance(message, CommitPrepared):
-            self._in_order(message.commit_lsn, message.end_lsn, b"K")
-            return self._make(
+            self._require_order(message.commit_lsn, message.end_lsn, b"K")
+            return ReceivedTransaction(
                 "commit prepared",
                 message.xid,
                 message.commit_lsn,
@@ -231,14 +144,14 @@ class Transactions(Generic[T]):
             )
         if isinstance(message, RollbackPrepared):
             end = message.rollback_end_lsn
-            self._in_order(end, end, b"r")
-            return self._make(
+            self._require_order(end, end, b"r")
+            return ReceivedTransaction(
                 "rollback prepared", message.xid, None, message.rollback_time, end, message.gid
             )
         if isinstance(message, Message):
-            made = self._make("message", None, None, None, message.lsn)
-            made._at_hand = iter((message,))
-            made._has_ended = False
+            made = ReceivedTransaction("message", None, None, None, message.lsn)
+            self._outside = iter((message,))
+            made.has_ended = False
             return made
         return None
 
@@ -250,11 +163,11 @@ class Transactions(Generic[T]):
         transaction, changes = self.open, self._changes
         if transaction is None or changes is None:
             return iter(())
-        if transaction._at_hand is not None:
-            return transaction._at_hand
+        if self._outside is not None:
+            return self._outside
         if transaction.end_lsn is not None:
             return iter(())
-        self._take_origin(transaction)
+        self._read_origin(transaction)
         return changes.of_transaction()
 
     def run_ends(self) -> bool:
@@ -265,8 +178,8 @@ class Transactions(Generic[T]):
         transaction, changes = self.open, self._changes
         if transaction is None or changes is None:
             return True
-        if transaction._at_hand is not None:
-            transaction._at_hand = transaction._replay = None
+        if self._outside is not None:
+            self._outside = self._replay = None
             if transaction.end_lsn is None:
                 return False
             changes.settle()
@@ -275,8 +188,8 @@ class Transactions(Generic[T]):
                 transaction.origin = changes.origin
             if changes.end is None:
                 return False
-            self._complete(transaction, changes.end)
-        transaction._has_ended = True
+            self._note_end(transaction, changes.end)
+        transaction.has_ended = True
         return True
 
     def gather(self, spool: Spool) -> Iterable[Any] | None:
@@ -288,14 +201,14 @@ class Transactions(Generic[T]):
         transaction, changes = self.open, self._changes
         assert transaction is not None and changes is not None
         gathered: Iterable[Any] = ()
-        if transaction._replay is not None:
-            gathered = transaction._replay.keep()
-        elif transaction._at_hand is not None:
-            gathered = tuple(transaction._at_hand)
+        if self._replay is not None:
+            gathered = self._replay.keep()
+        elif self._outside is not None:
+            gathered = tuple(self._outside)
         elif transaction.end_lsn is None:
             if self._stored is None:
                 self._stored = spool.put_aside()
-            self._take_origin(transaction)
+            self._read_origin(transaction)
             changes.put_aside(self._stored)
             if not self.run_ends():
                 return None
@@ -308,7 +221,7 @@ class Transactions(Generic[T]):
         """Have the next run of the open transaction begin with changes of one that was cut off."""
         transaction = self.open
         if transaction is not None and changes:
-            transaction._at_hand = chain(changes, transaction._at_hand or ())
+            self._outside = chain(changes, self._outside or ())
 
     def pass_over(self) -> tuple[bool, bool]:
         """Pass over what has come of the open transaction.
@@ -316,7 +229,7 @@ class Transactions(Generic[T]):
         Returns whether a change was passed over, and whether the transaction has ended with that.
         """
         transaction = self.open
-        replay = None if transaction is None else transaction._replay
+        replay = None if transaction is None else self._replay
         if replay is not None:
             # Without making its changes one by one.
             any_passed = replay.peek() is not None
@@ -327,7 +240,7 @@ class Transactions(Generic[T]):
         deque(run, maxlen=0)
         return any_passed, self.run_ends()
 
-    def _complete(self, transaction: T, end: LogicalMessage) -> None:
+    def _note_end(self, transaction: ReceivedTransaction, end: LogicalMessage) -> None:
         if isinstance(end, Commit):
             lsn, tag = end.commit_lsn, b"C"
         else:
@@ -341,10 +254,10 @@ class Transactions(Generic[T]):
                 offset=_LSN_AT[tag],
                 lsn=lsn,
             )
-        self._in_order(lsn, end.end_lsn, tag)
+        self._require_order(lsn, end.end_lsn, tag)
         transaction.end_lsn = end.end_lsn
 
-    def _in_order(self, lsn: Lsn, end_lsn: Lsn, tag: bytes) -> None:
+    def _require_order(self, lsn: Lsn, end_lsn: Lsn, tag: bytes) -> None:
         if end_lsn < lsn:
             raise DecodeError(
                 f"expected the transaction at {lsn} to end behind that, got its end at {end_lsn}",

@@ -143,7 +143,7 @@ def test_skipping_in_the_middle_and_beginning_again(run: Any, opened: Any) -> No
         await anext(stream.transactions())
         with pytest.raises(UsageError, match=r"read on in it .* skip\(\) it"):
             stream.transactions()
-        first = stream._transactions.open
+        first = stream._transactions.given
         first.skip()
         second = await anext(stream.transactions())
         assert first.is_whole

@@ -154,11 +154,11 @@ def test_batches_are_gone_on_with(open_stream: Any) -> None:
     with pytest.raises(UsageError, match="left in the middle: read on in it in the same way"):
         next(stream.transactions())
     assert numbers(next(stream.batches(max_rows=2))) == [3, 4]
-    fetched = stream._fetched
-    stream._fetched = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+    fetch = stream._fetch
+    stream._fetch = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
         next(stream.batches(max_rows=9))
-    stream._fetched = fetched
+    stream._fetch = fetch
     with pytest.raises(UsageError, match="read on in it in the same way"):
         next(stream.transactions())
     assert numbers(next(stream.batches(max_rows=9, max_wait=0.01))) == [5, 6, 7]
@@ -169,7 +169,8 @@ def test_what_another_slot_gave_is_not_acknowledged(open_stream: Any) -> None:
     """Its positions say nothing of what this stream was given, and would discard that."""
     ours, theirs, batches = open_stream(), open_stream(), open_stream()
     # The scripted server has one slot alone.
-    theirs._source = batches._source = ("other", "7291")
+    for stream in (theirs, batches):
+        stream._acknowledging.source = ("other", "7291")
     transaction, batch = next(theirs.transactions(whole=True)), next(batches.batches())
     for given in (transaction, batch, pickle.loads(pickle.dumps(batch))):
         with pytest.raises(UsageError, match="slot 's' of system 7291 gave, .* of 'other' of 7291"):

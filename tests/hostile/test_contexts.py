@@ -184,7 +184,8 @@ def test_time_limits_of_connecting(api: str) -> None:
 # Names of what waits, wherever it is called.
 _WAITING: Final = {
     *("_wait", "_fill", "_flush", "_drain", "_reply", "_next_frame", "_converse", "run", "select"),
-    *("next_batch", "_next_batch", "_fetched", "_fetch", "_finish", "sleep", "wait", "result"),
+    *("next_batch", "_next_batch", "_fetch", "_fetch_until", "_finish", "sleep", "wait"),
+    *("fetch_more", "_fetch_more_changes", "result"),
     *("stop_streaming", "query", "connect", "recv", "acquire"),
 }
 

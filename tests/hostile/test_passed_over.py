@@ -153,7 +153,7 @@ def test_a_worker_that_reads_what_the_reader_passes_over_is_told(connect: Connec
         assert next(changes).new["id"] == 1
         reader = threading.Thread(target=lambda: ids(next(transactions)))
         reader.start()
-        while first._over is None:
+        while first._received.unreadable is None:
             time.sleep(0.001)
         with pytest.raises(UsageError, match="before the next one is asked for"):
             iter(first)
@@ -262,7 +262,7 @@ def test_stopping_by_another_thread_ends_the_loop(connect: Connect) -> None:
     bytes_ += b"".join(said(each) for each in _within((StreamStart(700, False), insert(2)), 700))
     with ScriptedServer(decoded(bytes_, until_hang_up)) as server:
         connection, stream = stream_of(connect, server, streaming="on")
-        original = stream._spool.begin
+        original = stream._decoded.spool.begin
 
         class Stopped:
             """Is stopped when a block goes on."""
@@ -281,5 +281,5 @@ def test_stopping_by_another_thread_ends_the_loop(connect: Connect) -> None:
             def __contains__(self, xid: int) -> bool:
                 return xid in spool
 
-        spool, stream._spool = stream._spool, Stopped()
+        spool, stream._decoded.spool = stream._decoded.spool, Stopped()
         assert list(stream.transactions()) == []

@@ -104,7 +104,7 @@ class TestWhole:
 
             for transaction in islice(stream.transactions(whole=True), 12):
                 work.put(acks.take(transaction))
-            assert stream._spool.memory < 1 << 20
+            assert stream._decoded.spool.memory < 1 << 20
             workers = [threading.Thread(target=worker) for _ in range(3)]
             for each in workers:
                 work.put(None)

@@ -15,8 +15,9 @@ from typing import Any
 from pgrepl.messages import Insert, Message
 from pgrepl.protocol.backend import ServerState
 from pgrepl.protocol.conversation import Exchange, Receive, Send
+from pgrepl.session.received import ReceivedTransaction
 from pgrepl.session.session import Session
-from pgrepl.session.transactions import BaseTransaction, Transactions
+from pgrepl.session.transactions import Transactions
 from pgrepl.session.wal_stream import WalStream
 from tests.support.spooling import read_on
 
@@ -36,7 +37,7 @@ class Clock:
 class Delivery:
     """A transaction as the application has it so far."""
 
-    transaction: BaseTransaction
+    transaction: ReceivedTransaction
     keys: list[int] = field(default_factory=list)
     acknowledged: tuple[bool, bool, bool] | None = None  # once it has been read
 
@@ -74,7 +75,7 @@ class Client:
         self.received = 0  # bytes
         self.idle = 0  # bytes that had been received when it last waited with nothing open
         self.on_end: Callable[[], None] = lambda: None
-        self._transactions: Transactions[BaseTransaction] = Transactions(BaseTransaction)
+        self._transactions = Transactions()
         self._clock = clock
         self._send = send
         self._sent_at = clock.now

@@ -44,7 +44,8 @@ from pgrepl.messages import (
     Truncate,
     Update,
 )
-from pgrepl.session.transactions import BaseTransaction, Transactions
+from pgrepl.session.received import ReceivedTransaction
+from pgrepl.session.transactions import Transactions
 from tests.support import builders
 from tests.support.pgoutput_encoder import encode
 
@@ -122,7 +123,7 @@ def batch_of(codec: Any, messages: Sequence[LogicalMessage | bytes], first: int 
     return codec.WalBatch() if batch is None else batch
 
 
-def read_on(assembled: Transactions[Any]) -> Iterator[Any]:
+def read_on(assembled: Transactions) -> Iterator[Any]:
     """Read what is at hand of the open transaction, as a driver does."""
     yield from assembled.run()
     assembled.run_ends()
@@ -130,9 +131,9 @@ def read_on(assembled: Transactions[Any]) -> Iterator[Any]:
 
 def read_transactions(
     decoder: Any, spool: Spool, batches: Iterable[Any]
-) -> Iterable[tuple[BaseTransaction, list[Any]]]:
+) -> Iterable[tuple[ReceivedTransaction, list[Any]]]:
     """Read batches as a driver does, and give each transaction with its changes."""
-    assembled: Transactions[BaseTransaction] = Transactions(BaseTransaction)
+    assembled = Transactions()
     changes: list[Any] = []
     for batch in batches:
         assembled.feed(decoder.decode_batch(batch, spool))

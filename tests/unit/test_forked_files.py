@@ -15,7 +15,7 @@ from pgrepl.codec.spool import LEAST_LIMIT, Spool
 from pgrepl.errors import UsageError
 from pgrepl.physical import drivers
 from pgrepl.physical.receiving import ReceivedWal, Receiver
-from pgrepl.session.transactions import BaseTransaction, Transactions
+from pgrepl.session.transactions import Transactions
 from tests.support.backup_archives import MAIN, PLAIN, Server, contents, events, receive
 from tests.support.forking import in_child, unwinding
 from tests.support.spooling import XID, batch_of, block_of, commit, read_on
@@ -66,7 +66,7 @@ def test_a_transaction_that_was_put_aside(codec: ModuleType) -> None:
     spool = Spool(LEAST_LIMIT)
     decoder = codec.Decoder(3, "on", ordered=True)
     batch = batch_of(codec, [*block_of(2000), commit(XID)])
-    assembled: Transactions[BaseTransaction] = Transactions(BaseTransaction)
+    assembled = Transactions()
     assembled.feed(decoder.decode_batch(batch, spool))
     assert assembled.next() is not None
     changes = read_on(assembled)

@@ -26,7 +26,8 @@ from pgrepl.messages import (
     StreamStart,
     StreamStop,
 )
-from pgrepl.session.transactions import BaseTransaction, Transactions
+from pgrepl.session.received import ReceivedTransaction
+from pgrepl.session.transactions import Transactions
 from tests.support.pgoutput_encoder import encode
 from tests.support.spooling import ITEM, TIME, XID, batch_of, described, insert, read_on
 
@@ -45,13 +46,13 @@ class Reader:
         self.codec = codec
         self.decoder = codec.Decoder(3, "on", typed=False, ordered=True)
         self.spool = Spool()
-        self.transactions: Transactions[BaseTransaction] = Transactions(BaseTransaction)
+        self.transactions = Transactions()
 
     def feed(self, *messages: LogicalMessage) -> None:
         batch = batch_of(self.codec, messages)
         self.transactions.feed(self.decoder.decode_batch(batch, self.spool))
 
-    def next(self, *messages: LogicalMessage) -> BaseTransaction:
+    def next(self, *messages: LogicalMessage) -> ReceivedTransaction:
         if messages:
             self.feed(*messages)
         transaction = self.transactions.next()
@@ -67,7 +68,7 @@ def reader(codec: Any) -> Reader:
     return Reader(codec)
 
 
-def outline(made: BaseTransaction) -> Sequence[object]:
+def outline(made: ReceivedTransaction) -> Sequence[object]:
     return made.kind, made.xid, made.commit_lsn, made.commit_time, made.end_lsn, made.gid
 
 

@@ -33,12 +33,13 @@ from pgrepl.messages import (
     Type,
     Update,
 )
-from pgrepl.session.transactions import BaseTransaction, Transactions
+from pgrepl.session.received import ReceivedTransaction
+from pgrepl.session.transactions import Transactions
 from tests.support.spooling import ITEM, SUBXID, TIME, WIDE, XID, batch_of, block_of, insert
 from tests.unit.test_transactions import STREAMED
 
 MEBIBYTE = 1 << 20
-Whole: TypeAlias = tuple[BaseTransaction, Iterable[Any]]
+Whole: TypeAlias = tuple[ReceivedTransaction, Iterable[Any]]
 
 
 class Reader:
@@ -48,19 +49,19 @@ class Reader:
         self.codec = codec
         self.decoder = codec.Decoder(3, "on", typed=False, ordered=True)
         self.spool = spool or Spool(limit)
-        self.transactions: Transactions[BaseTransaction] = Transactions(BaseTransaction)
+        self.transactions = Transactions()
         self.lsn = 1
 
     def take(
         self, *messages: LogicalMessage | bytes
-    ) -> list[tuple[BaseTransaction, Iterable[Any]]]:
+    ) -> list[tuple[ReceivedTransaction, Iterable[Any]]]:
         batch = batch_of(self.codec, messages, self.lsn)
         self.lsn += len(messages)
         self.transactions.feed(self.decoder.decode_batch(batch, self.spool))
         found = []
         while True:
             transaction = self.transactions.open
-            if transaction is None or transaction._has_ended:
+            if transaction is None or transaction.has_ended:
                 transaction = self.transactions.next()
                 if transaction is None:
                     return found
