@@ -26,7 +26,7 @@ _COMMANDS: Final = {
     "doctor": ("doctor.command", "doctor_command"),
     "identify": ("identify", "identify_command"),
     "receivewal": ("receivewal", "receivewal_command"),
-    "slots": ("slots", "slots_commands"),
+    "slots": ("slots.command", "slots_commands"),
     "stream": ("stream.command", "stream_command"),
 }
 """For each command the module of this package that has it, and its name there."""

@@ -15,9 +15,9 @@ from .backend import ServerState
 from .conversation import Conversation
 from .sql import Record, ask, literal
 
-__all__ = ["WAL_POSITION", "ReplicationSlot", "list_slots", "slot_of_record", "slots_query"]
+__all__ = ["ReplicationSlot", "list_slots", "slot_of_record", "slots_query"]
 
-WAL_POSITION: Final = (
+_WAL_POSITION: Final = (
     "CASE WHEN pg_catalog.pg_is_in_recovery()"
     " THEN GREATEST(pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn())"
     " ELSE pg_catalog.pg_current_wal_lsn() END"
@@ -131,7 +131,7 @@ def slots_query(version: int, name: str | None = None) -> str:
             s.confirmed_flush_lsn, {_behind("s.restart_lsn")} AS wal_held_bytes,
             {_behind("COALESCE(s.confirmed_flush_lsn, s.restart_lsn)")} AS lag_bytes,
             {_whole("r.flush_lag", 1000)} AS lag_ms, {listed}
-        FROM (SELECT {WAL_POSITION} AS wal) AS p CROSS JOIN pg_catalog.pg_replication_slots AS s
+        FROM (SELECT {_WAL_POSITION} AS wal) AS p CROSS JOIN pg_catalog.pg_replication_slots AS s
         LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid OPERATOR(pg_catalog.=) s.active_pid
         LEFT JOIN pg_catalog.pg_stat_replication AS r ON r.pid OPERATOR(pg_catalog.=) s.active_pid
         {condition} ORDER BY s.slot_name

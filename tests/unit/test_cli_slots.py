@@ -10,7 +10,7 @@ import pytest
 
 import pgrepl
 from pgrepl.cli import main
-from pgrepl.cli.slot_listing import slot_json, slot_remarks, slot_table
+from pgrepl.cli.slots.listing import slot_json, slot_remarks, slot_table
 
 FIELDS = dataclasses.fields(pgrepl.ReplicationSlot)
 NOTHING: dict[str, Any] = dict.fromkeys(each.name for each in FIELDS)

@@ -248,6 +248,7 @@ def test_a_connection_of_another_library() -> None:
 def test_findings_are_values() -> None:
     finding = Finding("slot", Level.OK, "free", subject={"slot": "s"})
     assert pickle.loads(pickle.dumps(finding)) == finding
+    assert {each.__module__ for each in (Finding, Level, examine)} == {"pgrepl.doctor"}
     assert hash(finding) == hash(Finding("slot", Level.OK, "free"))
     assert json.loads(json.dumps(finding.asdict()))["level"] == "ok"
 

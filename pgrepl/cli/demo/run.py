@@ -192,9 +192,7 @@ class _Session:
     def summarize(self, title: str) -> Summary:
         """Compare both sides, now that the stream has ended and its connection takes commands."""
         seconds = time.monotonic() - self._began
-        [slot] = self._connection.query(
-            f"SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '{_SLOT}'"
-        )
+        [slot] = self._connection.slots(_SLOT)
         return Summary(
             title=title,
             seconds=seconds,
@@ -204,7 +202,7 @@ class _Session:
             replica_differences=self._replica.differing_rows(self._connection),
             rollbacks=self._workload.rollbacks,
             acknowledged=self._source.acknowledged,
-            confirmed=Lsn(slot.rows[0][0] or 0),
+            confirmed=slot.confirmed_flush_lsn or Lsn(0),
         )
 
 

@@ -30,7 +30,7 @@ from ..delivering.output import Output
 from ..delivering.source import DecodedSource, RawSource, Source
 from ..failure import BROKEN_PIPE, CommandFailed
 from ..interruption import Interrupted, Interruption
-from ..slot_listing import require_as_asked
+from ..slots.as_asked import require_as_asked
 from ..unfinished import cut_back, is_appended_to
 from ..wording import DROPPING, advised, in_programs_words
 from .formats import JsonFormat, TextFormat, may_be_line

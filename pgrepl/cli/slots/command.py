@@ -1,4 +1,4 @@
-"""``pgrepl slots``: the replication slots of a server, listed, made, altered, moved and dropped."""
+"""The commands of ``pgrepl slots``. Needs click."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ from collections.abc import Iterator
 
 import click
 
-from ..amounts import bytes_text
-from ..blocking.connection import Connection
-from ..errors import SlotNotFound
-from ..escapes import printable
-from ..lsn import Lsn
-from ..protocol.slot_listing import WAL_POSITION, ReplicationSlot
-from ..protocol.slots import Slot
-from ..protocol.sql import literal
-from .connections import Replication, ask_one, cancelled_by_signals, opened
-from .failure import CommandFailed
-from .interruption import Interrupted, Interruption
-from .options import (
+from ...amounts import bytes_text
+from ...blocking.connection import Connection
+from ...errors import SlotNotFound
+from ...escapes import printable
+from ...lsn import Lsn
+from ...protocol.slot_listing import ReplicationSlot
+from ...protocol.slots import Slot
+from ..connections import Replication, cancelled_by_signals, opened
+from ..interruption import Interrupted, Interruption
+from ..options import (
     as_json,
     conninfo_argument,
     lsn_option,
@@ -28,9 +26,11 @@ from .options import (
     slot_option,
     yes_option,
 )
-from .printing import print_json, print_rich, print_text
-from .slot_listing import require_as_asked, slot_json, slot_table
-from .wording import DROPPING, LISTING, advised
+from ..printing import print_json, print_rich, print_text
+from ..wording import DROPPING, LISTING, advised
+from .advancing import advance, from_and_to
+from .as_asked import require_as_asked
+from .listing import slot_json, slot_table
 
 __all__ = ["slots_commands"]
 
@@ -117,7 +117,7 @@ def create_command(
       pgrepl slots create "host=db dbname=shop" --slot changes --if-not-exists
       pgrepl slots create "host=db" --slot standby_2 --physical --reserve-wal
     """
-    _check_kind(physical, plugin, two_phase, failover, reserve_wal, temporary)
+    _refuse_contradictions(physical, plugin, two_phase, failover, reserve_wal, temporary)
     if not physical and replication == "physical":
         raise click.UsageError("a logical slot needs a database: leave out --replication physical")
     with opened(conninfo, replication) as connection:
@@ -136,11 +136,11 @@ def create_command(
                 )
             if not made.created:
                 require_as_asked(connection, slot, two_phase=two_phase, failover=failover)
-    _tell_created(made, as_json)
+    _print_created(made, as_json)
     return 0
 
 
-def _tell_created(slot: Slot, as_json: bool) -> None:
+def _print_created(slot: Slot, as_json: bool) -> None:
     kind = "physical" if slot.plugin is None else "logical"
     position = slot.consistent_point if slot.created and slot.plugin is not None else None
     if as_json:
@@ -171,7 +171,7 @@ def _ended_by_signals(connection: Connection) -> Iterator[None]:
             raise click.exceptions.Exit(interruption.exit_status) from None
 
 
-def _check_kind(
+def _refuse_contradictions(
     physical: bool,
     plugin: str | None,
     two_phase: bool,
@@ -226,7 +226,7 @@ def drop_command(
         found = connection.slots(slot) if replication == "database" else None
         dropped = found != []
         if dropped:
-            require_confirmation(_loss(slot, found[0] if found else None), yes)
+            require_confirmation(_what_is_lost(slot, found[0] if found else None), yes)
         try:
             # Also where it is not there, for the server's own word on that.
             with _ended_by_signals(connection):
@@ -243,7 +243,7 @@ def drop_command(
     return 0
 
 
-def _loss(name: str, slot: ReplicationSlot | None) -> str:
+def _what_is_lost(name: str, slot: ReplicationSlot | None) -> str:
     text = f"The slot {printable(name)} is to be dropped"
     if slot is None:
         return f"{text}, and what it keeps with it."
@@ -297,7 +297,7 @@ def alter_command(
     return 0
 
 
-def _target(ctx: click.Context, parameter: click.Parameter, value: str) -> Lsn | None:
+def _lsn_or_current(ctx: click.Context, parameter: click.Parameter, value: str) -> Lsn | None:
     """The position to advance to; None: the end of the WAL."""
     return None if value == "current" else lsn_option(ctx, parameter, value)
 
@@ -309,7 +309,7 @@ def _target(ctx: click.Context, parameter: click.Parameter, value: str) -> Lsn |
     *("--to", "target"),
     required=True,
     metavar="LSN|current",
-    callback=_target,
+    callback=_lsn_or_current,
     help="Position to move it to.",
 )
 @yes_option
@@ -338,17 +338,11 @@ def advance_command(
     """
     require_sql(replication, "slots are advanced")
     with opened(conninfo) as connection:
-        before, wanted = _stretch(connection, slot, target)
+        before, wanted = from_and_to(slot, connection.slots(slot), target)
+        reached = before
         if wanted > before:
-            require_confirmation(_skipped(slot, before, wanted), yes)
-            row = ask_one(
-                connection,
-                "SELECT end_lsn FROM pg_catalog.pg_replication_slot_advance"
-                f"({literal(slot)}, {literal(str(wanted))})",
-            )
-            reached = row.lsn("end_lsn") or wanted
-        else:
-            reached = before
+            require_confirmation(_what_is_skipped(slot, before, wanted), yes)
+            reached = advance(connection, slot, wanted)
     if as_json:
         print_json({"slot": slot, "from": str(before), "to": str(reached)})
     elif reached == before:
@@ -359,34 +353,7 @@ def advance_command(
     return 0
 
 
-def _stretch(connection: Connection, name: str, target: Lsn | None) -> tuple[Lsn, Lsn]:
-    """Return where a slot is and where it is to go."""
-    slots = connection.slots(name)
-    if not slots:
-        raise CommandFailed(f"the slot {name!r} does not exist;  pgrepl slots list  shows them")
-    slot = slots[0]
-    before = slot.restart_lsn if slot.confirmed_flush_lsn is None else slot.confirmed_flush_lsn
-    if before is None:
-        raise CommandFailed(
-            f"the slot {name!r} has no position to move on from: it was never used, or is "
-            "invalidated; drop it and create it again"
-        )
-    end = ask_one(connection, f"SELECT {WAL_POSITION} AS wal").lsn("wal") or Lsn(0)
-    wanted = max(end, before) if target is None else target
-    if wanted < before:
-        raise CommandFailed(
-            f"the slot {name!r} is at {before} and cannot go back to {wanted}: what it had before "
-            "is gone for it"
-        )
-    if wanted > end and wanted > before:
-        raise CommandFailed(
-            f"the server's WAL ends at {end}, before {wanted}: give a position up to there, or "
-            "--to current"
-        )
-    return before, wanted
-
-
-def _skipped(name: str, before: Lsn, wanted: Lsn) -> str:
+def _what_is_skipped(name: str, before: Lsn, wanted: Lsn) -> str:
     return (
         f"The slot {printable(name)} is to be moved from {before} to {wanted}: its consumer never "
         f"sees what is in those {bytes_text(wanted - before)} of WAL, and there is no way back."

@@ -1,0 +1,1 @@
+"""``pgrepl slots``: the replication slots of a server, listed, made, altered, moved and dropped."""
