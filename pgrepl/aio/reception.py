@@ -9,8 +9,8 @@ from typing import Any, Self
 from ..client.reception import BaseReception
 from ..errors import ConnectionFailed, UsageError
 from ..transport.aio.feedback import AsyncFeedback
+from ..transport.aio.signals import AsyncSignals
 from ..transport.clock import Deadline
-from ..transport.signals import AsyncSignals
 from .wire import AsyncStreamWire
 
 __all__ = ["AsyncReception"]

@@ -16,10 +16,10 @@ from ..protocol.query import Result
 from ..protocol.timelines import EndOfTimeline
 from ..session.session import Session
 from ..session.wal_stream import WalStream
+from ..transport.aio.cancelling import cancel_async
 from ..transport.aio.driver import AsyncTransport
 from ..transport.aio.feedback import AsyncFeedback
 from ..transport.attempts import Opened
-from ..transport.cancelling import cancel_async
 from ..transport.clock import Deadline
 
 __all__ = ["AsyncStreamWire", "AsyncWire"]

@@ -13,8 +13,8 @@ from typing import Any, Self
 from ..client.reception import BaseReception
 from ..errors import ConnectionFailed, UsageError
 from ..transport.blocking.feedback import Feedback
+from ..transport.blocking.signals import Signals
 from ..transport.clock import Deadline
-from ..transport.signals import Signals
 from .wire import StreamWire
 
 __all__ = ["Reception"]

@@ -16,11 +16,11 @@ from ..protocol.query import Result
 from ..protocol.timelines import EndOfTimeline
 from ..session.session import Session
 from ..transport.attempts import Opened
+from ..transport.blocking.cancelling import cancel
 from ..transport.blocking.driver import BlockingTransport
 from ..transport.blocking.feedback import Feedback
-from ..transport.cancelling import cancel
+from ..transport.blocking.signals import Signals
 from ..transport.clock import Deadline
-from ..transport.signals import Signals
 
 __all__ = ["StreamWire", "Wire"]
 

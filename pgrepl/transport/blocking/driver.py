@@ -30,10 +30,10 @@ from ...protocol.conversation import (
 )
 from ...session.wal_stream import WalStream
 from ..clock import Deadline, Pace
-from ..signals import Signals
 from ..sockets import expect_silence
 from ..tls import TLSClient
 from ..tls_filter import TLSFilter
+from .signals import Signals
 
 __all__ = ["BlockingTransport"]
 
