@@ -27,7 +27,7 @@ C_BUILD    := build/c-test
 .DELETE_ON_ERROR:
 # The steps share one environment, which two runs of pip would spoil.
 .NOTPARALLEL:
-.PHONY: help demo test lint format c-test rules bench build servers clean distclean
+.PHONY: help demo test unit lint typecheck format c-test rules bench build servers clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ test: lint c-test servers ## everything: lint, the C core's own tests, then pyte
 	@echo '==> pytest'
 	@PGREPL_REQUIRE_EXT=1 $(BIN)/python -m pytest -n $(WORKERS)
 
+unit: $(VENV)/.dev $(VENV)/.native ## the tests that need no server, in two minutes or so; no lint
+	@PGREPL_REQUIRE_EXT=1 $(BIN)/python -m pytest --quiet -n $(WORKERS) tests/unit tests/parity tests/model
+
 lint: $(VENV)/.dev $(VENV)/.native ## style, types, who may import whom
 	@echo '==> lint: ruff, mypy, import-linter, cython-lint'
 	@$(BIN)/ruff check --quiet --output-format concise .
@@ -51,6 +54,9 @@ lint: $(VENV)/.dev $(VENV)/.native ## style, types, who may import whom
 	@$(BIN)/mypy --no-error-summary
 	@report=$$($(BIN)/lint-imports --no-logo) || { printf '%s\n' "$$report" >&2; exit 1; }
 	@PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint pgrepl
+
+typecheck: $(VENV)/.dev ## types alone: mypy
+	@$(BIN)/mypy --no-error-summary
 
 format: $(VENV)/.dev ## let ruff put the Python files into shape
 	@$(BIN)/ruff check --fix .
