@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from uuid import UUID
 
 from .lsn import Lsn
+from .relation import UNCHANGED
 from .values import Array, Interval, Multirange, Range, float_text, text_of
 
 if TYPE_CHECKING:
@@ -87,12 +88,12 @@ def row_object(row: Row | None, default: Default) -> dict[str, Any] | None:
     if row is None:
         return None
     return {
-        name: json_value(row[position], default)
+        name: json_value(value, default)
         for position, name in enumerate(row.keys())
-        if not row._is_unchanged(position)
+        if (value := row[position]) is not UNCHANGED
     }
 
 
 def unchanged_names(row: Row) -> list[str]:
     """Return the names of the columns that were not sent."""
-    return [name for position, name in enumerate(row.keys()) if row._is_unchanged(position)]
+    return [name for name, value in row.items() if value is UNCHANGED]

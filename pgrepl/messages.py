@@ -19,13 +19,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .errors import UsageError
-from .json_form import Default, json_line, row_object, unchanged_names
 from .lsn import Lsn
 from .relation import UNCHANGED, Column, Relation, Unchanged, printable
 
 if TYPE_CHECKING:
     # Rows decode themselves, so each twin of the codec has its own: `pgrepl.Row` is the one in use.
     from .codec import Row
+    from .json_form import Default
 
 __all__ = [
     "UNCHANGED",
@@ -135,11 +135,13 @@ class Insert:
         `default` makes of a value of a class unknown there, which a rule of `types` made, one that
         is known. Raises `TypeError` without it, and `DecodeError` for a value that cannot be read.
         """
+        from . import json_form
+
         members = {
-            "new": row_object(self.new, default),
-            "unchanged": unchanged_names(self.new),
+            "new": json_form.row_object(self.new, default),
+            "unchanged": json_form.unchanged_names(self.new),
         }
-        return json_line(_head("insert", self) | members)
+        return json_form.json_line(_head("insert", self) | members)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +172,10 @@ class Update:
         """
         if self.key is not None or self.old is not None:
             return _identity(self.relation, self.key, self.old)
-        marked = None if self.relation.replica_identity == "f" else self.new._of_key()
-        return _identity(self.relation, marked, None)
+        if self.relation.replica_identity == "f":
+            return _identity(self.relation, None, None)
+        # Nobody but an Update asks a row for it, and users have no use for the name.
+        return _identity(self.relation, self.new._of_key(), None)  # noqa: SLF001
 
     def complete(self) -> Row:
         """Return the new row with the unchanged values that `old`, or `key`, knows.
@@ -181,17 +185,19 @@ class Update:
         otherwise it was made from values, so that `raw` has nothing, and all values of `new` are
         read for it: raises `DecodeError` for one that cannot be decoded.
         """
-        return self.new._completed(self.key if self.old is None else self.old)
+        return _completed(self.relation, self.new, self.key if self.old is None else self.old)
 
     def to_json(self, default: Default = None) -> str:
         """Return it as a line of typed JSON; see `Insert.to_json`."""
+        from . import json_form
+
         members = {
-            "key": row_object(self.key, default),
-            "old": row_object(self.old, default),
-            "new": row_object(self.new, default),
-            "unchanged": unchanged_names(self.new),
+            "key": json_form.row_object(self.key, default),
+            "old": json_form.row_object(self.old, default),
+            "new": json_form.row_object(self.new, default),
+            "unchanged": json_form.unchanged_names(self.new),
         }
-        return json_line(_head("update", self) | members)
+        return json_form.json_line(_head("update", self) | members)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +225,13 @@ class Delete:
 
     def to_json(self, default: Default = None) -> str:
         """Return it as a line of typed JSON; see `Insert.to_json`."""
-        members = {"key": row_object(self.key, default), "old": row_object(self.old, default)}
-        return json_line(_head("delete", self) | members)
+        from . import json_form
+
+        members = {
+            "key": json_form.row_object(self.key, default),
+            "old": json_form.row_object(self.old, default),
+        }
+        return json_form.json_line(_head("delete", self) | members)
 
 
 def _head(kind: str, change: Insert | Update | Delete) -> dict[str, Any]:
@@ -247,6 +258,32 @@ def _identity(relation: Relation, key: Row | None, old: Row | None) -> Row:
     return row
 
 
+def _completed(relation: Relation, row: Row, other: Row | None) -> Row:
+    """Return a row with those unchanged values that another one of its relation has."""
+    if other is None:
+        return row
+    at = {place: position for position, place in enumerate(other.places)}
+    found = {}
+    for position, place in enumerate(row.places):
+        if place in at and _is_unchanged(row, position):
+            # What is stored out of line is not NULL: then the other one does not know either.
+            value = other[at[place]]
+            if value is not None and value is not UNCHANGED:
+                found[position] = value
+    if not found:
+        return row
+    values = [found.get(position, value) for position, value in enumerate(row)]
+    return type(row)(relation, values, False, row.places, row.lsn)
+
+
+def _is_unchanged(row: Row, position: int) -> bool:
+    """Whether a value was not sent, by a look at what was: the value itself may be at fault."""
+    try:
+        return row.raw(position) is UNCHANGED
+    except ValueError:  # the row was made from values
+        return row[position] is UNCHANGED
+
+
 @dataclass(frozen=True, slots=True)
 class Truncate:
     """Tables were emptied together. Equal to another whatever the `lsn` of the two."""
@@ -260,6 +297,8 @@ class Truncate:
 
     def to_json(self, default: Default = None) -> str:
         """Return it as a line of JSON; see `Insert.to_json`. It has no values."""
+        from . import json_form
+
         members = {
             "kind": "truncate",
             "xid": self.xid,
@@ -268,7 +307,7 @@ class Truncate:
             "cascade": self.cascade,
             "restart_identity": self.restart_identity,
         }
-        return json_line(members)
+        return json_form.json_line(members)
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +322,8 @@ class Message:
 
     def to_json(self, default: Default = None) -> str:
         """Return it as a line of JSON, its content in hexadecimal; ``text``: of what is UTF-8."""
+        from . import json_form
+
         try:
             text = self.content.decode()
         except UnicodeDecodeError:
@@ -296,7 +337,7 @@ class Message:
             "content": {"hex": self.content.hex()},
             "text": text,
         }
-        return json_line(members)
+        return json_form.json_line(members)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,9 @@ __all__ = [
     "Relation",
     "Selection",
     "Unchanged",
+    "all_columns",
+    "columns_at",
+    "marked_columns",
     "printable",
 ]
 
@@ -91,9 +94,6 @@ class Relation:
     replica_identity: str
     columns: tuple[Column, ...]
     xid: int | None = field(default=None, compare=False)
-    # What rows look columns up in: whole rows, and those of the columns that are marked as the key.
-    _whole: Selection = field(init=False, repr=False, compare=False)
-    _key: Selection = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Its own, whatever becomes of a list that came: rows rely upon how many there are.
@@ -101,33 +101,6 @@ class Relation:
         for column in self.columns:
             if not isinstance(column, Column):
                 raise TypeError(f"expected columns, got {type(column).__name__}")
-        marked = tuple([i for i, column in enumerate(self.columns) if column.is_key])
-        # A frozen dataclass sets what it derives this way.
-        object.__setattr__(self, "_whole", self._selected(tuple(range(len(self.columns)))))
-        object.__setattr__(self, "_key", self._selected(marked))
-
-    def _select(self, places: Iterable[int]) -> Selection:
-        """Return the columns at some places, as a row has them; ValueError for what is none."""
-        chosen = tuple(places)
-        if chosen == self._key.places:
-            return self._key
-        if chosen == self._whole.places:
-            return self._whole
-        if chosen != tuple(sorted({*chosen} & {*self._whole.places})):
-            raise ValueError(
-                f"expected places of columns in their order, each below {len(self.columns)}, got "
-                f"{chosen!r:.100}"
-            )
-        return self._selected(chosen)
-
-    def _selected(self, places: tuple[int, ...]) -> Selection:
-        """Return the columns at some places, counted from 0."""
-        columns = tuple([self.columns[place] for place in places])
-        if len(columns) == len(self.columns):
-            columns = self.columns
-        # Backwards, so that of two equal names, which only a broken server sends, the first counts.
-        positions = {columns[i].name: i for i in reversed(range(len(columns)))}
-        return Selection(places, columns, positions)
 
     def __repr__(self) -> str:
         names = [printable(c.name) + "*" * c.is_key for c in self.columns[:MOST_SHOWN]]
@@ -147,7 +120,35 @@ class Relation:
     @property
     def key_columns(self) -> tuple[Column, ...]:
         """The columns that are marked as the replica identity, in the order of the table."""
-        return self._key.columns
+        return tuple([column for column in self.columns if column.is_key])
+
+
+def all_columns(relation: Relation) -> Selection:
+    """Return all columns of a relation, as its whole rows have them."""
+    return _selected(relation, tuple(range(len(relation.columns))))
+
+
+def marked_columns(relation: Relation) -> Selection:
+    """Return the columns that a relation marks as the key, as key-only rows have them."""
+    return _selected(relation, tuple([i for i, c in enumerate(relation.columns) if c.is_key]))
+
+
+def columns_at(relation: Relation, places: Iterable[int]) -> Selection:
+    """Return the columns at some places, as a row has them; `ValueError` for what is none."""
+    chosen, count = tuple(places), len(relation.columns)
+    if chosen != tuple(sorted({*chosen} & {*range(count)})):
+        raise ValueError(
+            f"expected places of columns in their order, each below {count}, got {chosen!r:.100}"
+        )
+    return _selected(relation, chosen)
+
+
+def _selected(relation: Relation, places: tuple[int, ...]) -> Selection:
+    every = relation.columns
+    columns = every if len(places) == len(every) else tuple([every[place] for place in places])
+    # Backwards, so that of two equal names, which only a broken server sends, the first counts.
+    positions = {columns[i].name: i for i in reversed(range(len(columns)))}
+    return Selection(places, columns, positions)
 
 
 def printable(name: str) -> str:

@@ -15,7 +15,7 @@ from ..errors import DecodeError, ProtocolError
 from ..lsn import Lsn, encode_lsn
 from ..messages import Relation
 
-__all__ = ["Fault", "RuleFailed", "column_of", "fault_error", "value_of"]
+__all__ = ["Fault", "Flaw", "RuleFailed", "column_of", "fault_error", "value_of"]
 
 
 class RuleFailed(Exception):
@@ -24,6 +24,10 @@ class RuleFailed(Exception):
     def __init__(self, type_name: str) -> None:
         super().__init__(type_name)
         self.type_name = type_name
+
+
+class Flaw(Exception):
+    """A fault as the arguments of `fault_error`, on its way up to `Decoder.feed`."""
 
 
 class Fault(IntEnum):

@@ -9,7 +9,6 @@ import difflib
 from collections.abc import Iterable
 
 from ..typedefs import TypeDefinition
-from ._pure.builtin import NAMES
 
 __all__ = ["unanswered"]
 
@@ -23,6 +22,8 @@ def unanswered(
 
     With each come the names that it is most like.
     """
+    from .types.builtin import NAMES  # with all decoders: they take a while to load
+
     oids, names = {*NAMES}, {*NAMES.values()}
     names |= {f"pg_catalog.{name}" for name in names}
     for definition in definitions:

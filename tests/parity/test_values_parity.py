@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pgrepl.codec import _pure
-from pgrepl.codec._pure.builtin import SCALARS
+from pgrepl.codec.types.builtin import SCALARS
 from pgrepl.typedefs import (
     ArrayType,
     BaseType,

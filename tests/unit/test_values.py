@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgrepl.codec._pure.builtin import SCALARS
+from pgrepl.codec.types.builtin import SCALARS
 from pgrepl.lsn import Lsn
 from pgrepl.values import Array, Interval, Multirange, Range
 

@@ -15,8 +15,7 @@ from .slots cimport Slots, new_instance, put, slots_of, track
 
 from ...lsn import Lsn
 from ...messages import Delete, Insert, Message, Truncate, Update
-from .._pure.cursor import Flaw
-from ..faults import Fault
+from ..faults import Fault, Flaw
 
 
 cdef int COLUMN_COUNT = Fault.COLUMN_COUNT

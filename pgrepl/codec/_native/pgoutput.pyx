@@ -44,9 +44,8 @@ from ...messages import (
     StreamStop,
     Type,
 )
-from .._pure.cursor import Flaw
 from ..dialect import Dialect
-from ..faults import Fault, fault_error
+from ..faults import Fault, Flaw, fault_error
 from ..relations import Relations
 from ..spool import cut_off, mixed
 from ..stored import entered
@@ -442,7 +441,7 @@ encoding="utf-8")\n--\n
             columns.append(Column(
                 text_of(attribute.name), attribute.type_oid,
                 attribute.type_modifier, attribute.is_key != 0,
-                type_name=self.types.pure.name_of(attribute.type_oid),
+                type_name=self.types.registry.name_of(attribute.type_oid),
             ))
         relation = Relation(
             body.oid, schema, name, chr(body.replica_identity), tuple(columns), xid_of(message)
@@ -457,130 +456,6 @@ encoding="utf-8")\n--\n
         else:
             self.relations.describe(body.oid, self.recent)
         return relation
-
-
-@cython.final
-cdef class Changes:
-    """The decoded messages of a batch, in order, each made when it is asked for.
-
-    Whoever iterates takes what comes next, also after iterating over a transaction. Raises what
-    `Decoder.feed` raises.
-
-    With a spool, what comes between StreamStart and StreamStop is put aside, but for a Message that
-    is not transactional: that has happened, whatever becomes of the transaction. When StreamCommit
-    or StreamPrepare comes, `streamed` has the rest. Raises `SpoolError` when the system does not
-    let it be put aside; nothing can be decoded after that. A StreamCommit of a transaction of which
-    no block came, or a block without the first one, is a `DecodeError`.
-    """
-
-    cdef Decoder decoder
-    cdef WalBatch batch
-    cdef object spool
-    cdef size_t next            # of the batch's XLogData
-    cdef readonly object end    # what ended the transaction
-    cdef readonly object origin
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        while self.next < self.batch.run.xlogdata:
-            message = self.decode()
-            if message is not None:
-                return message
-        raise StopIteration
-
-    cdef object decode(self):
-        """Decode the next message; None: it was put aside."""
-        cdef pgr_wal_columns *columns = &self.batch.table.columns
-        cdef Decoder decoder = self.decoder
-        cdef size_t i = self.next
-        decoder.ready()
-        self.next = i + 1
-        decoder.lsn = columns.wal_start[i]
-        decoder.has_lsn = decoder.lsn != 0
-        decoder.spool = self.spool
-        return decoder.take(self.batch.bytes + columns.offset[i], columns.size[i])
-
-    cdef uint8_t tag(self) noexcept:
-        """Return the tag of the next message, 0 where there is none."""
-        cdef pgr_wal_columns *columns = &self.batch.table.columns
-        if self.next == self.batch.run.xlogdata or columns.size[self.next] == 0:
-            return 0
-        return self.batch.bytes[columns.offset[self.next]]
-
-    def peek(self):
-        """Return the tag of the next message, None at the end of the batch."""
-        if self.next == self.batch.run.xlogdata:
-            return None
-        return chr(self.tag())
-
-    def streamed(self, uint32_t xid):
-        """Iterate over what a streamed transaction consists of, whose end was just decoded."""
-        if self.spool is None:
-            raise ValueError("expected changes that were decoded with a spool")
-        return replay_of(self.spool.take(xid), &self.decoder.stream, xid)
-
-    def put_aside(self, stored):
-        """Put the changes of the transaction that is open aside."""
-        cdef uint8_t tag
-        self.end = self.origin = None
-        self.decoder.keeper = writer_of(stored)
-        try:
-            while self.end is None and self.next < self.batch.run.xlogdata:
-                tag = self.tag()
-                message = self.decode()
-                if tag in (c"C", c"P"):
-                    self.end = message
-                elif tag == c"O":
-                    self.origin = message
-        finally:
-            self.decoder.keeper = None
-
-    def kept(self, stored):
-        """Iterate over what was put aside as often as wanted."""
-        cdef pgr_stream stream = self.decoder.stream
-        stream.ordered = stream.in_block = False  # changes alone, without what surrounds them
-        return kept_of(stored, &stream)
-
-    def settle(self):
-        """Count the streamed transaction as delivered: its changes have been read."""
-        if self.decoder.unsettled:
-            self.decoder.end(self.decoder.unsettled)
-            self.decoder.unsettled = 0
-
-    def of_transaction(self):
-        """Iterate over the changes of the transaction that is open."""
-        cdef TransactionChanges changes = TransactionChanges.__new__(TransactionChanges)
-        self.end = self.origin = None
-        changes.source = self
-        return changes
-
-
-@cython.final
-cdef class TransactionChanges:
-    """The rest of a transaction, as far as a batch has it."""
-
-    cdef Changes source
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        cdef Changes source = self.source
-        cdef uint8_t tag
-        while source.end is None and source.next < source.batch.run.xlogdata:
-            tag = source.tag()
-            message = source.decode()
-            if message is None:
-                continue
-            if tag in (c"I", c"U", c"D", c"T", c"M"):
-                return message
-            if tag in (c"C", c"P"):
-                source.end = message
-            elif tag == c"O":
-                source.origin = message
-        raise StopIteration
 
 
 cdef object exporter(payload):
@@ -604,62 +479,8 @@ cdef uint64_t position_of(lsn) except? 0:
     return Lsn(lsn)
 
 
-cdef object make_begin(const pgr_begin *body):
-    begin = new_instance(&BEGIN)
-    put(begin, &BEGIN, 0, lsn_of(body.final_lsn))
-    put(begin, &BEGIN, 1, body.commit_time)
-    put(begin, &BEGIN, 2, body.xid)
-    return begin
-
-
-cdef object make_commit(const pgr_commit *body):
-    commit = new_instance(&COMMIT)
-    put(commit, &COMMIT, 0, lsn_of(body.commit_lsn))
-    put(commit, &COMMIT, 1, lsn_of(body.end_lsn))
-    put(commit, &COMMIT, 2, body.commit_time)
-    return commit
-
-
-cdef object make_origin(const pgr_message *message):
-    cdef const pgr_origin *body = &message.body.origin
-    return Origin(lsn_of(body.commit_lsn), text_of(body.name))
-
-
-cdef object make_stream_commit(const pgr_stream_commit *body):
-    cdef const pgr_commit *commit = &body.commit
-    return StreamCommit(
-        body.xid, lsn_of(commit.commit_lsn), lsn_of(commit.end_lsn), commit.commit_time
-    )
-
-
-cdef object make_stream_abort(const pgr_stream_abort *body):
-    if not body.detailed:
-        return StreamAbort(body.xid, body.subxid)
-    return StreamAbort(body.xid, body.subxid, lsn_of(body.abort_lsn), body.abort_time)
-
-
-cdef object make_prepared(const pgr_message *message):
-    cdef const pgr_prepared *body = &message.body.prepared
-    if message.tag == c"b":
-        cls = BeginPrepare
-    elif message.tag == c"P":
-        cls = Prepare
-    elif message.tag == c"K":
-        cls = CommitPrepared
-    else:
-        cls = StreamPrepare
-    gid = text_of(body.gid)
-    return cls(lsn_of(body.lsn), lsn_of(body.end_lsn), body.time, body.xid, gid)
-
-
-cdef object make_rollback_prepared(const pgr_message *message):
-    cdef const pgr_rollback_prepared *body = &message.body.rollback_prepared
-    return RollbackPrepared(
-        lsn_of(body.prepare_end_lsn), lsn_of(body.rollback_end_lsn),
-        body.prepare_time, body.rollback_time, body.xid,
-        text_of(body.gid),
-    )
-
+include "batch_changes.pxi"
+include "plain_messages.pxi"
 
 seal(<PyTypeObject *>Changes)
 seal(<PyTypeObject *>TransactionChanges)

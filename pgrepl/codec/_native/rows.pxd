@@ -6,7 +6,7 @@ from .values cimport Types
 
 cdef class Layout:
     cdef readonly object relation
-    cdef readonly unsigned long edition     # of the types, see _pure/values.py
+    cdef readonly unsigned long edition     # of the types, see pgrepl/codec/types/registry.py
     cdef uint32_t oid
     cdef uint16_t width         # columns on the wire
     cdef uint16_t key_width     # those of them that a key-only row has

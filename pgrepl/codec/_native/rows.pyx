@@ -29,14 +29,12 @@ from .pgoutput cimport (
 from .values cimport Scalar, Types, ValueType
 from .whole cimport complete, newfunc, seal, whole
 
-from ...json_form import json_line, row_object
 from operator import attrgetter
 
 from ...lsn import Lsn
-from ...messages import UNCHANGED, Relation
-from .._pure.rows import Row as PureRow
-from .._pure.rows import completed, shown, unsent
+from ...relation import UNCHANGED, Relation, all_columns, columns_at, marked_columns
 from ..faults import Fault, RuleFailed, column_of, fault_error, value_of
+from ..rows import row_classes, shown, unsent
 
 
 cdef extern from "Python.h":
@@ -69,8 +67,8 @@ cdef class Layout:
             raise TypeError(f"expected a Relation, got {type(relation).__name__}")
         self.relation = relation
         self.oid = relation.oid
-        self.whole = relation._whole
-        self.selection = relation._key if selection is None else selection
+        self.whole = all_columns(relation)
+        self.selection = marked_columns(relation) if selection is None else selection
         self.width = len(self.whole.places)
         self.key_width = len(self.selection.places)
         self.key = <uint16_t *>PyMem_Malloc(max(self.key_width, 1) * sizeof(uint16_t))
@@ -90,7 +88,7 @@ cdef class Layout:
         self.blank = dict.fromkeys(self.names)
         self.key_blank = dict.fromkeys(self.key_names)
         if types is not None:
-            self.edition = types.pure.edition
+            self.edition = types.registry.edition
             self.types = tuple(map(types.lookup, map(type_oid_of, self.whole.columns)))
             self.plain = True
             for each in self.types:
@@ -103,7 +101,7 @@ cdef class Layout:
         """
         cdef Layout other = self.other
         if other is None or other.selection.places != places:
-            other = Layout.__new__(Layout, self.relation, None, self.relation._select(places))
+            other = Layout.__new__(Layout, self.relation, None, columns_at(self.relation, places))
             other.types = self.types
             other.plain = self.plain
             self.other = other
@@ -146,7 +144,7 @@ cdef class Row:
             raise TypeError("a Row cannot be initialised twice")
         selection = None
         if places is not None and isinstance(relation, Relation):
-            selection = relation._select(places)
+            selection = columns_at(relation, places)
         layout = Layout.__new__(Layout, relation, None, selection)
         key_only = key_only or places is not None
         width = layout.key_width if key_only else layout.width
@@ -397,6 +395,7 @@ cdef class Row:
 
     def to_json(self, default=None):
         """Return the row as a line of typed JSON, an object without what is `UNCHANGED`."""
+        from ...json_form import json_line, row_object
         return json_line(row_object(self, default))
 
     def _of_key(self):
@@ -417,17 +416,6 @@ cdef class Row:
             row.made = type(self.made)(map(self.made.__getitem__, layout.selection.places))
         return row
 
-    def _completed(self, other):
-        """Return the row with those unchanged values that another one of its relation has."""
-        return completed(self, self.layout.relation, other)
-
-    def _is_unchanged(self, position):
-        """Whether a value was not sent."""
-        cdef Py_ssize_t at = self.position_of(position)
-        if self.sent is None:
-            return self.made[at] is unchanged
-        return self.column(self.layout.key[at] if self.key_only else <uint16_t>at).kind == c"u"
-
     def __len__(self):
         return self.layout.key_width if self.key_only else self.layout.width
 
@@ -438,7 +426,7 @@ cdef class Row:
         return name in (self.layout.key_positions if self.key_only else self.layout.positions)
 
     def __eq__(self, other):
-        if not isinstance(other, (Row, PureRow)):
+        if type(other) is not Row and type(other) not in row_classes:
             return NotImplemented
         return self.keys() == other.keys() and self.all() == other.astuple()
 
@@ -494,3 +482,4 @@ cdef object whole_row(PyTypeObject *cls, PyObject *arguments, PyObject *keywords
 
 seal(<PyTypeObject *>Layout)
 complete(<PyTypeObject *>Row, &blank_row, whole_row)
+row_classes.add(Row)

@@ -1,4 +1,4 @@
-"""Streamed transactions put aside and replayed, native: the twin of _pure/spool.py.
+"""Streamed transactions put aside and replayed, native: the twin of pgrepl/codec/_pure/spool.py.
 
 A payload that the core has checked is copied to a piece of its transaction, and no Python runs for
 it unless the piece is full. A replay reads it with the core once more, which is cheap, and then
@@ -19,7 +19,7 @@ from .pgoutput cimport PGR_OK, pgr_error, pgr_message, pgr_pgoutput_read
 from .whole cimport seal
 
 from ...errors import UsageError
-from .._pure.cursor import Flaw
+from ..faults import Flaw
 from ..stored import HEADER, RECORD, damaged, entered
 
 

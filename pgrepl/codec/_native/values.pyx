@@ -1,8 +1,9 @@
 """Values, native: a column's bytes become Python's own values, without a detour through text.
 
 The types that tables are made of are read here, in C. Whatever is not read here - another type, a
-value that is beyond Python's (infinity, BC, 24:00), bytes that make no sense - goes to the pure
-twin, which knows everything: so both twins agree by construction, and this file is the fast part.
+value that is beyond Python's (infinity, BC, 24:00), bytes that make no sense - goes to
+pgrepl/codec/types, which knows everything and is all that the pure twin has: so both twins agree by
+construction, and this file is the fast part.
 """
 
 cimport cython
@@ -23,11 +24,7 @@ from .slots cimport Slots, new_instance, put, slots_of
 from .whole cimport seal
 
 from datetime import timezone
-from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Inexact, InvalidOperation
-from uuid import UUID, SafeUUID
-
 from ...lsn import Lsn
-from .._pure.values import Types as PureTypes
 
 
 cdef extern from "Python.h":
@@ -81,102 +78,13 @@ import_datetime()
 
 cdef object NOT_READ = object()
 cdef object UTC = get_utc()
-# Any precision will do, so that nothing is rounded. It costs less than the class itself, which
-# looks for the context of the moment.
-cdef object new_decimal = Context(
-    prec=MAX_PREC, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[Inexact, InvalidOperation]
-).create_decimal
-cdef object unknown_safety = SafeUUID.unknown
-cdef Slots UUID_SLOTS = slots_of(UUID, ("int", "is_safe"))
+cdef object new_decimal             # these three are set before the first value is made
+cdef object unknown_safety
+cdef Slots UUID_SLOTS
 cdef dict offsets = {0: UTC}        # seconds east of UTC to a timezone
 
 cdef enum:
     MAX_OFFSETS = 1000
-
-
-cdef object text_bool(const uint8_t *bytes, Py_ssize_t size):
-    if size == 1 and bytes[0] == c"t":
-        return True
-    if size == 1 and bytes[0] == c"f":
-        return False
-    return NOT_READ
-
-
-cdef object text_int(const uint8_t *bytes, Py_ssize_t size):
-    cdef int64_t value
-    if pgr_text_int64(bytes, <size_t>size, &value) != PGR_PARSED:
-        return NOT_READ
-    return value
-
-
-cdef object text_unsigned(const uint8_t *bytes, Py_ssize_t size):
-    cdef uint64_t value
-    if pgr_text_uint64(bytes, <size_t>size, &value) != PGR_PARSED:
-        return NOT_READ
-    return value
-
-
-cdef object text_str(const uint8_t *bytes, Py_ssize_t size):
-    return PyUnicode_DecodeUTF8(<const char *>bytes, size, NULL)
-
-
-cdef object text_float(const uint8_t *bytes, Py_ssize_t size):
-    # The conversion wants a zero byte at the end; no server writes a float longer than this.
-    cdef char[32] text
-    cdef Py_ssize_t sign = size > 0 and bytes[0] == c"-"
-    if size == sign or size >= <Py_ssize_t>sizeof(text):
-        return NOT_READ
-    if not c"0" <= bytes[sign] <= c"9":
-        return NOT_READ     # NaN or Infinity, which C spells in more ways than the server
-    memcpy(text, bytes, <size_t>size)
-    text[size] = 0
-    if strlen(text) != <size_t>size:
-        return NOT_READ
-    try:
-        return PyFloat_FromDouble(PyOS_string_to_double(text, NULL, NULL))
-    except ValueError:
-        return NOT_READ
-
-
-cdef bint is_plain_decimal(const uint8_t *bytes, Py_ssize_t size):
-    # Whether this is what numeric's output function writes for a number: Decimal takes more.
-    cdef Py_ssize_t i = 0, whole, fraction
-    if i < size and bytes[i] == c"-":
-        i += 1
-    whole = i
-    while i < size and c"0" <= bytes[i] <= c"9":
-        i += 1
-    if i == whole:
-        return False
-    if i < size and bytes[i] == c".":
-        i += 1
-        fraction = i
-        while i < size and c"0" <= bytes[i] <= c"9":
-            i += 1
-        if i == fraction:
-            return False
-    return i == size
-
-
-cdef object text_numeric(const uint8_t *bytes, Py_ssize_t size):
-    if not is_plain_decimal(bytes, size):
-        return NOT_READ
-    text = PyUnicode_DecodeUTF8(<const char *>bytes, size, NULL)
-    try:
-        return new_decimal(text)
-    except ArithmeticError:
-        return NOT_READ
-
-
-cdef object text_bytea(const uint8_t *bytes, Py_ssize_t size):
-    if size < 2 or bytes[0] != c"\\" or bytes[1] != c"x":
-        return NOT_READ
-    content = PyBytes_FromStringAndSize(NULL, size // 2 - 1)
-    if pgr_text_bytea_hex(
-        bytes, <size_t>size, <uint8_t *>PyBytes_AS_STRING(content)
-    ) != PGR_PARSED:
-        return NOT_READ
-    return content
 
 
 cdef object make_uuid(const uint8_t *content):
@@ -187,163 +95,14 @@ cdef object make_uuid(const uint8_t *content):
     return uuid
 
 
-cdef object text_uuid(const uint8_t *bytes, Py_ssize_t size):
-    cdef uint8_t[16] content
-    if pgr_text_uuid(bytes, <size_t>size, content) != PGR_PARSED:
-        return NOT_READ
-    return make_uuid(content)
-
-
-cdef object text_date(const uint8_t *bytes, Py_ssize_t size):
-    cdef pgr_date date
-    if pgr_text_date(bytes, <size_t>size, &date) != PGR_PARSED:
-        return NOT_READ
-    return date_new(date.year, date.month, date.day)
-
-
-cdef object text_time(const uint8_t *bytes, Py_ssize_t size):
-    cdef pgr_time time
-    if pgr_text_time(bytes, <size_t>size, &time) != PGR_PARSED:
-        return NOT_READ
-    return time_new(time.hour, time.minute, time.second, time.microsecond, None)
-
-
 cdef inline object make_datetime(const pgr_date *date, const pgr_time *time, object zone):
     return datetime_new(
         date.year, date.month, date.day, time.hour, time.minute, time.second, time.microsecond, zone
     )
 
 
-cdef object text_timestamp(const uint8_t *bytes, Py_ssize_t size):
-    cdef pgr_date date
-    cdef pgr_time time
-    if pgr_text_timestamp(bytes, <size_t>size, &date, &time) != PGR_PARSED:
-        return NOT_READ
-    return make_datetime(&date, &time, None)
-
-
-cdef object text_timestamptz(const uint8_t *bytes, Py_ssize_t size):
-    cdef pgr_date date
-    cdef pgr_time time
-    cdef int32_t offset
-    if pgr_text_timestamptz(bytes, <size_t>size, &date, &time, &offset) != PGR_PARSED:
-        return NOT_READ
-    zone = offsets.get(offset)
-    if zone is None:
-        zone = timezone(timedelta_new(0, offset, 0))
-        # The world has fewer; a server could send one for each second.
-        if len(offsets) < MAX_OFFSETS:
-            offsets[offset] = zone
-    return make_datetime(&date, &time, zone)
-
-
-cdef object text_lsn(const uint8_t *bytes, Py_ssize_t size):
-    try:
-        return Lsn(PyUnicode_DecodeUTF8(<const char *>bytes, size, NULL))
-    except ValueError:
-        return NOT_READ
-
-
-cdef object binary_bool(const uint8_t *bytes, Py_ssize_t size):
-    return bytes[0] != 0 if size == 1 and bytes[0] <= 1 else NOT_READ
-
-
-cdef object binary_int2(const uint8_t *bytes, Py_ssize_t size):
-    return <int16_t>pgr_load16(bytes) if size == 2 else NOT_READ
-
-
-cdef object binary_int4(const uint8_t *bytes, Py_ssize_t size):
-    return pgr_signed32(pgr_load32(bytes)) if size == 4 else NOT_READ
-
-
-cdef object binary_int8(const uint8_t *bytes, Py_ssize_t size):
-    return pgr_signed64(pgr_load64(bytes)) if size == 8 else NOT_READ
-
-
-cdef object binary_unsigned4(const uint8_t *bytes, Py_ssize_t size):
-    return pgr_load32(bytes) if size == 4 else NOT_READ
-
-
-cdef object binary_unsigned8(const uint8_t *bytes, Py_ssize_t size):
-    return pgr_load64(bytes) if size == 8 else NOT_READ
-
-
-cdef object binary_float4(const uint8_t *bytes, Py_ssize_t size):
-    return PyFloat_FromDouble(PyFloat_Unpack4(<const char *>bytes, 0)) if size == 4 else NOT_READ
-
-
-cdef object binary_float8(const uint8_t *bytes, Py_ssize_t size):
-    return PyFloat_FromDouble(PyFloat_Unpack8(<const char *>bytes, 0)) if size == 8 else NOT_READ
-
-
-cdef object binary_numeric(const uint8_t *bytes, Py_ssize_t size):
-    cdef char[64] few
-    cdef char *text = few
-    cdef pgr_numeric numeric
-    cdef size_t length, room = pgr_numeric_read(bytes, <size_t>size, &numeric)
-    if room == 0:
-        return NOT_READ
-    if room > sizeof(few):
-        text = <char *>PyMem_Malloc(room)
-        if text == NULL:
-            raise MemoryError()
-    try:
-        if pgr_numeric_text(&numeric, text, &length) != PGR_PARSED:
-            return NOT_READ
-        return new_decimal(PyUnicode_DecodeUTF8(text, <Py_ssize_t>length, NULL))
-    finally:
-        if text != few:
-            PyMem_Free(text)
-
-
-cdef object binary_bytes(const uint8_t *bytes, Py_ssize_t size):
-    return PyBytes_FromStringAndSize(<const char *>bytes, size)
-
-
-cdef object binary_jsonb(const uint8_t *bytes, Py_ssize_t size):
-    if size == 0 or bytes[0] != 1:
-        return NOT_READ
-    return PyUnicode_DecodeUTF8(<const char *>bytes + 1, size - 1, NULL)
-
-
-cdef object binary_uuid(const uint8_t *bytes, Py_ssize_t size):
-    return make_uuid(bytes) if size == 16 else NOT_READ
-
-
-cdef object binary_date(const uint8_t *bytes, Py_ssize_t size):
-    cdef pgr_date date
-    if size != 4 or pgr_binary_date(pgr_signed32(pgr_load32(bytes)), &date) != PGR_PARSED:
-        return NOT_READ
-    return date_new(date.year, date.month, date.day)
-
-
-cdef object binary_time(const uint8_t *bytes, Py_ssize_t size):
-    cdef pgr_time time
-    if size != 8 or pgr_binary_time(pgr_signed64(pgr_load64(bytes)), &time) != PGR_PARSED:
-        return NOT_READ
-    return time_new(time.hour, time.minute, time.second, time.microsecond, None)
-
-
-cdef inline object read_timestamp(const uint8_t *bytes, Py_ssize_t size, object zone):
-    cdef pgr_date date
-    cdef pgr_time time
-    if size != 8 or pgr_binary_timestamp(
-        pgr_signed64(pgr_load64(bytes)), &date, &time
-    ) != PGR_PARSED:
-        return NOT_READ
-    return make_datetime(&date, &time, zone)
-
-
-cdef object binary_timestamp(const uint8_t *bytes, Py_ssize_t size):
-    return read_timestamp(bytes, size, None)
-
-
-cdef object binary_timestamptz(const uint8_t *bytes, Py_ssize_t size):
-    return read_timestamp(bytes, size, UTC)
-
-
-cdef object binary_lsn(const uint8_t *bytes, Py_ssize_t size):
-    return Lsn(pgr_load64(bytes)) if size == 8 else NOT_READ
+include "text_values.pxi"
+include "binary_values.pxi"
 
 
 cdef bytes owned(data):
@@ -361,13 +120,13 @@ cdef bytes owned(data):
 cdef class ValueType:
     """How the values of one type are made. NULL never comes here.
 
-    This one leaves it to the pure twin.
+    This one leaves it to pgrepl/codec/types.
     """
 
-    def __cinit__(self, pure):
-        self.pure = pure
-        self.oid = pure.oid
-        self.name = pure.name
+    def __cinit__(self, general):
+        self.general = general
+        self.oid = general.oid
+        self.name = general.name
 
     def text(self, data):
         """Make the value of a column sent as text."""
@@ -380,10 +139,10 @@ cdef class ValueType:
         return self.from_binary(<const uint8_t *>PyBytes_AS_STRING(own), PyBytes_GET_SIZE(own))
 
     cdef object from_text(self, const uint8_t *bytes, Py_ssize_t size):
-        return self.pure.text(PyBytes_FromStringAndSize(<const char *>bytes, size))
+        return self.general.text(PyBytes_FromStringAndSize(<const char *>bytes, size))
 
     cdef object from_binary(self, const uint8_t *bytes, Py_ssize_t size):
-        return self.pure.binary(PyBytes_FromStringAndSize(<const char *>bytes, size))
+        return self.general.binary(PyBytes_FromStringAndSize(<const char *>bytes, size))
 
 
 @cython.final
@@ -402,58 +161,84 @@ cdef class Scalar(ValueType):
 cdef dict scalars = {}              # by OID: the types of PostgreSQL's own that are read here
 
 
-cdef int add(int oid, Reader read_text, Reader read_binary) except -1:
-    cdef Scalar scalar = Scalar.__new__(Scalar, plain.lookup(oid))
+cdef int add(object registry, int oid, Reader read_text, Reader read_binary) except -1:
+    cdef Scalar scalar = Scalar.__new__(Scalar, registry.lookup(oid))
     scalar.read_text = read_text
     scalar.read_binary = read_binary
     scalars[oid] = scalar
     return 0
 
 
-cdef object plain = PureTypes()
+cdef object registry_class = None
 
-add(16, text_bool, binary_bool)
-add(17, text_bytea, binary_bytes)
-add(19, text_str, text_str)                         # name
-add(20, text_int, binary_int8)
-add(21, text_int, binary_int2)
-add(23, text_int, binary_int4)
-add(25, text_str, text_str)
-add(26, text_unsigned, binary_unsigned4)            # oid
-add(28, text_unsigned, binary_unsigned4)            # xid
-add(29, text_unsigned, binary_unsigned4)            # cid
-add(114, text_str, text_str)                        # json
-add(142, text_str, text_str)                        # xml
-add(700, text_float, binary_float4)
-add(701, text_float, binary_float8)
-add(1042, text_str, text_str)                       # bpchar
-add(1043, text_str, text_str)                       # varchar
-add(1082, text_date, binary_date)
-add(1083, text_time, binary_time)
-add(1114, text_timestamp, binary_timestamp)
-add(1184, text_timestamptz, binary_timestamptz)
-add(1700, text_numeric, binary_numeric)
-add(2950, text_uuid, binary_uuid)
-add(3220, text_lsn, binary_lsn)
-add(3802, text_str, binary_jsonb)
-add(5069, text_unsigned, binary_unsigned8)          # xid8
 
-# What is nobody's: the server's text, and the bytes of a binary value.
-add(0, text_str, binary_bytes)
+cdef object new_registry(overrides, typed, encoding):
+    """Return a `Types` of pgrepl/codec/types, which is loaded for the first decoder."""
+    global registry_class
+    if registry_class is None:
+        from ..types.registry import Types as Registry
+        add_all(Registry())
+        registry_class = Registry
+    return registry_class(overrides, typed, encoding)
+
+
+cdef int add_all(object registry) except -1:
+    """Get ready to make values; what that takes long to load is not loaded by an import alone."""
+    global new_decimal, unknown_safety, UUID_SLOTS
+    from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Inexact, InvalidOperation
+    from uuid import UUID, SafeUUID
+    # Any precision will do, so that nothing is rounded. It costs less than the class itself, which
+    # looks for the context of the moment.
+    new_decimal = Context(
+        prec=MAX_PREC, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[Inexact, InvalidOperation]
+    ).create_decimal
+    unknown_safety = SafeUUID.unknown
+    UUID_SLOTS = slots_of(UUID, ("int", "is_safe"))
+
+    add(registry, 16, text_bool, binary_bool)
+    add(registry, 17, text_bytea, binary_bytes)
+    add(registry, 19, text_str, text_str)  # name
+    add(registry, 20, text_int, binary_int8)
+    add(registry, 21, text_int, binary_int2)
+    add(registry, 23, text_int, binary_int4)
+    add(registry, 25, text_str, text_str)
+    add(registry, 26, text_unsigned, binary_unsigned4)  # oid
+    add(registry, 28, text_unsigned, binary_unsigned4)  # xid
+    add(registry, 29, text_unsigned, binary_unsigned4)  # cid
+    add(registry, 114, text_str, text_str)  # json
+    add(registry, 142, text_str, text_str)  # xml
+    add(registry, 700, text_float, binary_float4)
+    add(registry, 701, text_float, binary_float8)
+    add(registry, 1042, text_str, text_str)  # bpchar
+    add(registry, 1043, text_str, text_str)  # varchar
+    add(registry, 1082, text_date, binary_date)
+    add(registry, 1083, text_time, binary_time)
+    add(registry, 1114, text_timestamp, binary_timestamp)
+    add(registry, 1184, text_timestamptz, binary_timestamptz)
+    add(registry, 1700, text_numeric, binary_numeric)
+    add(registry, 2950, text_uuid, binary_uuid)
+    add(registry, 3220, text_lsn, binary_lsn)
+    add(registry, 3802, text_str, binary_jsonb)
+    add(registry, 5069, text_unsigned, binary_unsigned8)  # xid8
+
+    # What is nobody's: the server's text, and the bytes of a binary value.
+    add(registry, 0, text_str, binary_bytes)
+    return 0
+
 
 cdef enum:
     MAX_KNOWN = 10000
 
 
-cdef ValueType made(pure):
-    # Returns a type that is read here where that does the same as the pure twin's.
-    cdef Scalar model = scalars.get(pure.like)
+cdef ValueType made(general):
+    # Returns a type that is read here where that does the same.
+    cdef Scalar model = scalars.get(general.like)
     cdef Scalar scalar
     if model is None:
-        return ValueType.__new__(ValueType, pure)
-    if pure.oid == model.oid:
+        return ValueType.__new__(ValueType, general)
+    if general.oid == model.oid:
         return model
-    scalar = Scalar.__new__(Scalar, pure)
+    scalar = Scalar.__new__(Scalar, general)
     scalar.read_text = model.read_text
     scalar.read_binary = model.read_binary
     return scalar
@@ -467,7 +252,7 @@ cdef class Types:
     """
 
     def __cinit__(self, overrides=None, typed=True, encoding="utf-8"):
-        self.pure = PureTypes(overrides, typed, encoding)
+        self.registry = new_registry(overrides, typed, encoding)
         self.is_utf8 = encoding == "utf-8"
         self.known = {}
 
@@ -477,19 +262,19 @@ cdef class Types:
 
     def name_of(self, oid):
         """Return what SQL calls the type with an OID; None where nobody told of it."""
-        return self.pure.name_of(oid)
+        return self.registry.name_of(oid)
 
     def describe(self, oid, schema, name):
         """Take in what a Type message says: a user's type, or for a domain what it is over."""
-        before = self.pure.edition
-        self.pure.describe(oid, schema, name)
-        if self.pure.edition != before:
+        before = self.registry.edition
+        self.registry.describe(oid, schema, name)
+        if self.registry.edition != before:
             self.known = {}     # an array may now know its elements
 
     def define(self, definitions):
         """Take in what the catalogue says of types: see `pgrepl.typedefs`."""
         try:
-            self.pure.define(definitions)
+            self.registry.define(definitions)
         finally:
             self.known = {}
 
@@ -497,9 +282,9 @@ cdef class Types:
         found = self.known.get(oid)
         if found is None:
             if self.is_utf8:
-                found = made(self.pure.lookup(oid))
+                found = made(self.registry.lookup(oid))
             else:
-                found = ValueType.__new__(ValueType, self.pure.of_column(oid))
+                found = ValueType.__new__(ValueType, self.registry.of_column(oid))
             # An OID that nobody described may come out of a value, and there is no end of those.
             if len(self.known) < MAX_KNOWN:
                 self.known[oid] = found

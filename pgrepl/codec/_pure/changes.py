@@ -14,7 +14,7 @@ from ...lsn import Lsn
 from ...messages import Delete, Insert, Message, Truncate, Update
 from ..faults import Fault
 from .cursor import BINARY, I32, TEXT, U8, Cursor, Tuple
-from .rows import Layout, Row, Sent, row_of
+from .rows import Layout, Row, Sent
 
 __all__ = ["READERS", "Change", "Find"]
 
@@ -106,13 +106,13 @@ def _row(
         raise cursor.flaw(Fault.COLUMN_COUNT, source.offset, *counts)
     sent = [(place, *column) for place, column in enumerate(source.columns)]
     if not key_only:
-        return row_of(Sent(layout, cursor.data, sent), layout.relation._whole, lsn)
+        return Row(layout.relation, Sent(layout, layout.whole, cursor.data, sent), lsn=lsn)
     # A key tuple has all columns on the wire, and a value for those alone that identify the row:
     # they cannot be NULL. Which those are the relation does not always tell, since a change of a
     # partition that is published as its root's has the partition's key.
     sent = [column for column in sent if column[1] in (TEXT, BINARY)]
-    selection = layout.relation._select([place for place, *_ in sent])
-    return row_of(Sent(layout, cursor.data, sent), selection, lsn)
+    selection = layout.columns_at([place for place, *_ in sent])
+    return Row(layout.relation, Sent(layout, selection, cursor.data, sent), lsn=lsn)
 
 
 READERS: Final[dict[int, Callable[[Cursor, Find, int | None], Change]]] = {

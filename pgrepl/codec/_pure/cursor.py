@@ -10,9 +10,9 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from ..faults import Fault
+from ..faults import Fault, Flaw
 
-__all__ = ["BINARY", "I16", "I32", "NULL", "TEXT", "U8", "Cursor", "Flaw", "Span", "Tuple"]
+__all__ = ["BINARY", "I16", "I32", "NULL", "TEXT", "U8", "Cursor", "Span", "Tuple"]
 
 U8: Final = struct.Struct(">B")
 I16: Final = struct.Struct(">h")
@@ -20,10 +20,6 @@ I32: Final = struct.Struct(">i")
 
 NULL, UNCHANGED, TEXT, BINARY = b"nutb"
 """What kind of value a column has."""
-
-
-class Flaw(Exception):
-    """A fault as the arguments of `fault_error`, on its way up to `Decoder.feed`."""
 
 
 class Span(NamedTuple):

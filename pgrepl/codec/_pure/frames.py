@@ -12,7 +12,7 @@ from typing import Final
 from .. import abc as contract
 from ..abc import MAX_FRAME_LENGTH
 from ..faults import Fault, fault_error
-from .unpicklable import Unpicklable
+from ..unpicklable import Unpicklable
 
 __all__ = ["HEADER", "FrameReader", "parse_header"]
 

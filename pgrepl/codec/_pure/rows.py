@@ -7,24 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from operator import index as as_int
-from typing import Any, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
-from ...errors import DecodeError
-from ...json_form import Default, json_line, row_object
 from ...lsn import Lsn
-from ...relation import MOST_SHOWN, UNCHANGED, Column, Relation, Selection, printable
+from ...relation import (
+    UNCHANGED,
+    Column,
+    Relation,
+    Selection,
+    all_columns,
+    columns_at,
+    marked_columns,
+)
 from .. import abc as contract
 from ..faults import Fault, RuleFailed, column_of, fault_error, value_of
+from ..rows import row_classes, shown, unsent
 from .cursor import BINARY, NULL, TEXT
-from .cursor import UNCHANGED as NOT_SENT
 from .values import ValueType
 
-__all__ = ["Layout", "Row", "Sent", "completed", "row_of", "shown", "unsent"]
+if TYPE_CHECKING:
+    from ...json_form import Default
+
+__all__ = ["Layout", "Row", "Sent"]
 
 _UNREAD: Final = object()
-_LONGEST_SHOWN: Final = 100
-
-unsent: Final = "expected a row that was decoded from a message, this one was made from values"
 
 
 class Layout(NamedTuple):
@@ -33,16 +39,30 @@ class Layout(NamedTuple):
     relation: Relation
     types: list[ValueType]  # of its columns
     edition: int  # see `Types`
+    whole: Selection
+    marked: Selection
+
+    @classmethod
+    def of(cls, relation: Relation, types: list[ValueType], edition: int) -> Layout:
+        """Return the layout of a relation whose values have these types."""
+        return cls(relation, types, edition, all_columns(relation), marked_columns(relation))
+
+    def columns_at(self, places: list[int]) -> Selection:
+        """Return the columns at some places, most often those that are marked as the key."""
+        return (
+            self.marked if self.marked.places == (*places,) else columns_at(self.relation, places)
+        )
 
 
 class Sent(NamedTuple):
-    """What came for a row: its columns, as the message's bytes have them.
+    """What came for a row: its columns, as the message's bytes have them; a row is made of it.
 
     `columns`: kind, start and stop for each column that the row has, with its place in the relation
     before them.
     """
 
     layout: Layout
+    selection: Selection
     data: bytes
     columns: list[tuple[int, int, int, int]]
 
@@ -71,17 +91,22 @@ class Row:
             raise TypeError("a Row cannot be initialised twice")
         if not isinstance(relation, Relation):
             raise TypeError(f"expected a Relation, got {type(relation).__name__}")
+        self._relation = relation
+        self._position = None if lsn is None else Lsn(lsn)
+        if isinstance(values, Sent):
+            self._selection = values.selection
+            self._sent = values
+            self._made = [_UNREAD] * len(values.columns)
+            return
         if places is None:
-            selection = relation._key if key_only else relation._whole
+            selection = marked_columns(relation) if key_only else all_columns(relation)
         else:
-            selection = relation._select(places)
+            selection = columns_at(relation, places)
         values = tuple(values)
         if len(values) != len(selection.places):
             raise ValueError(f"expected {len(selection.places)} values, got {len(values)}")
-        self._relation = relation
         self._selection = selection
         self._sent = None
-        self._position = None if lsn is None else Lsn(lsn)
         self._made = values
 
     @property
@@ -119,7 +144,7 @@ class Row:
     def _decode(self, position: int) -> Any:
         sent = self._sent
         assert sent is not None
-        layout, data, columns = sent
+        layout, _, data, columns = sent
         place, kind, start, stop = columns[position]
         failed = None
         try:
@@ -192,31 +217,20 @@ class Row:
 
     def to_json(self, default: Default = None) -> str:
         """Return the row as a line of typed JSON, an object without what is `UNCHANGED`."""
+        from ...json_form import json_line, row_object
+
         return json_line(row_object(self, default))
 
     def _of_key(self) -> Row:
         """Return the part of a whole row that its relation marks as the key."""
-        marked = self._relation._key
-        row = Row.__new__(Row)
-        row._relation = self._relation
-        row._selection = marked
-        row._position = self._position
-        row._made = type(self._made)([self._made[place] for place in marked.places])
-        sent = self._sent
-        if sent is not None:
-            sent = Sent(sent.layout, sent.data, [sent.columns[place] for place in marked.places])
-        row._sent = sent
-        return row
-
-    def _completed(self, other: Row | None) -> Row:
-        """Return the row with those unchanged values that another one of its relation has."""
-        return completed(self, self._relation, other)
-
-    def _is_unchanged(self, position: int) -> bool:
-        """Whether a value was not sent."""
-        if self._sent is None:
-            return self._made[position] is UNCHANGED
-        return self._sent.columns[position][1] == NOT_SENT
+        sent, marked = self._sent, marked_columns(self._relation)
+        if sent is None:
+            values = [self._made[place] for place in marked.places]
+            return Row(self._relation, values, key_only=True, lsn=self._position)
+        columns = [sent.columns[place] for place in marked.places]
+        return Row(
+            self._relation, Sent(sent.layout, marked, sent.data, columns), lsn=self._position
+        )
 
     def __len__(self) -> int:
         return len(self._made)
@@ -242,61 +256,4 @@ class Row:
         return shown(self)
 
 
-def row_of(sent: Sent, selection: Selection, lsn: int | None) -> Row:
-    """Make the row of what came for it."""
-    row = Row.__new__(Row)
-    row._relation = sent.layout.relation
-    row._selection = selection
-    row._sent = sent
-    row._position = lsn
-    row._made = [_UNREAD] * len(sent.columns)
-    return row
-
-
-def completed(row: Row, relation: Relation, other: Row | None) -> Row:
-    """Return a row of either twin with the unchanged values that another one has."""
-    if other is None:
-        return row
-    at = {place: position for position, place in enumerate(other.places)}
-    found = {}
-    for position, place in enumerate(row.places):
-        if place in at and row._is_unchanged(position):
-            # What is stored out of line is not NULL: then the other one does not know either.
-            value = other[at[place]]
-            if value is not None and value is not UNCHANGED:
-                found[position] = value
-    if not found:
-        return row
-    values = [found.get(position, value) for position, value in enumerate(row)]
-    return type(row)(relation, values, False, row.places, row.lsn)
-
-
-def shown(row: Row) -> str:
-    """Return the repr of a row of either twin: short, and whatever its values do.
-
-    Of a long value there is the beginning, and of many columns the first ones.
-    """
-    names = row.keys()
-    values = [
-        f" {printable(name)}={_shown_value(row, position)}"
-        for position, name in enumerate(names[:MOST_SHOWN])
-    ]
-    left = len(names) - len(values)
-    return f"<Row{''.join(values)}{f' and {left} more columns' if left else ''}>"
-
-
-def _shown_value(row: Row, position: int) -> str:
-    try:
-        return _brief(row[position])
-    except DecodeError:
-        return f"<cannot be decoded: {_brief(row.raw(position))}>"
-    except Exception as error:  # of a class that `types` makes values of
-        return f"<cannot be shown: {type(error).__name__}>"
-
-
-def _brief(value: Any) -> str:
-    if isinstance(value, str | bytes) and len(value) > _LONGEST_SHOWN:
-        return f"{value[:_LONGEST_SHOWN]!r}... of {len(value)}"
-    text = printable(repr(value))
-    # Of what is made of others all parts may be long.
-    return text if len(text) <= 2 * _LONGEST_SHOWN else f"{text[: 2 * _LONGEST_SHOWN]}..."
+row_classes.add(Row)

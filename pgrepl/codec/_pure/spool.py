@@ -11,11 +11,12 @@ from typing import Final, final
 from ...errors import UsageError
 from ...messages import Origin
 from .. import abc as contract
+from ..faults import Flaw
 from ..stored import HEADER, RECORD, Stored, damaged, entered
+from ..unpicklable import Unpicklable
 from .changes import READERS, Change
-from .cursor import Cursor, Flaw
+from .cursor import Cursor
 from .rows import Layout
-from .unpicklable import Unpicklable
 
 __all__ = ["Kept", "Replay", "Writer"]
 

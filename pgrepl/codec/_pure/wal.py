@@ -6,7 +6,7 @@ import operator
 import struct
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any, Final, Literal, overload
+from typing import Any, Final, Literal, NamedTuple, overload
 
 from ...errors import ProtocolError
 from ...lsn import Lsn, encode_lsn
@@ -25,6 +25,19 @@ _STATUS_LENGTH: Final = _STATUS.size - 1
 _UNSIGNED64: Final = 1 << 64
 
 
+class _Arrived(NamedTuple):
+    """A payload within what has arrived, which nobody writes to."""
+
+    payload: memoryview
+
+
+class _Run(NamedTuple):
+    """CopyData messages that stand one behind the other, by where each begins and ends."""
+
+    data: bytes
+    spans: list[tuple[int, int]]
+
+
 class XLogData:
     __doc__ = contract.XLogData.__doc__
 
@@ -37,18 +50,15 @@ class XLogData:
     def __init__(self, wal_start: int, wal_end: int, server_time: int, data: Any) -> None:
         if hasattr(self, "_data"):
             raise TypeError("an XLogData cannot be initialised twice")
+        if type(data) is _Arrived:
+            # The numbers come off the wire and need no check.
+            self._wal_start, self._wal_end, self._server_time = wal_start, wal_end, server_time
+            self._data = data.payload
+            return
         self._wal_start = _unsigned(wal_start)
         self._wal_end = _unsigned(wal_end)
         self._server_time = _signed(server_time)
         self._data = memoryview(bytes(memoryview(data)))
-
-    @classmethod
-    def _view(cls, header: tuple[int, int, int], data: memoryview) -> XLogData:
-        # The numbers come off the wire and need no check.
-        self = cls.__new__(cls)
-        self._wal_start, self._wal_end, self._server_time = header
-        self._data = data
-        return self
 
     @property
     def wal_start(self) -> int:
@@ -163,20 +173,14 @@ class WalBatch(Sequence["XLogData | PrimaryKeepalive"]):
 
     __slots__ = ("_bytes", "_data", "_headers", "_keepalives", "_spans")
 
-    def __init__(self) -> None:
-        # An empty batch, which says that streaming has ended.
-        self._bytes = b""
-        self._data = memoryview(self._bytes)
-        self._spans: list[tuple[int, int]] = []
-        self._headers: list[tuple[int, int, int]] = []
-        self._keepalives: dict[int, PrimaryKeepalive] = {}
-
-    @classmethod
-    def _of(cls, data: bytes, spans: list[tuple[int, int]]) -> WalBatch:
-        self = cls()
+    def __init__(self, *runs: _Run) -> None:
+        # Without a run it is the empty batch, which says that streaming has ended.
+        data, spans = _one_run(runs) if runs else _Run(b"", [])
         self._bytes = data
         self._data = memoryview(data)
         self._spans = spans
+        self._headers: list[tuple[int, int, int]] = []
+        self._keepalives: dict[int, PrimaryKeepalive] = {}
         for index, (start, _) in enumerate(spans):
             if data[start] == 0x6B:  # 'k'
                 self._keepalives[index] = PrimaryKeepalive(*_KEEPALIVE.unpack_from(data, start)[1:])
@@ -184,14 +188,14 @@ class WalBatch(Sequence["XLogData | PrimaryKeepalive"]):
             else:
                 _, *header = _XLOGDATA.unpack_from(data, start)
                 self._headers.append((header[0], header[1], header[2]))
-        return self
 
     def _make(self, index: int) -> XLogData | PrimaryKeepalive:
         keepalive = self._keepalives.get(index)
         if keepalive is not None:
             return keepalive
         start, end = self._spans[index]
-        return XLogData._view(self._headers[index], self._data[start + _XLOGDATA.size : end])
+        payload = self._data[start + _XLOGDATA.size : end]
+        return XLogData(*self._headers[index], _Arrived(payload))
 
     def __len__(self) -> int:
         return len(self._spans)
@@ -243,7 +247,7 @@ class WalBatch(Sequence["XLogData | PrimaryKeepalive"]):
 
     def received(self, physical: bool) -> int:
         """Return the highest position that the batch brought; 0 for an empty one."""
-        positions = [keepalive._wal_end for keepalive in self._keepalives.values()]
+        positions = [int(keepalive.wal_end) for keepalive in self._keepalives.values()]
         for (start, end), header in zip(self._spans, self._headers, strict=True):
             size = end - start - _XLOGDATA.size if physical else 0
             # What a hostile server can make overflow wraps in both twins alike.
@@ -264,11 +268,19 @@ class WalBatch(Sequence["XLogData | PrimaryKeepalive"]):
 
     def tail(self, index: int) -> WalBatch:
         """Return the batch of the messages from `index` on; it shares the payloads."""
-        return WalBatch._of(self._bytes, self._spans[_tail_start(index, len(self)) :])
+        return WalBatch(_Run(self._bytes, self._spans[_tail_start(index, len(self)) :]))
 
     def __repr__(self) -> str:
         keepalives = len(self._keepalives)
         return f"<WalBatch {len(self) - keepalives} XLogData, {keepalives} keepalives>"
+
+
+def _one_run(given: tuple[_Run, ...]) -> _Run:
+    if len(given) != 1 or type(given[0]) is not _Run:
+        raise TypeError(
+            "expected no arguments for a WalBatch, which only an empty one is made with"
+        )
+    return given[0]
 
 
 def _tail_start(index: int, count: int) -> int:
@@ -303,7 +315,7 @@ def next_batch(reader: FrameReader) -> WalBatch | None:
     if not spans:
         return None
     reader.start = at
-    return WalBatch._of(data, spans)
+    return WalBatch(_Run(data, spans))
 
 
 def _check_body(data: bytes, start: int, end: int) -> None:

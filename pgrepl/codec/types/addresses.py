@@ -1,4 +1,4 @@
-"""Network addresses, pure Python; how the functions behave is told in scalars.py.
+"""Network addresses; how the functions behave is told in scalars.py.
 
 An ``inet`` is an address, or with a netmask an interface of `ipaddress`; a ``cidr`` is a network.
 Hardware addresses are their text.

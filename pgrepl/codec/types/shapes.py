@@ -1,4 +1,4 @@
-"""Geometric values, pure Python: the server's text, written from binary as the server writes it.
+"""Geometric values: the server's text, written from binary as the server writes it.
 
 Python has no such types, and the text says all; how the functions behave is told in scalars.py.
 

@@ -1,4 +1,4 @@
-"""Full-text search, pure Python: tsvector and tsquery as the text that the server writes.
+"""Full-text search: tsvector and tsquery as the text that the server writes.
 
 How the functions behave is told in scalars.py.
 

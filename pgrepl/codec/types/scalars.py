@@ -1,4 +1,4 @@
-"""Values without parts, pure Python: truth, numbers, text, bytes, identifiers.
+"""Values without parts: truth, numbers, text, bytes, identifiers.
 
 A function takes the bytes of one value. ``*_text`` is for what the type's output function writes,
 and gives back as `str` whatever that function does not write; ``*_binary`` is for the send

@@ -1,4 +1,4 @@
-"""Dates, times and intervals, pure Python; how the functions behave is told in scalars.py.
+"""Dates, times and intervals; how the functions behave is told in scalars.py.
 
 What Python's types cannot hold - infinity, years before 1 and after 9999, 24:00 - is the server's
 text: it is left as it came, and written from binary as the server writes it, in UTC where a time

@@ -1,4 +1,4 @@
-"""Values made of values, pure Python: arrays, ranges, multiranges, composites, hstore.
+"""Values made of values: arrays, ranges, multiranges, composites, hstore.
 
 How a part is decoded is its own type's affair, so a part that Python cannot hold is text inside of
 a value that it can. Text that is not what the server writes is left as it came, as a whole.

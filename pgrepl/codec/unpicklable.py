@@ -1,4 +1,4 @@
-"""What the pure twin cannot pickle, as the native one cannot: it belongs to one stream."""
+"""What Python could pickle, and the native twin could not: it belongs to one stream."""
 
 from __future__ import annotations
 

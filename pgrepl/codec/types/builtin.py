@@ -1,4 +1,4 @@
-"""The types of PostgreSQL's own, pure Python: their OIDs, their names, and how scalars are decoded.
+"""The types of PostgreSQL's own: their OIDs, their names, and how scalars are decoded.
 
 Source: PostgreSQL documentation, "Data Types"; OIDs as in the catalog pg_type.
 """
