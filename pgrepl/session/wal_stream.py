@@ -16,6 +16,7 @@ Source: PostgreSQL documentation, "Streaming Replication Protocol" and "COPY Ope
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import Final
 
 from ..codec.abc import Codec, FrameReader, WalBatch
@@ -58,6 +59,8 @@ class WalStream:
         self._results = results
         self.positions: Final = Positions()
         self.physical: Final = physical
+        self.control_observer: Callable[[Frame], None] | None = None
+        """Called with each message that is no WAL message, for whoever traces the connection."""
         self._codec = codec
         self._server = state
         self._ending = Answer(state)
@@ -81,6 +84,8 @@ class WalStream:
         return self._codec.WalBatch()
 
     def _control(self, frame: Frame) -> None:
+        if self.control_observer is not None:
+            self.control_observer(frame)
         tag = frame[0]
         if tag == b"E":
             self.state = StreamState.FAILED

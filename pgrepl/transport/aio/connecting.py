@@ -13,7 +13,7 @@ import os
 import socket
 from functools import partial
 
-from ...codec.abc import Codec
+from ...codec.abc import Codec, FrameReader
 from ...conninfo import ConnectionParameters
 from ...errors import ConnectionFailed
 from ...protocol.backend import ServerState
@@ -30,7 +30,9 @@ from ..sockets import (
 )
 from ..tls import TLSClient
 from ..tls_filter import TLSFilter
+from ..wire_trace import WireTrace
 from .driver import AsyncTransport
+from .traced import AsyncTracedTransport
 
 __all__ = ["open_async_connection", "open_async_transport"]
 
@@ -83,10 +85,11 @@ async def open_async_transport(attempt: Attempt, codec: Codec) -> AsyncTransport
         connected.setblocking(False)
         await _connect(connected, attempt)
         check_peer_user(connected, attempt.parameters.requirepeer)
+        trace = WireTrace.if_wanted(attempt.where)
         filtered = None
-        if await _begins_tls(connected, attempt) and tls is not None:
+        if await _begins_tls(connected, attempt, trace) and tls is not None:
             filtered = TLSFilter(tls, reader)
-        transport = AsyncTransport(connected, reader, filtered, is_local=is_local(connected))
+        transport = _transport(connected, reader, filtered, trace)
     except BaseException:
         connected.close()
         raise
@@ -101,14 +104,29 @@ async def open_async_transport(attempt: Attempt, codec: Codec) -> AsyncTransport
     return transport
 
 
-async def _begins_tls(connected: socket.socket, attempt: Attempt) -> bool:
+def _transport(
+    connected: socket.socket, reader: FrameReader, tls: TLSFilter | None, trace: WireTrace | None
+) -> AsyncTransport:
+    local = is_local(connected)
+    if trace is not None:
+        return AsyncTracedTransport(connected, reader, tls, is_local=local, trace=trace)
+    return AsyncTransport(connected, reader, tls, is_local=local)
+
+
+async def _begins_tls(connected: socket.socket, attempt: Attempt, trace: WireTrace | None) -> bool:
     """Agree on TLS or none; whether it is to begin now."""
-    return await Exchange(attempt.encryption()).run_async(partial(_say_before_tls, connected))
+    return await Exchange(attempt.encryption()).run_async(
+        partial(_say_before_tls, connected, trace)
+    )
 
 
-async def _say_before_tls(connected: socket.socket, request: Request) -> bytes | None:
+async def _say_before_tls(
+    connected: socket.socket, trace: WireTrace | None, request: Request
+) -> bytes | None:
     loop = asyncio.get_running_loop()
     if isinstance(request, Send):
+        if trace is not None:
+            trace.sent(request.data, is_reply=False)
         try:
             await loop.sock_sendall(connected, request.data)
         except OSError as error:
@@ -121,6 +139,8 @@ async def _say_before_tls(connected: socket.socket, request: Request) -> bytes |
             raise _failed("receiving", error) from error
         if not answer:
             raise ConnectionFailed("the server closed the connection; its log may say why")
+        if trace is not None:
+            trace.received_byte(answer)
         return answer
     try:
         expect_silence(connected)

@@ -20,7 +20,9 @@ from ...protocol.conversation import Conversation, Exchange, Steps
 from ..attempts import STARTUP_LIMIT, Attempt, LookUp, Opened, search
 from ..sockets import Address, check_peer_user, distinct, is_local, new_socket, numeric_addresses
 from ..tls import TLSClient
+from ..wire_trace import WireTrace
 from .driver import BlockingTransport
+from .traced import TracedTransport
 
 __all__ = ["Found", "given_addresses", "look_up", "open_connection", "open_transport"]
 
@@ -74,6 +76,9 @@ def open_transport(attempt: Attempt, codec: Codec) -> BlockingTransport:
     try:
         _connect(connected, attempt)
         check_peer_user(connected, attempt.parameters.requirepeer)
+        trace = WireTrace.if_wanted(attempt.where)
+        if trace is not None:
+            return TracedTransport(connected, reader, tls, trace=trace)
         return BlockingTransport(connected, reader, tls)
     except BaseException:
         connected.close()
