@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Literal, Self, TypeVar, Unpack
+from typing import Literal, Self, Unpack
 
 from ..codec import PrimaryKeepalive, WalBatch, XLogData
 from ..codec import codec as default_codec
@@ -28,8 +28,6 @@ from .stream import AsyncStream
 from .wire import AsyncWire
 
 __all__ = ["AsyncConnection", "connect"]
-
-_Result = TypeVar("_Result")
 
 
 def connect(

@@ -32,13 +32,13 @@ class AsyncReception(BaseReception):
             return None
         try:
             batch = self._wire.batch_at_hand()
-            return await self._wait(deadline) if batch is None else batch
+            return await self._wait_for_batch(deadline) if batch is None else batch
         except (ConnectionFailed, UsageError):
             if self._ended:
                 return None
             raise
 
-    async def _wait(self, deadline: Deadline) -> Any:
+    async def _wait_for_batch(self, deadline: Deadline) -> Any:
         """Wait for a batch, telling the server what it should know before; None: as above.
 
         A batch ends the wait for the feedback when that has received it.
@@ -91,9 +91,9 @@ class AsyncReception(BaseReception):
                     self._feedback.send(final=True)
                     self._feedback.stop()
                     await self._wire.stop_streaming(timeout)
-                self._log_end(self._end_in_words)
+                self._log_end(self._reason_for_end)
                 return
-            self._log_end(f"{self._end_in_words}, and the connection was closed")
+            self._log_end(f"{self._reason_for_end}, and the connection was closed")
             await self._wire.disconnect()
         except BaseException:
             self._close()

@@ -71,43 +71,43 @@ class AsyncWire(BaseWire):
         """Run a command's conversation to its end, after what went before; see `Wire.run`."""
         deadline = Deadline.after(timeout)
         await self._make_ready(Use.COMMAND, deadline)
-        return await self._go_on(self._begin_conversation(conversation), deadline)
+        return await self._drive(self._begin_conversation(conversation), deadline)
 
     async def next_event(self, backup: BackupStream, timeout: float | None) -> BackupEvent | None:
         """Wait for a base backup's next event; None behind the last one."""
         deadline = Deadline.after(timeout)
         if backup.ended:
             return None
-        if self._is_reading(backup):
+        if self._is_reading_backup(backup):
             self.transport.expect_own_loop()
         else:
             await self._make_ready(Use.COMMAND, deadline)
-        return await self._go_on(self._begin_event(backup), deadline)
+        return await self._drive(self._begin_backup_event(backup), deadline)
 
     async def _make_ready(self, use: Use, deadline: Deadline) -> None:
         """End what went before. Raises `UsageError` for a use that is not allowed now."""
         self.transport.expect_own_loop()
         while (step := self._step_before(use)) is not Step.NOTHING:
             if step is Step.FINISH:
-                await self._finish_cut_off(deadline)
+                await self._finish_cut_off_answer(deadline)
             else:
                 await self.stop_streaming(deadline.left())
         # While this one waited for what was cut off, another task may have begun something.
         self.transport.expect_no_reader()
 
-    async def _finish_cut_off(self, deadline: Deadline) -> None:
+    async def _finish_cut_off_answer(self, deadline: Deadline) -> None:
         """Read the answer that was cut off to its end, whatever it says: what a command came to
         that nobody waits for is of no interest to the next one."""
         exchange = self._exchange
         if exchange is None:
             return
         try:
-            await self._go_on(exchange, deadline)
+            await self._drive(exchange, deadline)
         except Error:
             if self.closed or exchange.request is not None:
                 raise
 
-    async def _go_on(self, exchange: Exchange[_Result], deadline: Deadline) -> _Result:
+    async def _drive(self, exchange: Exchange[_Result], deadline: Deadline) -> _Result:
         """Run a conversation to its end, or until the time is up."""
         try:
             return await self.transport.run(exchange, deadline)
@@ -161,7 +161,7 @@ class AsyncWire(BaseWire):
         if exchange is None:
             await self._make_ready(Use.READ, deadline)
             exchange = self._begin_to_stop()
-        return await self._go_on(exchange, deadline)
+        return await self._drive(exchange, deadline)
 
     async def stop_physical(self, timeout: float | None) -> EndOfTimeline | None:
         """End a physical stream; say whether its timeline has ended."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Literal, Self, TypeVar, Unpack
+from typing import Literal, Self, Unpack
 
 from ..codec import PrimaryKeepalive, WalBatch, XLogData
 from ..codec import codec as default_codec
@@ -29,8 +29,6 @@ from .stream import Stream
 from .wire import Wire
 
 __all__ = ["Connection", "connect"]
-
-_Result = TypeVar("_Result")
 
 
 def connect(

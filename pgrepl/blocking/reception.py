@@ -44,13 +44,13 @@ class Reception(BaseReception):
             return None
         try:
             batch = self._wire.batch_at_hand()
-            return self._wait(deadline) if batch is None else batch
+            return self._wait_for_batch(deadline) if batch is None else batch
         except (ConnectionFailed, UsageError):
             if self._ended:
                 return None
             raise
 
-    def _wait(self, deadline: Deadline) -> Any:
+    def _wait_for_batch(self, deadline: Deadline) -> Any:
         """Wait for a batch, telling the server what it should know before; None: as above.
 
         A batch ends the wait for the feedback when that has received it.
@@ -110,10 +110,10 @@ class Reception(BaseReception):
             if not self._wire.closed:
                 self._feedback.send(final=True, timeout=timeout)
                 self._wire.stop_streaming(deadline.left())
-            self._log_end(self._end_in_words)
+            self._log_end(self._reason_for_end)
         except (TimeoutError, ConnectionFailed, UsageError):
             # A UsageError says that somebody is reading.
-            self._log_end(f"{self._end_in_words}, and the connection was closed")
+            self._log_end(f"{self._reason_for_end}, and the connection was closed")
             self._wire.disconnect()
         finally:
             self._feedback.stop()

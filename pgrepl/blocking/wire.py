@@ -88,38 +88,38 @@ class Wire(BaseWire):
         """
         deadline = Deadline.after(timeout)
         self._make_ready(Use.COMMAND, deadline)
-        return self._go_on(self._begin_conversation(conversation), deadline)
+        return self._drive(self._begin_conversation(conversation), deadline)
 
     def next_event(self, backup: BackupStream, timeout: float | None) -> BackupEvent | None:
         """Wait for a base backup's next event; None behind the last one."""
         deadline = Deadline.after(timeout)
         if backup.ended:
             return None
-        if not self._is_reading(backup):
+        if not self._is_reading_backup(backup):
             self._make_ready(Use.COMMAND, deadline)
-        return self._go_on(self._begin_event(backup), deadline)
+        return self._drive(self._begin_backup_event(backup), deadline)
 
     def _make_ready(self, use: Use, deadline: Deadline) -> None:
         """End what went before. Raises `UsageError` for a use that is not allowed now."""
         while (step := self._step_before(use)) is not Step.NOTHING:
             if step is Step.FINISH:
-                self._finish_cut_off(deadline)
+                self._finish_cut_off_answer(deadline)
             else:
                 self.stop_streaming(deadline.left())
 
-    def _finish_cut_off(self, deadline: Deadline) -> None:
+    def _finish_cut_off_answer(self, deadline: Deadline) -> None:
         """Read the answer that was cut off to its end, whatever it says: what a command came to
         that nobody waits for is of no interest to the next one."""
         exchange = self._exchange
         if exchange is None:
             return
         try:
-            self._go_on(exchange, deadline)
+            self._drive(exchange, deadline)
         except Error:
             if self.closed or exchange.request is not None:
                 raise
 
-    def _go_on(self, exchange: Exchange[_Result], deadline: Deadline) -> _Result:
+    def _drive(self, exchange: Exchange[_Result], deadline: Deadline) -> _Result:
         """Run a conversation to its end, or until the time is up."""
         try:
             return self.transport.run(exchange, deadline)
@@ -169,7 +169,7 @@ class Wire(BaseWire):
         if exchange is None:
             self._make_ready(Use.READ, deadline)
             exchange = self._begin_to_stop()
-        return self._go_on(exchange, deadline)
+        return self._drive(exchange, deadline)
 
     def stop_physical(self, timeout: float | None) -> EndOfTimeline | None:
         """End a physical stream; say whether its timeline has ended."""

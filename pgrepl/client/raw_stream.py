@@ -30,12 +30,12 @@ class BaseRawStream(BaseReception):
 
     def __init__(self, session: Session, checked: Preflight) -> None:
         super().__init__(session, checked)
-        self._data_given = 0  # the highest position of XLogData that the application was given
-        self._given = 0  # the same, keepalives included
+        # The highest position that the application was given: of XLogData, and of any message.
+        self._highest_data_given = self._highest_given = 0
 
     @property
     def _delivered(self) -> int:
-        return self._data_given
+        return self._highest_data_given
 
     @property
     def _is_between(self) -> bool:
@@ -54,8 +54,8 @@ class BaseRawStream(BaseReception):
         highest = batch.received(False)
         # Without keepalives, which are few, one number says it all.
         data = highest if len(starts) == len(batch) else max(starts, default=0)
-        self._given = max(self._given, highest)
-        self._data_given = max(self._data_given, data)
+        self._highest_given = max(self._highest_given, highest)
+        self._highest_data_given = max(self._highest_data_given, data)
         return batch
 
     def _release_storage(self) -> None:
@@ -76,7 +76,7 @@ class BaseRawStream(BaseReception):
         given counts as the end of what was.
         """
         self._require_on()
-        position = min(_position(upto), self._given)
+        position = min(_position(upto), self._highest_given)
         self._feedback.acknowledge(position, position, written, flushed, applied)
 
 

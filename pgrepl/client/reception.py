@@ -219,7 +219,7 @@ class BaseReception(Uncopied, ABC):
             self._signals.close()
 
     @property
-    def _end_in_words(self) -> str:
+    def _reason_for_end(self) -> str:
         if self._stopped_by is not None:
             return f"{self._stopped_by.name} came"
         limit = self._limit

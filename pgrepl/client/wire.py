@@ -41,7 +41,8 @@ _Result = TypeVar("_Result")
 # Before that, a standby that was not asked IDENTIFY_SYSTEM refuses to stream raw WAL.
 _KNOWS_ITS_TIMELINE: Final = 150000
 
-# Looked up once: this is asked for every batch.
+# Looked up once: they are asked for every batch.
+_ANSWERING: Final = ConnectionState.ANSWERING
 _STREAMING: Final = ConnectionState.STREAMING
 
 
@@ -153,14 +154,14 @@ class BaseWire(Uncopied):
 
     def _begin_conversation(self, conversation: Conversation[_Result]) -> Exchange[_Result]:
         exchange = Exchange(conversation)
-        self._exchange, self._doing = exchange, ConnectionState.ANSWERING
+        self._exchange, self._doing = exchange, _ANSWERING
         return exchange
 
     def _forget_if_finished(self, exchange: Exchange[Any]) -> None:
-        """Take note of what the end of a conversation leads to, where it has come to its end."""
+        """Forget a conversation that has come to its end, and note the state that it leads to."""
         if exchange.request is not None or self._exchange is not exchange:
             return
-        # One that has begun a stream has said so itself.
+        # A conversation that begins a stream sets the state by itself.
         if self._doing is ConnectionState.BASE_BACKUP:
             if self._backup is not None and self._backup.ended:
                 self._doing, self._backup = ConnectionState.COMMANDS, None
@@ -258,7 +259,7 @@ class BaseWire(Uncopied):
 
     def batch_at_hand(self) -> Any:
         """Return the next batch if it has come already, else None."""
-        if self._exchange is not None:
+        if self._doing is _ANSWERING:
             return None
         stream = self._stream_in_use()
         try:
@@ -316,7 +317,7 @@ class BaseWire(Uncopied):
         self.transport.expect_no_reader()
         exchange = Exchange(self._stream_in_use().stop())
         self._exchange, self._doing = exchange, ConnectionState.STOPPING
-        # At once: whatever becomes of it, the server has been told.
+        # Now and not at its end: the server may be told although the answer is never read.
         self.server.has_stopped_stream = True
         self._stream = None
         self.in_hand.forget()
@@ -324,17 +325,20 @@ class BaseWire(Uncopied):
 
     # Base backups
 
-    def _is_reading(self, backup: BackupStream) -> bool:
+    def _is_reading_backup(self, backup: BackupStream) -> bool:
         """Whether this is the base backup that is being read."""
         return self._doing is ConnectionState.BASE_BACKUP and self._backup is backup
 
-    def _begin_event(self, backup: BackupStream) -> Exchange[BackupEvent | None]:
+    def _begin_backup_event(self, backup: BackupStream) -> Exchange[BackupEvent | None]:
         """Return the conversation about a backup's next event: the one that was cut off, or
         another."""
-        if not self._is_reading(backup):
+        exchange = None
+        if self._is_reading_backup(backup):
+            exchange = self._exchange
+        else:
             self._step_before(Use.COMMAND)
         self.transport.expect_no_reader()
-        exchange = self._exchange or Exchange(backup.next_event())
+        exchange = exchange or Exchange(backup.next_event())
         self._backup, self._exchange = backup, exchange
         self._doing = ConnectionState.BASE_BACKUP
         return exchange
@@ -342,15 +346,15 @@ class BaseWire(Uncopied):
     # What is left of it
 
     def __del__(self) -> None:
-        # One that was made by half has none: it comes last.
+        # A wire that was made by half has no driver, which comes last.
         transport: Transport | None = getattr(self, "transport", None)
         if transport is None or transport.closed:
             return
-        told = f"{self!r} was not closed"
+        message = f"{self!r} was not closed"
         transport.close()
-        # A forked child has not made it, and no reason to close it.
+        # A forked child has not made the connection, and has no reason to close it.
         if not transport.owner.is_parent:
-            warnings.warn(told, ResourceWarning, source=self, stacklevel=2)
+            warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
 
     def __repr__(self) -> str:
         return f"<pgrepl.{self.connection_name} pid={self.server.pid} {self.state.value}>"
