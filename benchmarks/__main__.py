@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from pgrepl.testing import TemporaryServerError
+
 from . import callgrind, contenders, stream
 from .live import contenders as live_contenders
 from .live import part as live
@@ -22,7 +24,7 @@ from .record import CaptureError
 from .report import version_of, write_json
 from .rows import contenders as row_contenders
 from .rows import part as rows
-from .servers import NoServer, Server, chosen_server
+from .servers import Programs, chosen_server
 
 _RESULTS: Final = ROOT / "benchmarks" / "results"
 
@@ -130,7 +132,7 @@ def _progress() -> Callable[[str], None]:
     return show
 
 
-def _run(server: Server, options: argparse.Namespace, progress: Callable[[str], None]) -> bool:
+def _run(server: Programs, options: argparse.Namespace, progress: Callable[[str], None]) -> bool:
     """Run what was chosen of all parts; returns False where nothing was."""
     meta = {"python": platform.python_version(), "pgrepl": version_of("pgrepl")}
     of_stream = _chosen("stream", contenders.LINE_UP, options.only)
@@ -167,7 +169,7 @@ def _run(server: Server, options: argparse.Namespace, progress: Callable[[str], 
     return bool(of_stream or of_rows or of_live)
 
 
-def _count_instructions(server: Server, folder: Path, progress: Callable[[str], None]) -> None:
+def _count_instructions(server: Programs, folder: Path, progress: Callable[[str], None]) -> None:
     if callgrind.valgrind() is None:
         print("\nvalgrind is not installed: no instructions were counted")
         return
@@ -197,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         is_whole = options.only is None and not options.quick
         if is_whole and not options.no_instructions:
             _count_instructions(server, options.output or _RESULTS, progress)
-    except (NoServer, CaptureError, RunFailed) as error:
+    except (TemporaryServerError, CaptureError, RunFailed) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -21,11 +21,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+from pgrepl.testing import TemporaryServerError
+
 from .capture import CYCLE_MESSAGES, TABLE_ROWS, CaptureInfo, load
 from .measure import ROOT, RunFailed, run
 from .record import CaptureError, captured, captured_rows
 from .report import print_table, write_json
-from .servers import NoServer, Server, chosen_server
+from .servers import Programs, chosen_server
 from .tables import REFERENCE
 
 OUTPUT: Final = "instructions.json"
@@ -64,7 +66,7 @@ def valgrind() -> str | None:
     return shutil.which("valgrind")
 
 
-def count(server: Server, report: Callable[[str], None]) -> Counts:
+def count(server: Programs, report: Callable[[str], None]) -> Counts:
     """Count, recording what is read if need be. Raises `RunFailed`, `CaptureError`."""
     path = captured(server.bin_directory, server.version)
     stream = load(path)
@@ -171,7 +173,7 @@ def main() -> int:
         counts = count(
             chosen_server(options.bin_directory), lambda step: print(step, file=sys.stderr)
         )
-    except (NoServer, CaptureError, RunFailed) as error:
+    except (TemporaryServerError, CaptureError, RunFailed) as error:
         print(error, file=sys.stderr)
         return 1
     print_counts(counts)

@@ -22,7 +22,7 @@ from .contenders import FLOOR, Contender, Course
 from .measure import ROOT, RunFailed, by_turns, run
 from .record import captured
 from .report import Spread, Verdict, number, print_missing, print_table, rounded, version_of
-from .servers import Server
+from .servers import Programs
 
 OUTPUT: Final = "stream.json"
 
@@ -217,7 +217,7 @@ def _print(
 
 def measure_stream(
     contenders: Sequence[Contender],
-    server: Server,
+    server: Programs,
     meta: Mapping[str, Any],
     *,
     messages: int,

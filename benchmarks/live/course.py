@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..servers import Server
+from ..servers import Programs
 
 
 @dataclass(frozen=True, slots=True)
 class Course:
     """The real server's programs, how often everybody runs, the transport, and who is told."""
 
-    programs: Server
+    programs: Programs
     rounds: int
     tcp: bool
     report: Callable[[str], None]

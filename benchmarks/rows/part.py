@@ -12,7 +12,7 @@ from ..capture import load
 from ..measure import by_turns, run
 from ..record import captured_rows
 from ..report import Spread, Verdict, number, print_missing, print_table, version_of
-from ..servers import Server
+from ..servers import Programs
 from ..tables import FORMATS, TABLES
 from .contenders import DECODINGS, NATIVE, PURE, Contender, name_of
 
@@ -201,7 +201,7 @@ def _measure(
 
 def measure_rows(
     contenders: Sequence[Contender],
-    server: Server,
+    server: Programs,
     meta: Mapping[str, Any],
     *,
     rows: int,
