@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from .lsn import Lsn
+from .public import imported_from
 from .remedies import POOLER_REFUSAL, add_hint, remedy
 
 __all__ = [
@@ -77,6 +78,7 @@ _QUOTED: Final = re.compile(
 )
 
 
+@imported_from("pgrepl")
 class Error(Exception):
     """Base of every error that pgrepl raises of its own."""
 
@@ -86,10 +88,12 @@ class Error(Exception):
         return False
 
 
+@imported_from("pgrepl")
 class UsageError(Error):
     """The caller asked for something that makes no sense here, or not in this state."""
 
 
+@imported_from("pgrepl")
 class UnknownTypeWarning(UserWarning):
     """A rule of `types` has a name or OID that no type of the database has, as the stream begins.
 
@@ -98,6 +102,7 @@ class UnknownTypeWarning(UserWarning):
     """
 
 
+@imported_from("pgrepl")
 class ConnectionFailed(Error):
     """No connection could be made, or the one there was is lost."""
 
@@ -107,6 +112,7 @@ class ConnectionFailed(Error):
         return True
 
 
+@imported_from("pgrepl")
 class TLSError(Error):
     """TLS could not be established as the connection's sslmode demands.
 
@@ -125,10 +131,12 @@ class TLSError(Error):
         return self.interrupted
 
 
+@imported_from("pgrepl")
 class AuthenticationError(Error):
     """Client and server could not agree on who is who."""
 
 
+@imported_from("pgrepl")
 class SpoolError(Error):
     """Streamed transactions could not be put aside, or not be read back.
 
@@ -137,6 +145,7 @@ class SpoolError(Error):
     """
 
 
+@imported_from("pgrepl")
 class WalStorageError(Error):
     """Received WAL could not be stored, or what is stored already is not as it should be.
 
@@ -145,6 +154,7 @@ class WalStorageError(Error):
     """
 
 
+@imported_from("pgrepl")
 class BackupStorageError(Error):
     """A base backup could not be stored. There is none, and what was made of it is removed.
 
@@ -152,6 +162,7 @@ class BackupStorageError(Error):
     """
 
 
+@imported_from("pgrepl")
 class ProtocolError(Error):
     """The peer sent what the protocol does not allow here. The connection is closed.
 
@@ -168,6 +179,7 @@ class ProtocolError(Error):
         return _restore, (type(self), self.args, self.__dict__)
 
 
+@imported_from("pgrepl")
 class DecodeError(ProtocolError):
     """A message's contents cannot be decoded. The stream stops; nothing of it is acknowledged.
 
@@ -186,6 +198,7 @@ class DecodeError(ProtocolError):
         self.lsn = lsn
 
 
+@imported_from("pgrepl")
 class ServerError(Error):
     """The server answered with an ErrorResponse, or its answers show that it cannot do what is
     wanted.
@@ -237,18 +250,22 @@ class ServerError(Error):
         return _restore, (type(self), self.args, self.__dict__)
 
 
+@imported_from("pgrepl")
 class AuthenticationRejected(AuthenticationError, ServerError):
     """The server refused this user, password or origin (SQLSTATE class 28)."""
 
 
+@imported_from("pgrepl")
 class SlotNotFound(ServerError):
     """The replication slot does not exist."""
 
 
+@imported_from("pgrepl")
 class SlotExists(ServerError):
     """The replication slot to be created exists already, perhaps as another one than is wanted."""
 
 
+@imported_from("pgrepl")
 class SlotInUse(ServerError):
     """Another connection uses the slot; `pid` is its server process, or None where not told."""
 
@@ -260,6 +277,7 @@ class SlotInUse(ServerError):
         return int(digits) if digits.isascii() and digits.isdigit() else None
 
 
+@imported_from("pgrepl")
 class SlotInvalidated(ServerError):
     """The server has given up the slot: the changes that it kept are gone, and it is of no use.
 
@@ -273,6 +291,7 @@ class SlotInvalidated(ServerError):
         self.reason = reason
 
 
+@imported_from("pgrepl")
 class SlotGap(ServerError):
     """Slot or server cannot go on from where this consumer is: changes would be missing.
 
@@ -290,6 +309,7 @@ class SlotGap(ServerError):
         self.available = available
 
 
+@imported_from("pgrepl")
 class PublicationNotFound(ServerError):
     """Publications do not exist; `names`: which, empty where the server's words do not tell.
 
@@ -305,6 +325,7 @@ class PublicationNotFound(ServerError):
         self.lsn = lsn
 
 
+@imported_from("pgrepl")
 class SystemMismatch(ServerError):
     """This server does not hold the history that the consumer's position belongs to.
 
@@ -319,6 +340,7 @@ class SystemMismatch(ServerError):
         self.got = got
 
 
+@imported_from("pgrepl")
 class ServerShutdown(ServerError):
     """The server is shutting down, or ended this session on an administrator's order."""
 

@@ -14,12 +14,15 @@ import operator
 import re
 from typing import Self
 
+from .public import imported_from
+
 __all__ = ["Lsn", "decode_lsn", "encode_lsn"]
 
 _LIMIT = 1 << 64
 _TEXT = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})", re.ASCII)
 
 
+@imported_from("pgrepl")
 def encode_lsn(position: int) -> str:
     """Return the text form of a position: ``encode_lsn(8443003424) == "1/F73E0220"``.
 
@@ -33,6 +36,7 @@ def encode_lsn(position: int) -> str:
     return f"{number >> 32:X}/{number & 0xFFFFFFFF:X}"
 
 
+@imported_from("pgrepl")
 def decode_lsn(text: str) -> int:
     """Return the number behind a text form: ``decode_lsn("1/F73E0220") == 8443003424``.
 
@@ -48,6 +52,7 @@ def decode_lsn(text: str) -> int:
     return int(match[1], 16) << 32 | int(match[2], 16)
 
 
+@imported_from("pgrepl")
 class Lsn(int):
     """A WAL position: an `int` in arithmetic and comparison, ``1/F73E0220`` when shown.
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .errors import UsageError
 from .lsn import Lsn
+from .public import imported_from
 from .relation import UNCHANGED, Column, Relation, Unchanged, printable
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def to_datetime(microseconds: int) -> datetime:
     return _EPOCH + timedelta(microseconds=microseconds)
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class Begin:
     """A transaction begins; `final_lsn` is the position of its commit record."""
@@ -80,6 +82,7 @@ class Begin:
         return to_datetime(self.commit_time)
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class Commit:
     """A transaction is committed. Acknowledge it by `end_lsn`, never by `commit_lsn`."""
@@ -94,6 +97,7 @@ class Commit:
         return to_datetime(self.commit_time)
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class Origin:
     """The transaction came from another server: its commit there, and the origin's name."""
@@ -102,6 +106,7 @@ class Origin:
     name: str
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class Type:
     """A user-defined type that a following relation uses. Its `xid` is not compared either."""
@@ -112,6 +117,7 @@ class Type:
     xid: int | None = field(default=None, compare=False)
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class Insert:
     """A new row.
@@ -144,6 +150,7 @@ class Insert:
         return json_form.json_line(_head("insert", self) | members)
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class Update:
     """A changed row: `new` always, and of the old one what the replica identity gives.
@@ -200,6 +207,7 @@ class Update:
         return json_form.json_line(_head("update", self) | members)
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class Delete:
     """A deleted row: `key`, a key-only row, or `old`, the full one under REPLICA IDENTITY FULL."""
@@ -284,6 +292,7 @@ def _is_unchanged(row: Row, position: int) -> bool:
         return row[position] is UNCHANGED
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class Truncate:
     """Tables were emptied together. Equal to another whatever the `lsn` of the two."""
@@ -310,6 +319,7 @@ class Truncate:
         return json_form.json_line(members)
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class Message:
     """What ``pg_logical_emit_message`` wrote; one that is not transactional stands by itself."""
@@ -340,6 +350,7 @@ class Message:
         return json_form.json_line(members)
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class StreamStart:
     """A block of a transaction that has not ended yet; `first_segment`: it begins the transaction.
@@ -351,11 +362,13 @@ class StreamStart:
     first_segment: bool
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class StreamStop:
     """The block ends; another one of the same transaction, or of another one, may follow."""
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class StreamCommit:
     """A streamed transaction is committed. Acknowledge it by `end_lsn`, never by `commit_lsn`."""
@@ -371,6 +384,7 @@ class StreamCommit:
         return to_datetime(self.commit_time)
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class StreamAbort:
     """A streamed transaction, or one of its subtransactions, is rolled back.
@@ -410,11 +424,13 @@ class _Prepared:
         return to_datetime(self.prepare_time)
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class BeginPrepare(_Prepared):
     """A transaction begins that is prepared already, as `Prepare` will say once more."""
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class Prepare(_Prepared):
     """A transaction is prepared: whether it is committed or rolled back comes later, by its `gid`.
@@ -423,11 +439,13 @@ class Prepare(_Prepared):
     """
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class StreamPrepare(_Prepared):
     """A streamed transaction is prepared; otherwise as `Prepare`."""
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class CommitPrepared:
     """A prepared transaction is committed. Acknowledge it by `end_lsn`, never by `commit_lsn`."""
@@ -444,6 +462,7 @@ class CommitPrepared:
         return to_datetime(self.commit_time)
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class RollbackPrepared:
     """A prepared transaction is rolled back. `prepare_end_lsn` is the `end_lsn` of its `Prepare`.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, NoReturn
 
 from .identifiers import quoted
+from .public import imported_from
 
 __all__ = [
     "MOST_SHOWN",
@@ -28,6 +29,7 @@ MOST_SHOWN: Final = 24
 """Columns that the repr of a relation, or of a row, tells of; there can be 1600."""
 
 
+@imported_from("pgrepl")
 class Unchanged:
     """The type of `UNCHANGED`, its only instance."""
 
@@ -56,6 +58,7 @@ UNCHANGED: Final = Unchanged()
 """An out-of-line (TOAST) value that an update left as it was, and that the server did not send."""
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column of a relation: `type_modifier` is -1 for none, `is_key` part of the identity.
@@ -79,6 +82,7 @@ class Selection(NamedTuple):
     positions: dict[str, int]  # in the row, by name
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True, repr=False)
 class Relation:
     """A table as the server describes it before its first change, and again after DDL.

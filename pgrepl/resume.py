@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from .lsn import Lsn
+from .public import imported_from
 
 __all__ = ["ResumeToken"]
 
@@ -30,6 +31,7 @@ _TEXT: Final = re.compile(
 )
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class ResumeToken:
     """The end of the last transaction that was handled whole, and what was handled behind it.

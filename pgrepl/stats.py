@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from .lsn import Lsn
+from .public import imported_from
 
 __all__ = ["Stats"]
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class Stats:
     """Where a stream stands at a moment, and what has come since it began.

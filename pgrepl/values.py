@@ -22,6 +22,8 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final
 
+from .public import imported_from
+
 __all__ = [
     "Array",
     "Interval",
@@ -36,6 +38,7 @@ _INT32 = 1 << 31
 _INT64 = 1 << 63
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class Interval:
     """An ``interval``: months, days and microseconds, which PostgreSQL never mixes.
@@ -94,6 +97,7 @@ class Interval:
         return f"{text}.{fraction:06}".rstrip("0") if fraction else text
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class Range:
     """A range: its bounds, None for none, and in `bounds` whether they belong to it: ``[)``.
@@ -144,6 +148,7 @@ class Range:
         return f"{self.bounds[0]}{lower},{upper}{self.bounds[1]}"
 
 
+@imported_from("pgrepl")
 class Multirange(tuple[Any, ...]):
     """A multirange: a tuple of its ranges, which it equals, in their order."""
 
@@ -157,6 +162,7 @@ class Multirange(tuple[Any, ...]):
         return f"{{{','.join(map(text_of, self))}}}"
 
 
+@imported_from("pgrepl")
 class Array(list[Any]):
     """An array: a list, of lists where it has more dimensions, that knows its lower bounds.
 

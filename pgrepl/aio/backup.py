@@ -8,6 +8,7 @@ from typing import Protocol, Self
 
 from ..ownership import Uncopied
 from ..protocol.backup_stream import BackupEvent, BackupStream
+from ..public import imported_from
 
 __all__ = ["AsyncBackup"]
 
@@ -22,6 +23,7 @@ class AsyncBackupWire(Protocol):
         """Close the connection, telling the server if that takes no waiting."""
 
 
+@imported_from("pgrepl.basebackup")
 class AsyncBackup(Uncopied, AsyncIterator[BackupEvent]):
     """A base backup, made by `AsyncConnection.base_backup`; see `Backup`.
 

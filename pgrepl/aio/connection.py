@@ -17,6 +17,7 @@ from ..conninfo import ConnectionParameters, ConninfoKeywords, resolve
 from ..protocol.preflight import OnMissing
 from ..protocol.query import Result
 from ..protocol.timelines import EndOfTimeline
+from ..public import imported_from
 from ..resume import ResumeToken
 from ..session.opening import Opening, Overrides, RawOpening
 from ..session.options import Origin, Streaming
@@ -30,6 +31,7 @@ from .wire import AsyncWire
 __all__ = ["AsyncConnection", "connect"]
 
 
+@imported_from("pgrepl.aio")
 def connect(
     conninfo: str = "",
     *,
@@ -64,6 +66,7 @@ async def _open(parameters: ConnectionParameters, codec: Codec) -> AsyncConnecti
         raise
 
 
+@imported_from("pgrepl")
 class AsyncConnection(AsyncCommands):
     """A replication connection of an event loop, made by `connect`; closes itself in `async with`.
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from ..client.raw_stream import BaseRawStream, data_of
 from ..codec.abc import WalBatch, XLogData
 from ..protocol.preflight import Preflight
+from ..public import imported_from
 from ..session.session import Session
 from ..transport.clock import Deadline
 from .reception import AsyncReception
@@ -34,6 +35,7 @@ class _DataIterator(AsyncIterator[XLogData]):
             self._at_hand = data_of(batch)
 
 
+@imported_from("pgrepl")
 class AsyncRawStream(AsyncReception, BaseRawStream):
     """A slot's messages, made by `AsyncConnection.stream_raw`; `async with` stops it.
 

@@ -18,6 +18,7 @@ from ..client.reading.ways import Way
 from ..client.stream import BaseStream
 from ..errors import UsageError
 from ..messages import LogicalMessage
+from ..public import imported_from
 from ..session.opening import Opened
 from ..session.received import ReceivedTransaction
 from ..session.session import Session
@@ -31,6 +32,7 @@ Fetch: TypeAlias = Callable[[float | None], Coroutine[Any, Any, bool]]
 """Receives the next batch within so many seconds; False: the stream was stopped."""
 
 
+@imported_from("pgrepl")
 class AsyncTransaction(BaseTransaction):
     """A transaction: iterate over its changes, once, before the next one is asked for.
 
@@ -253,6 +255,7 @@ class _BatchIterator(AsyncIterator[Batch | Idle]):
         return True
 
 
+@imported_from("pgrepl")
 class AsyncStream(AsyncReception, BaseStream):
     """The decoded changes of a slot, made by `AsyncConnection.stream`; `async with` stops it.
 

@@ -19,6 +19,7 @@ from ..errors import UsageError
 from ..ownership import Owner
 from ..protocol.base_backup import BackupOptions
 from ..protocol.conversation import Steps
+from ..public import imported_from
 from .compression import ArchiveCompression
 from .progress import BEAT
 from .receiving import Ask, BackupReceiver, Store
@@ -71,6 +72,7 @@ def receive_base_backup(
 ) -> Coroutine[Any, Any, ReceivedBackup]: ...
 
 
+@imported_from("pgrepl.basebackup")
 def receive_base_backup(
     connection: Connection | AsyncConnection,
     directory: str | Path,

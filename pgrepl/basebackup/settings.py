@@ -13,6 +13,7 @@ from ..errors import UsageError
 from ..lsn import Lsn
 from ..protocol.backup_stream import Tablespace
 from ..protocol.base_backup import BackupOptions
+from ..public import imported_from
 from .compression import ArchiveCompression
 
 __all__ = ["BackupFormat", "BackupProgress", "Phase", "ReceivedBackup", "Settings", "WalMethod"]
@@ -24,6 +25,7 @@ Phase: TypeAlias = Literal["beginning", "receiving", "wal", "syncing"]
 _MANIFESTS = 130000
 
 
+@imported_from("pgrepl.basebackup")
 @dataclass(frozen=True, slots=True)
 class BackupProgress:
     """How far a base backup has come.
@@ -39,6 +41,7 @@ class BackupProgress:
     total: int | None
 
 
+@imported_from("pgrepl.basebackup")
 @dataclass(frozen=True, slots=True)
 class ReceivedBackup:
     """A base backup that is whole and, unless that was not wanted, durable.

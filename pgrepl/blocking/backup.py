@@ -12,6 +12,7 @@ from typing import Protocol, Self
 
 from ..ownership import Uncopied
 from ..protocol.backup_stream import BackupEvent, BackupStream
+from ..public import imported_from
 
 __all__ = ["Backup"]
 
@@ -26,6 +27,7 @@ class BackupWire(Protocol):
         """Close the connection, telling the server if that takes no waiting."""
 
 
+@imported_from("pgrepl.basebackup")
 class Backup(Uncopied, Iterator[BackupEvent]):
     """A base backup, made by `Connection.base_backup`: iterate over it for its events, once.
 

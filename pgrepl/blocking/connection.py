@@ -18,6 +18,7 @@ from ..errors import Error
 from ..protocol.preflight import OnMissing
 from ..protocol.query import Result
 from ..protocol.timelines import EndOfTimeline
+from ..public import imported_from
 from ..resume import ResumeToken
 from ..session.opening import Opening, Overrides, RawOpening
 from ..session.options import Origin, Streaming
@@ -31,6 +32,7 @@ from .wire import Wire
 __all__ = ["Connection", "connect"]
 
 
+@imported_from("pgrepl")
 def connect(
     conninfo: str = "",
     *,
@@ -67,6 +69,7 @@ def connect(
         raise
 
 
+@imported_from("pgrepl")
 class Connection(Commands):
     """A replication connection, made by `connect`; a context manager that closes itself.
 

@@ -8,6 +8,7 @@ from ..client.raw_stream import BaseRawStream, data_of
 from ..codec.abc import WalBatch, XLogData
 from ..errors import Error
 from ..protocol.preflight import Preflight
+from ..public import imported_from
 from ..session.session import Session
 from ..transport.clock import Deadline
 from .reception import Reception
@@ -16,6 +17,7 @@ from .wire import StreamWire
 __all__ = ["RawStream"]
 
 
+@imported_from("pgrepl")
 class RawStream(Reception, BaseRawStream):
     """A slot's messages, made by `Connection.stream_raw`; a context manager that stops.
 

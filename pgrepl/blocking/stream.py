@@ -11,6 +11,7 @@ from ..client.reading.ways import Way
 from ..client.stream import BaseStream
 from ..errors import UsageError
 from ..messages import LogicalMessage
+from ..public import imported_from
 from ..session.opening import Opened
 from ..session.received import ReceivedTransaction
 from ..session.session import Session
@@ -21,6 +22,7 @@ from .wire import StreamWire
 __all__ = ["Stream", "Transaction"]
 
 
+@imported_from("pgrepl")
 class Transaction(BaseTransaction):
     """A transaction: iterate over its changes, once, before the next one is asked for.
 
@@ -71,6 +73,7 @@ def _changes_of(received: ReceivedTransaction, reading: TransactionReading) -> I
     received.require_complete()
 
 
+@imported_from("pgrepl")
 class Stream(Reception, BaseStream):
     """The decoded changes of a slot, made by `Connection.stream`; a context manager that stops.
 

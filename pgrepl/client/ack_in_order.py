@@ -14,6 +14,7 @@ import threading
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from ..errors import UsageError
+from ..public import imported_from
 
 __all__ = ["AckInOrder"]
 
@@ -39,6 +40,7 @@ class _Taken(Generic[T]):
         self.run: T | None = None
 
 
+@imported_from("pgrepl")
 class AckInOrder(Generic[T]):
     """Told what was taken, in order, and what is done, in any order; acknowledges the longest
     prefix that is done.

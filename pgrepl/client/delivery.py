@@ -30,6 +30,7 @@ from ..messages import (
     to_datetime,
 )
 from ..ownership import Uncopied
+from ..public import imported_from
 from ..resume import ResumeToken
 from ..session.received import Kind, ReceivedTransaction
 
@@ -145,6 +146,7 @@ class Rest:
         return islice(self._changes, self._count, None)
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class TransactionPart:
     """What a batch has of one transaction, all of it perhaps: see `Batch.transactions`.
@@ -166,6 +168,7 @@ class TransactionPart:
     changes: slice
 
 
+@imported_from("pgrepl")
 class Batch:
     """Changes of one or more transactions, in order.
 
@@ -224,6 +227,11 @@ class Batch:
         self.transactions  # noqa: B018 - made of what cannot be pickled
         return object.__getstate__(self)
 
+    def __setstate__(self, state: tuple[None, dict[str, Any]]) -> None:
+        # A pickle of another version may tell of what batches have no more.
+        for name in state[1].keys() & {*Batch.__slots__}:
+            setattr(self, name, state[1][name])
+
 
 def _part(
     transaction: ReceivedTransaction, has_ended: bool, index: int, begin: int, end: int
@@ -244,6 +252,7 @@ received_and_source_of: Final[Callable[[BaseTransaction], tuple[ReceivedTransact
 source_of: Final[Callable[[Batch], Source | None]] = attrgetter("_source")
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class Idle:
     """Nothing came for a while, and nothing is left to acknowledge: see `Stream.transactions`.
@@ -278,6 +287,7 @@ Acknowledgeable: TypeAlias = (
 """What `ack` takes: something that ends at a position, or the position itself."""
 
 
+@imported_from("pgrepl")
 class StreamEvent(NamedTuple):
     """One message of the server's, decoded, in order with all others: what `receive` gives.
 

@@ -71,3 +71,6 @@ if not TYPE_CHECKING:
     XLogData = codec.XLogData
     next_batch = codec.next_batch
     standby_status = codec.standby_status
+
+# The twin that is not in use says where it is: its pickles are its own.
+codec.name_place("pgrepl", Decoder, PrimaryKeepalive, Row, WalBatch, XLogData)

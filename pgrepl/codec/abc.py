@@ -365,6 +365,9 @@ class Codec(Protocol):
     @property
     def Types(self) -> type[Types]: ...
 
+    def name_place(self, place: str, *classes: type) -> None:
+        """Have classes of this twin say that users import them from the module `place`."""
+
     def next_batch(self, reader: Any) -> _NextBatch:
         """Take all whole CopyData frames at the front of a reader of the same twin: a `WalBatch`.
 

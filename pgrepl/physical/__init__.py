@@ -4,8 +4,42 @@ Law: only `directory` touches files, and only `receiver` waits. Names, segments,
 may be said of them are decided in between, so that every order of events can be tested.
 """
 
-from .drivers import receive_wal
-from .receiving import ReceivedWal
-from .writer import ReceivedSegment
+from ..facade import facade as _facade
 
-__all__ = ["ReceivedSegment", "ReceivedWal", "receive_wal"]
+TYPE_CHECKING = False  # typing takes long to load
+if TYPE_CHECKING:
+    from ..protocol.slots import PhysicalSlot
+    from ..protocol.timelines import (
+        EndOfTimeline,
+        TimelineHistory,
+        TimelineSwitch,
+        parse_timeline_history,
+    )
+    from .drivers import receive_wal
+    from .receiving import ReceivedWal
+    from .writer import ReceivedSegment
+
+__all__ = [
+    "EndOfTimeline",
+    "PhysicalSlot",
+    "ReceivedSegment",
+    "ReceivedWal",
+    "TimelineHistory",
+    "TimelineSwitch",
+    "parse_timeline_history",
+    "receive_wal",
+]
+
+_NAMES = {
+    "EndOfTimeline": "..protocol.timelines",
+    "PhysicalSlot": "..protocol.slots",
+    "ReceivedSegment": ".writer",
+    "ReceivedWal": ".receiving",
+    "TimelineHistory": "..protocol.timelines",
+    "TimelineSwitch": "..protocol.timelines",
+    "parse_timeline_history": "..protocol.timelines",
+    "receive_wal": ".drivers",
+}
+"""The module that has each name, which is loaded with the first use of it."""
+
+__getattr__, __dir__ = _facade(__name__, _NAMES)

@@ -20,6 +20,7 @@ from ..blocking.connection import Connection
 from ..lsn import Lsn
 from ..ownership import Owner
 from ..protocol.conversation import Steps
+from ..public import imported_from
 from ..transport.clock import monotonic
 from .compression import Compression
 from .directory import WalDirectory
@@ -63,6 +64,7 @@ def receive_wal(
 def receive_wal(
     connection: AsyncConnection, directory: str | Path, **keywords: Unpack[_Keywords]
 ) -> Coroutine[Any, Any, ReceivedWal]: ...
+@imported_from("pgrepl.physical")
 def receive_wal(
     connection: Connection | AsyncConnection,
     directory: str | Path,

@@ -34,6 +34,7 @@ from ..errors import (
 from ..lsn import Lsn, encode_lsn
 from ..protocol.replication import SystemIdentity
 from ..protocol.timelines import EndOfTimeline
+from ..public import imported_from
 from .abc import Directory
 from .compression import Compression
 from .resuming import Found, survey
@@ -108,6 +109,7 @@ class Options:
             raise UsageError("expected a start where a timeline is given: it is a position on it")
 
 
+@imported_from("pgrepl.physical")
 @dataclass(frozen=True, slots=True)
 class ReceivedWal:
     """What was received, up to where: all before `position`, of `timeline` at last, is durable.

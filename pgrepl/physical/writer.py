@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from ..errors import ProtocolError, WalStorageError
 from ..lsn import Lsn, encode_lsn
+from ..public import imported_from
 from .abc import Directory, File
 from .compression import Compression, Compressor
 from .segments import PARTIAL, UNFINISHED, Segment, SegmentSize, history_name
@@ -33,6 +34,7 @@ __all__ = ["ReceivedSegment", "WalWriter", "storing"]
 _ZEROS: Final = bytes(1 << 20)
 
 
+@imported_from("pgrepl.physical")
 @dataclass(frozen=True, slots=True)
 class ReceivedSegment:
     """A segment that is complete and durable: its file's name, timeline, and positions."""

@@ -28,6 +28,7 @@ from typing import Final, TypeAlias
 
 from ..errors import ProtocolError
 from ..lsn import Lsn
+from ..public import imported_from
 from .answers import lsn, number, only_row, text, timeline
 from .backend import BodyReader, ServerState, unexpected
 from .base_backup import BackupOptions, base_backup_command, wants_manifest
@@ -53,6 +54,7 @@ _END_OF_TAR: Final = bytes(1024)
 _MAX_OID: Final = 0xFFFFFFFF
 
 
+@imported_from("pgrepl.basebackup")
 @dataclass(frozen=True, slots=True)
 class Tablespace:
     """A tablespace of the backup. Its `oid` and `location`, a path at the server, are None of the
@@ -63,6 +65,7 @@ class Tablespace:
     size: int | None
 
 
+@imported_from("pgrepl.basebackup")
 @dataclass(frozen=True, slots=True)
 class BackupStart:
     """The backup begins: from `start_lsn` of `timeline` on its WAL is needed."""
@@ -72,6 +75,7 @@ class BackupStart:
     tablespaces: tuple[Tablespace, ...]
 
 
+@imported_from("pgrepl.basebackup")
 @dataclass(frozen=True, slots=True)
 class ArchiveStart:
     """An archive begins: ``base.tar`` for the main data directory, or ``<oid>.tar``, with ``.gz``,
@@ -83,6 +87,7 @@ class ArchiveStart:
     oid: int | None
 
 
+@imported_from("pgrepl.basebackup")
 @dataclass(frozen=True, slots=True)
 class ArchiveData:
     """The next bytes of the archive; read-only, they stay what they are."""
@@ -90,6 +95,7 @@ class ArchiveData:
     data: memoryview
 
 
+@imported_from("pgrepl.basebackup")
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How many bytes of the current tablespace the server has dealt with; PostgreSQL 15."""
@@ -97,11 +103,13 @@ class Progress:
     done: int
 
 
+@imported_from("pgrepl.basebackup")
 @dataclass(frozen=True, slots=True)
 class ManifestStart:
     """The archives are over; the manifest begins."""
 
 
+@imported_from("pgrepl.basebackup")
 @dataclass(frozen=True, slots=True)
 class ManifestData:
     """The next bytes of the manifest; read-only, they stay what they are."""
@@ -109,6 +117,7 @@ class ManifestData:
     data: memoryview
 
 
+@imported_from("pgrepl.basebackup")
 @dataclass(frozen=True, slots=True)
 class BackupEnd:
     """The backup is whole: up to `end_lsn` of `timeline` its WAL is needed."""

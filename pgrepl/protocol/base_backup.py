@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypedDict
 
 from ..errors import UsageError
+from ..public import imported_from
 from . import frontend
 from .backend import BodyReader, ServerState, unexpected
 from .conversation import Conversation, Frame, Send
@@ -28,6 +29,7 @@ _RATES: Final = range(32, 1048576 + 1)
 _PIECE: Final = 65536
 
 
+@imported_from("pgrepl.basebackup")
 class BackupOptions(TypedDict, total=False):
     """The options of a base backup; one that is not given, or None, is as the server has it.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..errors import ProtocolError, ServerError, UsageError, server_error
+from ..public import imported_from
 from . import frontend
 from .backend import BodyReader, ServerState, error_fields, unexpected
 from .conversation import Conversation, Frame, Send
@@ -20,6 +21,7 @@ MOST_BYTES: Final = 4 << 20
 """Of rows in answer to a command that has few of them, whoever the server is."""
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class Result:
     """What one statement returned: names of its columns, rows of text or None, command tag.

@@ -11,6 +11,7 @@ from typing import Final
 
 from ..errors import UsageError
 from ..lsn import Lsn, encode_lsn
+from ..public import imported_from
 from .answers import lsn, number, single_row, text
 from .backend import BodyReader, ServerState
 from .conversation import Conversation, Frame
@@ -35,6 +36,7 @@ _WAL_END: Final = (
 )
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class SystemIdentity:
     """Which system this is and where it stands: the answer to IDENTIFY_SYSTEM.

@@ -11,6 +11,7 @@ from typing import Final
 
 from ..errors import ProtocolError, ServerError, UsageError
 from ..lsn import Lsn
+from ..public import imported_from
 from .backend import ServerState
 from .conversation import Conversation
 from .sql import Record, ask, literal
@@ -39,6 +40,7 @@ _NO_SQL: Final = "0A000"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class ReplicationSlot:
     """A slot, who uses it and what it costs; None also for what the server's version lacks.

@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeAlias
 
 from ..errors import ProtocolError, ServerError, SlotExists, SlotInUse, UsageError
 from ..lsn import Lsn
+from ..public import imported_from
 from .answers import lsn, single_row, text, timeline
 from .backend import ServerState
 from .conversation import Conversation
@@ -46,6 +47,7 @@ _OLD_SNAPSHOT: Final = {
 }
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class Slot:
     """A replication slot just made, or one that was there and will do.
@@ -62,6 +64,7 @@ class Slot:
     created: bool = True
 
 
+@imported_from("pgrepl.physical")
 @dataclass(frozen=True, slots=True)
 class PhysicalSlot:
     """A physical slot: where the WAL that it keeps begins, and on which timeline.

@@ -12,6 +12,7 @@ from typing import Final
 
 from ..errors import ProtocolError
 from ..lsn import Lsn
+from ..public import imported_from
 from .answers import lsn, only_row, single_row, text, timeline
 from .backend import ServerState
 from .conversation import Conversation
@@ -33,6 +34,7 @@ _LINE: Final = re.compile(
 _SPACE: Final = b" \t\r\f\v"
 
 
+@imported_from("pgrepl.physical")
 @dataclass(frozen=True, slots=True)
 class TimelineSwitch:
     """One line of a history: `timeline` was left at `lsn`; `reason` in words, as the file has it.
@@ -45,6 +47,7 @@ class TimelineSwitch:
     reason: str
 
 
+@imported_from("pgrepl.physical")
 @dataclass(frozen=True, slots=True)
 class TimelineHistory:
     """The history of a timeline: the name of its file, ``00000002.history``, and what is in it."""
@@ -62,6 +65,7 @@ class TimelineHistory:
         return parse_timeline_history(self.content, self.timeline)
 
 
+@imported_from("pgrepl.physical")
 @dataclass(frozen=True, slots=True)
 class EndOfTimeline:
     """The timeline that was streamed has ended: `next_timeline` goes on from it at `start`."""
@@ -84,6 +88,7 @@ def timeline_history(state: ServerState, timeline: int) -> Conversation[Timeline
     return TimelineHistory(filename, text(content).encode("utf-8", "surrogateescape"))
 
 
+@imported_from("pgrepl.physical")
 def parse_timeline_history(content: bytes, timeline: int) -> tuple[TimelineSwitch, ...]:
     """Return what the history file of a timeline says, the oldest timeline first.
 

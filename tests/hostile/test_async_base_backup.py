@@ -25,7 +25,7 @@ def test_cancellations_lose_nothing(flavour: Flavour) -> None:
         nonlocal cancelled
         async with aio.connect(**address(server), _codec=flavour.codec) as connection:
             backup = connection.base_backup()
-            while not events or not isinstance(events[-1], pgrepl.BackupEnd):
+            while not events or not isinstance(events[-1], pgrepl.basebackup.BackupEnd):
                 try:
                     async with asyncio.timeout(0.001):
                         events.append(await anext(backup))
@@ -48,7 +48,7 @@ def test_one_that_is_left_closes_the_connection(flavour: Flavour) -> None:
         connection = await aio.connect(**address(server), _codec=flavour.codec)
         async with connection.base_backup(timeout=PATIENCE) as backup:
             async for event in backup:
-                if isinstance(event, pgrepl.ArchiveData):
+                if isinstance(event, pgrepl.basebackup.ArchiveData):
                     break
         assert connection.closed
 

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 import pgrepl
+from pgrepl import basebackup
 from pgrepl.errors import ConnectionFailed, ProtocolError, ServerError, UsageError
+from pgrepl.physical import EndOfTimeline
 from tests.hostile.sessions import (
     PATIENCE,
     READY,
@@ -64,7 +66,7 @@ def backs_up(*steps: bytes | Callable[[Peer], object], version: str = "18.0") ->
 
 def told(events: list[Any]) -> bytes:
     """The bytes of an archive."""
-    return b"".join(bytes(e.data) for e in events if isinstance(e, pgrepl.ArchiveData))
+    return b"".join(bytes(e.data) for e in events if isinstance(e, basebackup.ArchiveData))
 
 
 EXPECTED = b"".join(bytes([i]) * 99 for i in range(20))
@@ -79,7 +81,7 @@ def test_a_backup_in_pieces_of_any_size(connect: Connect) -> None:
             connection = connect(**address(server))
             events = list(connection.base_backup(timeout=PATIENCE))
             assert told(events) == EXPECTED
-            assert isinstance(events[-1], pgrepl.BackupEnd)
+            assert isinstance(events[-1], basebackup.BackupEnd)
             assert_usable(connection)
             connection.close()
 
@@ -141,7 +143,7 @@ def test_a_backup_that_is_left(connect: Connect) -> None:
     with ScriptedServer(backs_up(WHOLE[:-200], Peer.expect_hang_up)) as server:
         connection = connect(**address(server))
         with connection.base_backup(timeout=PATIENCE) as backup:
-            assert isinstance(next(backup), pgrepl.BackupStart)
+            assert isinstance(next(backup), basebackup.BackupStart)
         assert_broken(connection)
 
 
@@ -152,7 +154,7 @@ def test_an_old_server_gives_the_same_events(connect: Connect) -> None:
         connection = connect(**address(server))
         events = list(connection.base_backup(timeout=PATIENCE))
         assert told(events) == EXPECTED + bytes(1024)
-        assert events[1] == pgrepl.ArchiveStart("base.tar", None, None)
+        assert events[1] == basebackup.ArchiveStart("base.tar", None, None)
         assert_usable(connection)
         connection.close()
 
@@ -269,7 +271,7 @@ def test_a_timeline_that_can(connect: Connect) -> None:
         connection = connect(**address(server))
         connection.start_physical(start=1, timeline=3, timeout=PATIENCE)
         end = connection.stop_physical(timeout=PATIENCE)
-        assert end == pgrepl.EndOfTimeline(4, pgrepl.Lsn(0x500))
+        assert end == EndOfTimeline(4, pgrepl.Lsn(0x500))
         assert_usable(connection)
         connection.close()
 
@@ -288,7 +290,7 @@ def test_old_servers_are_asked_who_they_are_first(connect: Connect) -> None:
     with ScriptedServer(script) as server:
         connection = connect(**address(server))
         connection.start_physical("s", start=1, timeout=PATIENCE)
-        assert connection.stop_physical(timeout=PATIENCE) == pgrepl.EndOfTimeline(4, pgrepl.Lsn(5))
+        assert connection.stop_physical(timeout=PATIENCE) == EndOfTimeline(4, pgrepl.Lsn(5))
         connection.close()
 
 
@@ -309,7 +311,7 @@ def test_a_stop_that_is_cut_off_goes_on(connect: Connect) -> None:
             connection.stop_physical(timeout=0.05)
         cut_off.set()
         end = connection.stop_physical(timeout=PATIENCE)
-        assert end == pgrepl.EndOfTimeline(4, pgrepl.Lsn(5))
+        assert end == EndOfTimeline(4, pgrepl.Lsn(5))
         assert_usable(connection)
         connection.close()
 

@@ -83,7 +83,7 @@ def test_garbage_right_behind_the_handshake(connect: Connect, certificates: Cert
     with ScriptedServer(script) as server:
         error = refused(connect, server, sslmode="require")
     assert "bad record mac" in str(error).lower()
-    assert type(error).__module__ == "pgrepl.errors"
+    assert type(error).__module__ == "pgrepl"
 
 
 def test_bytes_that_come_one_by_one(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:

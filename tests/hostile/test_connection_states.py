@@ -154,7 +154,7 @@ def test_every_state(connect: Connect) -> None:
 
         backup = connection.base_backup(timeout=PATIENCE)
         expect_state(connection, "commands")
-        assert isinstance(next(backup), pgrepl.BackupStart)
+        assert isinstance(next(backup), pgrepl.basebackup.BackupStart)
         expect_state(connection, "base backup")
         connection.close()
         expect_state(connection, "closed")

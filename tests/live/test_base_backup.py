@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import pgrepl
+from pgrepl import basebackup
 from pgrepl.testing import TemporaryServer
 from pgrepl.testing.server_account import give, server_account
 from tests.live.origins import ROWS, execute, fill, run_program
@@ -82,12 +83,17 @@ def test_events_are_in_order(origin: TemporaryServer, connect: Connect) -> None:
     with connect(origin.dsn()) as connection:
         for event in connection.base_backup(checkpoint="fast", wait=False, manifest="yes"):
             # How far it has come is told once a second, and at the end.
-            if type(event) not in (*kinds[-1:], pgrepl.Progress):
+            if type(event) not in (*kinds[-1:], basebackup.Progress):
                 kinds.append(type(event))
         assert connection.identify_system().timeline == 1
-    archive = [pgrepl.ArchiveStart, pgrepl.ArchiveData]
-    manifest = [pgrepl.ManifestStart, pgrepl.ManifestData]
-    assert kinds == [pgrepl.BackupStart, *archive * 2, *manifest, pgrepl.BackupEnd]
+    archive = [basebackup.ArchiveStart, basebackup.ArchiveData]
+    manifest = [basebackup.ManifestStart, basebackup.ManifestData]
+    assert kinds == [
+        basebackup.BackupStart,
+        *archive * 2,
+        *manifest,
+        basebackup.BackupEnd,
+    ]
 
 
 def test_archives_are_whole_tar_files(
@@ -127,7 +133,7 @@ def test_nothing_is_collected(origin: TemporaryServer, connect: Connect) -> None
         tracemalloc.start()
         try:
             for event in connection.base_backup(checkpoint="fast"):
-                if isinstance(event, pgrepl.ArchiveData):
+                if isinstance(event, basebackup.ArchiveData):
                     size += len(event.data)
             peak = tracemalloc.get_traced_memory()[1]
         finally:
@@ -153,7 +159,7 @@ def test_compressed_by_the_server(
             ),
             tmp_path / "saved",
         )
-    names = [event.name for event in backup.events if isinstance(event, pgrepl.ArchiveStart)]
+    names = [event.name for event in backup.events if isinstance(event, basebackup.ArchiveStart)]
     assert all(name.endswith(".tar.gz") for name in names)
     for path in backup.archives.values():
         with tarfile.open(fileobj=io.BytesIO(gzip.decompress(path.read_bytes()))) as archive:
@@ -172,9 +178,9 @@ def test_kept_by_the_server(origin: TemporaryServer, connect: Connect) -> None:
             {"target": "blackhole"},
         ):
             events = list(connection.base_backup(checkpoint="fast", manifest="yes", **options))
-            assert isinstance(events[-1], pgrepl.BackupEnd)
-            assert sum(isinstance(event, pgrepl.ArchiveStart) for event in events) == 2
-            assert not any(isinstance(event, pgrepl.ArchiveData) for event in events)
+            assert isinstance(events[-1], basebackup.BackupEnd)
+            assert sum(isinstance(event, basebackup.ArchiveStart) for event in events) == 2
+            assert not any(isinstance(event, basebackup.ArchiveData) for event in events)
     assert {each.name for each in target.iterdir()} >= {"base.tar", "backup_manifest"}
     for path in target.iterdir():
         path.unlink()
@@ -199,7 +205,7 @@ def test_pages_with_wrong_checksums(origin: TemporaryServer, connect: Connect) -
             assert caught.value.sqlstate == "XX001"
             for event in connection.base_backup(checkpoint="fast", verify_checksums=False):
                 last = event
-            assert isinstance(last, pgrepl.BackupEnd)
+            assert isinstance(last, basebackup.BackupEnd)
     finally:
         execute(origin, "DROP TABLE broken")
 
@@ -229,7 +235,9 @@ def test_what_the_server_refuses(origin: TemporaryServer, connect: Connect) -> N
 def test_time_limits_lose_nothing(
     origin: TemporaryServer, connect: Connect, tmp_path: Path
 ) -> None:
-    def patiently(events: Iterator[pgrepl.BackupEvent]) -> Iterator[pgrepl.BackupEvent]:
+    def patiently(
+        events: Iterator[basebackup.BackupEvent],
+    ) -> Iterator[basebackup.BackupEvent]:
         while True:
             try:
                 yield next(events)
@@ -257,7 +265,7 @@ def test_nothing_else_while_it_is_on(origin: TemporaryServer, connect: Connect) 
         backup = connection.base_backup(checkpoint="fast")
         # It has not begun yet.
         assert connection.identify_system().timeline == 1
-        assert isinstance(next(backup), pgrepl.BackupStart)
+        assert isinstance(next(backup), basebackup.BackupStart)
         # The asynchronous flavour comes wrapped.
         assert "base backup" in repr(getattr(connection, "_connection", connection))
         for use in (
@@ -270,7 +278,7 @@ def test_nothing_else_while_it_is_on(origin: TemporaryServer, connect: Connect) 
         with pytest.raises(pgrepl.UsageError, match="a stream that was started"):
             connection.receive_wal_message()
         *_, last = backup
-        assert isinstance(last, pgrepl.BackupEnd)
+        assert isinstance(last, basebackup.BackupEnd)
         assert list(backup) == []
         assert connection.identify_system().timeline == 1
 

@@ -62,8 +62,8 @@ def test_reading_slots(database: Database, connect: Connect) -> None:
                 connection.read_slot(name)
             return
         [(position,)] = slot_row(database, name, "restart_lsn::text")
-        assert connection.read_slot(name) == pgrepl.PhysicalSlot(pgrepl.Lsn(position), 1)
-        assert connection.read_slot(unused) == pgrepl.PhysicalSlot(None, None)
+        assert connection.read_slot(name) == pgrepl.physical.PhysicalSlot(pgrepl.Lsn(position), 1)
+        assert connection.read_slot(unused) == pgrepl.physical.PhysicalSlot(None, None)
         for missing in (database.slot("missing"), "No Such; Slot"):
             assert connection.read_slot(missing) is None
         with pytest.raises(pgrepl.ServerError) as caught:
@@ -304,7 +304,7 @@ def test_v15_values_are_one_value_of_one_command(own_cluster: Cluster, connect: 
         for label in ("x'; DROP", 'a"b', "\\'\\", "🐘\n", "", "x" * 1000):
             beginning = own_cluster.own.log_file.stat().st_size
             backup = connection.base_backup(label=label, checkpoint="fast", max_rate=32)
-            assert isinstance(next(backup), pgrepl.BackupStart)
+            assert isinstance(next(backup), pgrepl.basebackup.BackupStart)
             [said] = commands_of(own_cluster, beginning, connection.pid)
             quoted = "'" + label.replace("'", "''") + "'"
             expected = {

@@ -76,7 +76,7 @@ def test_end_of_a_timeline(promoted: Promoted, connect: Connect) -> None:
         assert len(connection.receive_wal_messages(timeout=PATIENCE)) == 0
         connection.send_standby_status(position, position, position)
         end = connection.stop_physical(timeout=PATIENCE)
-        assert end == pgrepl.EndOfTimeline(2, pgrepl.Lsn(switch))
+        assert end == pgrepl.physical.EndOfTimeline(2, pgrepl.Lsn(switch))
         # And on with the next.
         connection.start_physical(start=end.start, timeline=end.next_timeline)
         assert receive(connection).wal_end >= switch
@@ -123,7 +123,7 @@ def test_start_at_the_end_of_a_timeline(
                 f"START_REPLICATION PHYSICAL {pgrepl.encode_lsn(switch)} TIMELINE 1"
             )
         assert connection.receive_wal_message(timeout=PATIENCE) is None
-        assert connection.stop_physical(timeout=PATIENCE) == pgrepl.EndOfTimeline(
+        assert connection.stop_physical(timeout=PATIENCE) == pgrepl.physical.EndOfTimeline(
             2, pgrepl.Lsn(switch)
         )
         assert connection.identify_system(timeout=PATIENCE).timeline == 2

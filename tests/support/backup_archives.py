@@ -13,10 +13,20 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import pgrepl
-from pgrepl import ArchiveData, ArchiveStart, BackupEnd, BackupStart, Lsn, Tablespace
+from pgrepl import Lsn
 from pgrepl.aio.connection import AsyncConnection
-from pgrepl.basebackup import ReceivedBackup, receive_base_backup
-from pgrepl.protocol.backup_stream import BackupEvent, ManifestData, ManifestStart
+from pgrepl.basebackup import (
+    ArchiveData,
+    ArchiveStart,
+    BackupEnd,
+    BackupEvent,
+    BackupStart,
+    ManifestData,
+    ManifestStart,
+    ReceivedBackup,
+    Tablespace,
+    receive_base_backup,
+)
 from pgrepl.protocol.replication import SystemIdentity
 
 __all__ = [
@@ -140,7 +150,7 @@ class Server:
 
 
 class Events:
-    """See `pgrepl.Backup`."""
+    """See `Backup`."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -203,7 +213,7 @@ class AwaitedServer:
 
 
 class AwaitedEvents:
-    """See `pgrepl.AsyncBackup`. A server that has nothing to say lets others have their turns."""
+    """See `AsyncBackup`. A server that has nothing to say lets others have their turns."""
 
     def __init__(self, events: Events) -> None:
         self._events = events

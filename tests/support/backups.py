@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Final
 
-import pgrepl
+from pgrepl import basebackup
 from pgrepl.testing import TemporaryServer
 
 __all__ = ["SavedBackup", "restored_server", "save"]
@@ -25,31 +25,31 @@ class SavedBackup:
     """A base backup in files, and the events other than data that came with it."""
 
     def __init__(self, folder: Path) -> None:
-        self.events: list[pgrepl.BackupEvent] = []
+        self.events: list[basebackup.BackupEvent] = []
         self.archives: dict[int | None, Path] = {}
         self.manifest: Path | None = None
         self._folder = folder
 
     @property
-    def start(self) -> pgrepl.BackupStart:
+    def start(self) -> basebackup.BackupStart:
         """The first event."""
-        assert isinstance(self.events[0], pgrepl.BackupStart)
+        assert isinstance(self.events[0], basebackup.BackupStart)
         return self.events[0]
 
     @property
-    def end(self) -> pgrepl.BackupEnd:
+    def end(self) -> basebackup.BackupEnd:
         """The last event."""
-        assert isinstance(self.events[-1], pgrepl.BackupEnd)
+        assert isinstance(self.events[-1], basebackup.BackupEnd)
         return self.events[-1]
 
-    def take(self, event: pgrepl.BackupEvent, files: contextlib.ExitStack) -> IO[bytes] | None:
+    def take(self, event: basebackup.BackupEvent, files: contextlib.ExitStack) -> IO[bytes] | None:
         """Take note of an event; return the file that data from here on belongs to, where another
         one begins."""
         self.events.append(event)
-        if isinstance(event, pgrepl.ArchiveStart):
+        if isinstance(event, basebackup.ArchiveStart):
             path = self._folder / f"{event.oid or 'base'}{Path(event.name).suffix}"
             self.archives[event.oid] = path
-        elif isinstance(event, pgrepl.ManifestStart):
+        elif isinstance(event, basebackup.ManifestStart):
             path = self.manifest = self._folder / "backup_manifest"
         else:
             return None
@@ -78,14 +78,14 @@ class SavedBackup:
         return target
 
 
-def save(events: Iterable[pgrepl.BackupEvent], folder: Path) -> SavedBackup:
+def save(events: Iterable[basebackup.BackupEvent], folder: Path) -> SavedBackup:
     """Write a base backup into a new folder while it comes."""
     folder.mkdir()
     saved = SavedBackup(folder)
     file: IO[bytes] | None = None
     with contextlib.ExitStack() as files:
         for event in events:
-            if isinstance(event, pgrepl.ArchiveData | pgrepl.ManifestData):
+            if isinstance(event, basebackup.ArchiveData | basebackup.ManifestData):
                 assert file is not None
                 file.write(event.data)
             else:

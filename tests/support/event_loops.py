@@ -123,14 +123,14 @@ class Awaited:
 class AwaitedBackup:
     """An asynchronous base backup that looks like a blocking one."""
 
-    def __init__(self, runner: asyncio.Runner, backup: pgrepl.AsyncBackup) -> None:
+    def __init__(self, runner: asyncio.Runner, backup: pgrepl.basebackup.AsyncBackup) -> None:
         self._runner = runner
         self._backup = backup
 
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> pgrepl.BackupEvent:
+    def __next__(self) -> pgrepl.basebackup.BackupEvent:
         try:
             # A coroutine of its own, whose StopAsyncIteration a task can carry.
             return self._runner.run(self._backup.__anext__())

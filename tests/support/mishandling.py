@@ -87,9 +87,15 @@ def classes() -> list[type]:
         each
         for module in modules()
         for each in vars(module).values()
-        if isinstance(each, type) and each.__module__.startswith(_native.__name__)
+        if isinstance(each, type) and _is_extension(each)
     }
     return sorted(found, key=lambda each: each.__qualname__)
+
+
+def _is_extension(cls: type) -> bool:
+    # Of the public ones the module is the one that users import them from.
+    is_made_by_python = cls.__flags__ & 1 << 9
+    return not is_made_by_python and cls.__module__.startswith("pgrepl")
 
 
 def whole() -> Iterator[Any]:
@@ -138,7 +144,7 @@ def made(cls: type) -> Iterator[Any]:
 def parts(instance: Any) -> Iterator[Any]:
     """What the collector tells an instance consists of, and what of that is the twin's."""
     for part in gc.get_referents(instance):
-        if type(part).__module__.startswith(_native.__name__):
+        if _is_extension(type(part)):
             yield part
 
 

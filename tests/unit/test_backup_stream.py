@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgrepl import (
+from pgrepl import Lsn
+from pgrepl.basebackup import (
     ArchiveData,
     ArchiveStart,
     BackupEnd,
     BackupStart,
-    Lsn,
     ManifestData,
     ManifestStart,
     Progress,

@@ -81,9 +81,9 @@ def test_help(
 
 @pytest.mark.parametrize("program", [["-m", "pgrepl"], ["-c"]])
 def test_an_interruption_while_it_is_loaded(program: list[str], tmp_path: Path) -> None:
-    """The program shows no traceback of imports; an application that imports the package does."""
+    """The program shows no traceback of imports; an application that loads what it uses does."""
     (tmp_path / "dataclasses.py").write_text("raise KeyboardInterrupt")
-    words = [*program, "import pgrepl"] if program == ["-c"] else program
+    words = [*program, "import pgrepl; pgrepl.connect"] if program == ["-c"] else program
     run = subprocess.run(
         [sys.executable, *words],
         env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path.cwd()}"},

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from pgrepl import Lsn, ProtocolError, Tablespace, UsageError
-from pgrepl.basebackup import ReceivedBackup
+from pgrepl import Lsn, ProtocolError, UsageError
+from pgrepl.basebackup import ReceivedBackup, Tablespace
 from tests.support.backup_archives import (
     FLAVOURS,
     MAIN,

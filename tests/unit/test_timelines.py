@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgrepl import EndOfTimeline, Lsn, TimelineHistory, TimelineSwitch, parse_timeline_history
+from pgrepl import Lsn
 from pgrepl.errors import ProtocolError, ServerError, UsageError
+from pgrepl.physical import EndOfTimeline, TimelineHistory, TimelineSwitch, parse_timeline_history
 from pgrepl.protocol import frontend, timelines
 from pgrepl.protocol.backend import ServerState
 from pgrepl.protocol.query import Result

@@ -1,6 +1,6 @@
 """The native twin of the codec: Cython over the plain C of src_c."""
 
-from .frames import FrameReader
+from .frames import FrameReader, name_place
 from .pgoutput import Decoder
 from .rows import Row
 from .values import Types
@@ -14,6 +14,7 @@ __all__ = [
     "Types",
     "WalBatch",
     "XLogData",
+    "name_place",
     "next_batch",
     "standby_status",
 ]

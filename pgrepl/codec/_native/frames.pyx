@@ -8,7 +8,7 @@ have arrived is always safe.
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from cpython.memoryview cimport PyMemoryView_FromObject
 from cpython.object cimport PyObject, PyTypeObject
@@ -24,6 +24,7 @@ from ..faults import fault_error
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *)
     PyObject *PyList_GET_ITEM(PyObject *, Py_ssize_t)
+    void PyType_Modified(PyTypeObject *)
 
 
 cdef enum:
@@ -214,3 +215,19 @@ cdef inline Chunk new_chunk(size_t capacity):
 
 
 seal(<PyTypeObject *>Chunk)
+
+
+cdef list type_names = []
+
+
+def name_place(str place, *classes):
+    """Have extension types of this package say that users import them from the module `place`."""
+    # What a class statement would set cannot be set on an extension type: its name tells.
+    cdef bytes name
+    for cls in classes:
+        if not isinstance(cls, type) or cls.__module__.partition(".")[0] != "pgrepl":
+            raise TypeError(f"expected extension types of pgrepl, got {cls!r:.100}")
+        name = f"{place}.{cls.__name__}".encode()
+        type_names.append(name)  # the type refers to its bytes
+        (<PyTypeObject *>cls).tp_name = PyBytes_AS_STRING(name)
+        PyType_Modified(<PyTypeObject *>cls)

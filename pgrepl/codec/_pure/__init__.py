@@ -1,5 +1,6 @@
 """The pure-Python twin of the codec."""
 
+from ...public import imported_from
 from .frames import FrameReader
 from .pgoutput import Decoder
 from .rows import Row
@@ -14,6 +15,13 @@ __all__ = [
     "Types",
     "WalBatch",
     "XLogData",
+    "name_place",
     "next_batch",
     "standby_status",
 ]
+
+
+def name_place(place: str, *classes: type) -> None:
+    """Have classes say that users import them from the module `place`."""
+    for each in classes:
+        imported_from(place)(each)
