@@ -123,7 +123,7 @@ def _by_hand(relation: bytes, table: Table, form: str) -> Loop:
 def _pypgoutput(relation: bytes, table: Table, form: str) -> Loop:
     """pypgoutput's decoder: every column a str, typed by nobody."""
     try:
-        from pypgoutput.decoders import Insert  # type: ignore[import-untyped, unused-ignore]
+        from pypgoutput.decoders import Insert
     except ImportError as error:
         raise ImportError(
             f"{error}: pip install pydantic, then pip install --no-deps pypgoutput"

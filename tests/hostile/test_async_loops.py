@@ -136,7 +136,11 @@ def test_errors_of_connecting_do_not_depend_on_the_flavour(
         with pytest.raises(UsageError, match="expected a known connection option"):
             connect(server, nonsense=1)
 
-    with ScriptedServer(lambda peer: peer.recv_startup() and peer.send(b"N")) as server:
+    def refuses_tls(peer: Peer) -> None:
+        peer.recv_startup()
+        peer.send(b"N")
+
+    with ScriptedServer(refuses_tls) as server:
         run(main())
 
 

@@ -91,6 +91,7 @@ def test_what_owns_its_changes_can_be_iterated_over_without_async(run: Any, open
 def test_cancelling_costs_no_change(run: Any, opened: Any) -> None:
     """Neither in the middle of reading, nor of passing over what has not come yet."""
     steps = asyncio.Queue[None]()
+    loop: Any = None
 
     def script(peer: Peer) -> None:
         begin_decoded(peer)
@@ -132,7 +133,6 @@ def test_cancelling_costs_no_change(run: Any, opened: Any) -> None:
         stream.ack(first)
         await leave(connection, stream)
 
-    loop: Any = None
     with ScriptedServer(script) as server:
         run(main(server))
 
@@ -159,6 +159,7 @@ def test_skipping_in_the_middle_and_beginning_again(run: Any, opened: Any) -> No
 def test_whole_transactions_are_for_later(run: Any, opened: Any) -> None:
     """Cancelled in the middle of one, the loop goes on where it stood."""
     steps = asyncio.Queue[None]()
+    loop: Any = None
 
     def script(peer: Peer) -> None:
         begin_decoded(peer)
@@ -189,6 +190,5 @@ def test_whole_transactions_are_for_later(run: Any, opened: Any) -> None:
         assert [change.new["id"] for change in kept[2]] == [2, 3]
         assert len(await kept[2].read()) == 2
 
-    loop: Any = None
     with ScriptedServer(script) as server:
         run(main(server))

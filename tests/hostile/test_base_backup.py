@@ -6,6 +6,7 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -75,8 +76,8 @@ EXPECTED = b"".join(bytes([i]) * 99 for i in range(20))
 def test_a_backup_in_pieces_of_any_size(connect: Connect) -> None:
     for step in (1, 7, 4096):
         slowly = backs_up(
-            lambda peer, step=step: peer.send_slowly(WHOLE, step, 0.0), answers_a_query
-        )  # type: ignore[misc]
+            partial(Peer.send_slowly, data=WHOLE, step=step, pause=0.0), answers_a_query
+        )
         with ScriptedServer(slowly) as server:
             connection = connect(**address(server))
             events = list(connection.base_backup(timeout=PATIENCE))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +115,7 @@ def test_bytes_that_come_one_by_one(connect: Connect, monkeypatch: pytest.Monkey
 
 def test_pauses_grow_and_end_with_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(clock.time, "sleep", slept.append)
+    monkeypatch.setattr(time, "sleep", slept.append)
     pace = Pace()
     for _ in range(10_000):
         pace.wait(Deadline(None))

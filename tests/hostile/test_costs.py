@@ -150,7 +150,7 @@ def serving(scripts: list[Script]) -> Iterator[list[ScriptedServer]]:
 def costs(flavour: Flavour, cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What the cases cost a process of their own, one after the other."""
     pytest.importorskip("resource", reason="this system does not tell what a process costs")
-    assert flavour.codec
+    _ = flavour.codec  # or a skip
     words = [sys.executable, "-X", "dev", "-W", "error", "-m", "tests.support.expenses"]
     done = subprocess.run(
         [*words, *flavour.name.split("-")],

@@ -19,6 +19,7 @@ import pytest
 
 import pgrepl
 from pgrepl import aio
+from pgrepl.aio.stream import AsyncStream
 from pgrepl.errors import UsageError
 from tests.hostile.decoded import begin_decoded, recv_status
 from tests.hostile.sessions import ENDED, PATIENCE, address, keepalive
@@ -142,7 +143,7 @@ def now(coroutine: Coroutine[Any, Any, object]) -> None:
         coroutine.send(None)
 
 
-def used_by_async_child(connection: aio.AsyncConnection, stream: aio.AsyncStream) -> None:
+def used_by_async_child(connection: aio.AsyncConnection, stream: AsyncStream) -> None:
     of_the_parent(lambda: stream.ack(0x2000))
     for use in (
         connection.query("SELECT 1", timeout=PATIENCE),
@@ -154,7 +155,7 @@ def used_by_async_child(connection: aio.AsyncConnection, stream: aio.AsyncStream
         of_the_parent(functools.partial(use.send, None))
 
 
-def left_by_async_child(connection: aio.AsyncConnection, stream: aio.AsyncStream) -> None:
+def left_by_async_child(connection: aio.AsyncConnection, stream: AsyncStream) -> None:
     async def leave() -> None:
         async with connection, stream:
             pass

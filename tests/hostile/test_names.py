@@ -9,6 +9,7 @@ import pytest
 
 from pgrepl.aio.connection import connect as connect_async
 from pgrepl.codec import Row
+from pgrepl.lsn import Lsn
 from pgrepl.messages import Begin, Column, Commit, Insert, Relation
 from tests.hostile.decoded import decoded, said, stream_of
 from tests.hostile.sessions import PATIENCE, address
@@ -35,10 +36,10 @@ def names_in(names: list[str]) -> tuple[bytes, tuple[str, ...]]:
     values = tuple(str(number) for number in range(len(names)))
     relation = Relation(7, "x'; DROP", "__class__", "d", columns)
     transaction = (
-        said(Begin(0x3000, 0, 9), 0x2F00)
+        said(Begin(Lsn(0x3000), 0, 9), 0x2F00)
         + said(relation, 0x2F00)
         + said(Insert(relation, Row(relation, values)), 0x2F10)
-        + said(Commit(0x3000, 0x3010, 0), 0x3000)
+        + said(Commit(Lsn(0x3000), Lsn(0x3010), 0), 0x3000)
     )
     return transaction, values
 

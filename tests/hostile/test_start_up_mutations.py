@@ -8,6 +8,7 @@ mutation gets a client to send what it had not meant to send.
 from __future__ import annotations
 
 import itertools
+import secrets
 import ssl
 import struct
 from collections.abc import Callable, Iterator
@@ -19,7 +20,6 @@ import pytest
 
 from pgrepl.conninfo.parameters import AuthenticationSettings
 from pgrepl.errors import AuthenticationError, Error, ProtocolError, ServerError
-from pgrepl.protocol import scram
 from pgrepl.protocol.authentication import Credentials
 from pgrepl.protocol.backend import ServerState
 from pgrepl.protocol.channel_binding import end_point
@@ -71,7 +71,7 @@ def kinds(certificate: bytes) -> dict[str, Kind]:
     def bound() -> ScramServer:
         return ScramServer(RAW, iterations=16, end_point=end_point(certificate))
 
-    new = {
+    new: dict[str, Any] = {
         "version": 0x30002,
         "after": (OK, *BEGINNING, NEW_KEY, READY),
     }
@@ -102,7 +102,7 @@ KINDS = list(kinds(b""))
 @pytest.fixture(autouse=True)
 def the_same_nonce(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that what a client says in an exchange of SCRAM depends on what it hears alone."""
-    monkeypatch.setattr(scram.secrets, "token_bytes", lambda size: bytes(range(size)))
+    monkeypatch.setattr(secrets, "token_bytes", lambda size: bytes(range(size)))
 
 
 class Recording:

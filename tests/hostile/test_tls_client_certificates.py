@@ -85,7 +85,7 @@ def test_the_certificate_at_home(
     folder.mkdir()
     client(certificates).write(folder, "postgresql")
     assert shown_to(connect, certificates) == "u_cert"
-    disabled = {"sslcertmode": "disable", "wanted": False}
+    disabled: dict[str, Any] = {"sslcertmode": "disable", "wanted": False}
     assert shown_to(connect, certificates, **disabled) is None
     assert shown_to(connect, certificates, **disabled, **as_keywords(certificates.client)) is None
     # A certificate that is named may have its key at home, and the other way round.

@@ -21,7 +21,7 @@ def execute(server: TemporaryServer, statement: str) -> list[tuple[Any, ...]]:
     """Run statements, each by itself; returns the last rows."""
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         for each in statement.split(";"):
-            cursor = connection.execute(each)  # type: ignore[call-overload]
+            cursor = connection.execute(each)
         return cursor.fetchall() if cursor.description else []
 
 

@@ -211,7 +211,8 @@ def test_cancelling_loses_nothing(database: Database, run: Any, open_stream: Any
         async with open_stream(slot) as stream:
             writer = asyncio.create_task(write())
             transactions = stream.transactions()
-            transaction = changes = None
+            transaction: Any = None
+            changes: Any = None
             while cancelled < CANCELLATIONS or len(seen) < written:
                 try:
                     async with asyncio.timeout(chance.random() * 0.004):

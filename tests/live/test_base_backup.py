@@ -173,10 +173,11 @@ def test_kept_by_the_server(origin: TemporaryServer, connect: Connect) -> None:
             with pytest.raises(pgrepl.UsageError, match="target need PostgreSQL 15"):
                 connection.base_backup(target="server", target_detail=str(target))
             return
-        for options in (
+        ways: list[dict[str, Any]] = [
             {"target": "server", "target_detail": str(target)},
             {"target": "blackhole"},
-        ):
+        ]
+        for options in ways:
             events = list(connection.base_backup(checkpoint="fast", manifest="yes", **options))
             assert isinstance(events[-1], basebackup.BackupEnd)
             assert sum(isinstance(event, basebackup.ArchiveStart) for event in events) == 2
@@ -199,7 +200,7 @@ def test_pages_with_wrong_checksums(origin: TemporaryServer, connect: Connect) -
         file.write(b"broken")
     try:
         with connect(origin.dsn()) as connection:
-            events = []
+            events: list[object] = []
             with pytest.raises(pgrepl.ServerError) as caught:
                 events.extend(connection.base_backup(checkpoint="fast"))
             assert caught.value.sqlstate == "XX001"

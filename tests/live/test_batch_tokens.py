@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -39,7 +39,7 @@ def keys(batch: Any) -> list[Any]:
 
 @pytest.mark.parametrize(("streaming", "acks"), [("off", False), ("off", True), ("on", False)])
 def test_a_restart_behind_each_batch(
-    database: Database, connect: Connect, streaming: str, acks: bool
+    database: Database, connect: Connect, streaming: Literal["off", "on"], acks: bool
 ) -> None:
     database.execute(TABLE)
     slot = create_slot(database)
@@ -98,4 +98,4 @@ def test_transactions_of_batches_are_those_of_the_server(
         whole[part.xid] += keys(batch.changes[part.changes])
     assert [len(changes) for changes in whole.values()] == list(SIZES)
     assert len({part.commit_lsn for _, part in parts}) == len(SIZES)
-    assert last.commit_lsn is not None and last.commit_lsn > parts[-1][1].commit_lsn  # type: ignore[operator]
+    assert last.commit_lsn is not None and last.commit_lsn > parts[-1][1].commit_lsn

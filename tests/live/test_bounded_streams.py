@@ -118,7 +118,7 @@ def test_streamed_and_prepared_ones(database: Database, connect: Connect) -> Non
 
     def run_to(until: Any) -> list[tuple[str, int]]:
         wait_until_free(database, slot)
-        found = []
+        found: list[tuple[str, int]] = []
         with connect(database.dsn(), options=options) as connection:
             stream = connection.stream(
                 slot, publications=["p"], streaming="on", two_phase=True, until=until

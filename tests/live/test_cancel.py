@@ -26,7 +26,7 @@ pytestmark = pytest.mark.flavours(*FEW_FLAVOURS)
 SLEEP = "SELECT pg_sleep(600)"
 
 
-def is_asleep(cluster: Cluster, connection: pgrepl.Connection) -> bool:
+def is_asleep(cluster: Cluster, connection: pgrepl.Connection | pgrepl.AsyncConnection) -> bool:
     return bool(
         cluster.execute(
             "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event = 'PgSleep'",

@@ -81,7 +81,7 @@ def test_tablespaces(server: TemporaryServer, tmp_path: Path) -> None:
     folder = server.folder / "a=b"
     folder.mkdir()
     give(folder, server_account())
-    cluster.execute(f"CREATE TABLESPACE space LOCATION '{folder}'")  # type: ignore[arg-type]
+    cluster.execute(f"CREATE TABLESPACE space LOCATION '{folder}'")
     try:
         cluster.execute("CREATE TABLE moved TABLESPACE space AS SELECT 7")
         words = ("basebackup", server.dsn(), "-c", "fast", "-D", str(tmp_path / "data"))

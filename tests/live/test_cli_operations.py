@@ -234,7 +234,9 @@ def test_if_not_exists_tells_what_the_slot_lacks(database: Database) -> None:
 
 
 def test_a_slot_that_is_not_there(database: Database) -> None:
-    for words in (("slots", "drop", "--yes"), ("slots", "alter", "--no-failover")):
+    commands: list[tuple[str, ...]]
+    commands = [("slots", "drop", "--yes"), ("slots", "alter", "--no-failover")]
+    for words in commands:
         if words[1] == "alter" and database.cluster.major < 17:
             continue
         said = complaint(*words, "-S", "nowhere_to_be_found", database.dsn())

@@ -208,7 +208,7 @@ def test_a_directory_that_is_in_use(server: TemporaryServer, archive: Path) -> N
 def test_a_disk_that_is_full(server: TemporaryServer, slot: str, archive: Path, size: str) -> None:
     """Not even a segment has room, or the second has not. Nothing of it is reported."""
     cluster = cluster_of(server)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", archive]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(archive)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("nothing can be mounted here")
     try:

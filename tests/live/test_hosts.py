@@ -38,8 +38,8 @@ def standby_of(primary: TemporaryServer) -> Iterator[TemporaryServer]:
         server.stop()
         shutil.rmtree(server.data_directory)
         subprocess.run(
-            [server.bin_directory / "pg_basebackup", "--dbname", primary.dsn()]
-            + ["--pgdata", server.data_directory, "--checkpoint", "fast", "--no-sync"],
+            [str(server.bin_directory / "pg_basebackup"), "--dbname", primary.dsn()]
+            + ["--pgdata", str(server.data_directory), "--checkpoint", "fast", "--no-sync"],
             check=True,
             capture_output=True,
         )

@@ -6,7 +6,7 @@ import asyncio
 import queue
 import threading
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -68,7 +68,7 @@ class TestWhole:
 
     @pytest.mark.parametrize("streaming", ["off", "on"])
     def test_threads_that_finish_out_of_order(
-        self, database: Database, connect: Connect, streaming: str
+        self, database: Database, connect: Connect, streaming: Literal["off", "on"]
     ) -> None:
         """Large ones among them, in far less memory; the table is altered while they wait."""
         database.execute(TABLE)

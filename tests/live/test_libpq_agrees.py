@@ -65,7 +65,7 @@ def by_libpq(keywords: dict[str, str]) -> str:
         connection.finish()
 
 
-def by_pgrepl(keywords: dict[str, str]) -> str:
+def by_pgrepl(keywords: dict[str, Any]) -> str:
     try:
         with pgrepl.connect(**keywords) as connection:
             return "plain" if wire_of(connection).attempt.tls == "no" else "TLS"
@@ -73,7 +73,7 @@ def by_pgrepl(keywords: dict[str, str]) -> str:
         return "refused"
 
 
-async def by_asyncio(keywords: dict[str, str]) -> str:
+async def by_asyncio(keywords: dict[str, Any]) -> str:
     try:
         async with await pgrepl.aio.connect(**keywords) as connection:
             return "plain" if wire_of(connection).attempt.tls == "no" else "TLS"
@@ -284,7 +284,10 @@ def test_authentication(
     comparison: Comparison, own_cluster: Cluster, certificates: CertificateSet
 ) -> None:
     tcp = {"host": own_cluster.host, "sslmode": "disable"}
-    ways = {"TCP": tcp, "Unix socket": {"host": str(own_cluster.socket_directory)}}
+    ways: dict[str, dict[str, Any]] = {
+        "TCP": tcp,
+        "Unix socket": {"host": str(own_cluster.socket_directory)},
+    }
     if own_cluster.has_tls:
         ways["TLS"] = tcp | {"sslmode": "require"}
     users = (*PASSWORDS, "u_trust", "u_reject", CLIENT_CERTIFICATE_USER, "nobody")

@@ -282,7 +282,7 @@ def test_a_token_of_another_server(database: Database, slot: str) -> None:
 def test_a_publication_that_is_missing(database: Database, slot: str) -> None:
     longest = "x" * 63
     database.execute(sql.SQL("CREATE PUBLICATION {}").format(sql.Identifier(longest)))
-    assert look_at(database, slot, "p", longest)
+    look_at(database, slot, "p", longest)
     for names in (("q",), ("P",), ("p ",), (longest + "x",), ("p", "q", "r")):
         with pytest.raises(errors.PublicationNotFound) as caught:
             look_at(database, slot, *names)
@@ -471,8 +471,8 @@ def standby_of(primary: Database) -> Iterator[Database]:
         server.stop()
         shutil.rmtree(server.data_directory)
         subprocess.run(
-            [server.bin_directory / "pg_basebackup", "--dbname", source.dsn()]
-            + ["--pgdata", server.data_directory, "--checkpoint", "fast", "--no-sync"],
+            [str(server.bin_directory / "pg_basebackup"), "--dbname", source.dsn()]
+            + ["--pgdata", str(server.data_directory), "--checkpoint", "fast", "--no-sync"],
             check=True,
             capture_output=True,
         )
@@ -518,8 +518,8 @@ def test_on_a_standby(own_cluster: Cluster) -> None:
             # Without hot_standby_feedback the primary removes what the slot needs.
             primary.execute("CREATE TABLE gone ()")
             primary.execute("DROP TABLE gone")
-            with primary.connect() as connection:
-                connection.execute("VACUUM FULL pg_class")
+            with primary.connect() as session:
+                session.execute("VACUUM FULL pg_class")
 
             def goes() -> bool:
                 insert(primary, len(primary.execute("SELECT 1 FROM item")) + 1)

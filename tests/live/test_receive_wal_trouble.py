@@ -188,7 +188,7 @@ def test_a_folder_that_may_not_be_written(server: TemporaryServer, archive: Path
     write_wal(cluster, 1)
     end = position(cluster)
     if os.geteuid() == 0:
-        read_only = ["mount", "--bind", "-o", "ro", archive, archive]
+        read_only = ["mount", "--bind", "-o", "ro", str(archive), str(archive)]
         if subprocess.run(read_only, capture_output=True, check=False).returncode != 0:
             pytest.skip("root may write everywhere, and here it may not mount")
     else:

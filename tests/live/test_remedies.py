@@ -23,7 +23,11 @@ host all all 127.0.0.1/32 trust
 @pytest.fixture(scope="module")
 def poor(programs: Path) -> Iterator[TemporaryServer]:
     """A server with one WAL sender, one slot, a low wal_level, and a pg_hba.conf for databases."""
-    settings = {"wal_level": "replica", "max_wal_senders": 1, "max_replication_slots": 1}
+    settings: dict[str, str | int] = {
+        "wal_level": "replica",
+        "max_wal_senders": 1,
+        "max_replication_slots": 1,
+    }
     with TemporaryServer(programs, settings=settings, hba=HBA) as server:
         yield server
 
@@ -46,7 +50,12 @@ def refused(
 
 
 def test_what_a_server_lacks(connect: Connect, poor: TemporaryServer) -> None:
-    who = {"host": poor.host, "port": poor.port, "user": "postgres", "dbname": "postgres"}
+    who: dict[str, Any] = {
+        "host": poor.host,
+        "port": poor.port,
+        "user": "postgres",
+        "dbname": "postgres",
+    }
     error = refused(connect, poor, "28000", user="postgres", replication="physical")
     assert "must let this role in to the database 'replication'" in str(error)
     assert error.message.startswith("no pg_hba.conf entry for replication connection")

@@ -15,6 +15,7 @@ import random
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -162,7 +163,7 @@ class Delivered:
     xid: int | None
     gid: str | None
     end_lsn: int
-    changes: list[object]
+    changes: list[tuple[type[Any], list[Any]]]
 
     @classmethod
     def of(cls, made: Any, changes: Iterable[Any]) -> Delivered:
@@ -313,9 +314,13 @@ def test_one_outcome_for_each_prepared_transaction(
     write(database, SEED + 1, 60)
     consumer = Consumer(flavour.codec, connect, database, slot, mode)
     restarts = 0
+
+    def reaches(stop: int, made: Delivered) -> bool:
+        return made.is_last or len(consumer.delivered) >= stop
+
     while not (consumer.delivered and consumer.delivered[-1].is_last):
         stop = len(consumer.delivered) + 40
-        consumer.read(lambda made, stop=stop: made.is_last or len(consumer.delivered) >= stop)
+        consumer.read(partial(reaches, stop))
         wait_until_free(database, slot)
         assert confirmed(database, slot) <= consumer.delivered[-1].end_lsn
         restarts += 1
@@ -323,9 +328,9 @@ def test_one_outcome_for_each_prepared_transaction(
     # Every stop was clean, so nothing comes again.
     found = consumer.delivered
     expect_same(found, whole(flavour.codec, database, other, mode))
-    outcomes = [made.gid for made in found if made.kind.endswith(" prepared")]
+    outcomes = [str(made.gid) for made in found if made.kind.endswith(" prepared")]
     assert len(outcomes) > 5
-    assert sorted(outcomes) == sorted(made.gid for made in found if made.kind == "prepare")
+    assert sorted(outcomes) == sorted(str(made.gid) for made in found if made.kind == "prepare")
     delivered_rows(found)
 
 
@@ -345,7 +350,7 @@ def test_two_phase_that_is_turned_on_after_a_transaction_was_prepared(
             session.execute(end)
 
     def read(count: int, two_phase: bool) -> list[tuple[str, list[int]]]:
-        found = []
+        found: list[tuple[str, list[int]]] = []
         with (
             connect(database.dsn()) as connection,
             connection.stream(slot, publications=["p"], two_phase=two_phase) as stream,

@@ -9,10 +9,10 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -285,7 +285,7 @@ class TestAsync:
     def test_its_life_keeps_no_loop_waiting(self) -> None:
         async def live() -> None:
             server = AsyncTemporaryServer()
-            steps: list[Callable[[], object]] = [
+            steps: list[Callable[[], Coroutine[Any, Any, object]]] = [
                 server.start,
                 lambda: server.execute("CREATE TABLE t AS SELECT 1 AS a"),
                 server.restart,
@@ -296,7 +296,7 @@ class TestAsync:
             ]
             answer: object = None
             for step in steps:
-                task: asyncio.Task[object] = asyncio.ensure_future(step())  # type: ignore[arg-type]
+                task: asyncio.Task[object] = asyncio.create_task(step())
                 # A loop that waits for a server, or for initdb, has one turn or two.
                 assert await ticks_while(task) > 3
                 answer = await task

@@ -33,6 +33,7 @@ from pgrepl.typedefs import (
     CompositeType,
     DomainType,
     EnumType,
+    Field,
     MultirangeType,
     RangeType,
     TypeDefinition,
@@ -344,7 +345,7 @@ def test_the_definitions(server: Server) -> None:
     mood_oid, array_oid = mood.oid, mood.array_oid
     assert names["mood"] == EnumType(mood_oid, "public", "mood", tuple(mood.labels))
     assert names["_mood"] == ArrayType(array_oid, "public", "_mood", mood_oid, ",")
-    fields = tuple(zip(nested.field_names, nested.field_types, strict=True))
+    fields = tuple(map(Field, nested.field_names, nested.field_types))
     assert names["Nested one"] == CompositeType(nested.oid, "o t", "Nested one", fields)
     assert names["floats"] == RangeType(floats.oid, "public", "floats", 701)
     assert names["hstore"] == BaseType(hstore.oid, "public", "hstore")

@@ -116,7 +116,7 @@ def tls_server(cluster: Cluster, certificates: CertificateSet) -> Iterator[TLSSe
         presented = getattr(certificates, name)
         files[f"{name}.crt"] = presented.certificate.read_bytes()
         files[f"{name}.key"] = presented.key.read_bytes()
-    settings = {
+    settings: dict[str, str | bool] = {
         "ssl": True,
         "ssl_cert_file": "server.crt",
         "ssl_key_file": "server.key",

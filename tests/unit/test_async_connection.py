@@ -111,7 +111,7 @@ def test_what_connect_gives_is_a_coroutine() -> None:
 
 def test_a_conninfo_that_makes_no_sense_is_refused_at_once() -> None:
     with pytest.raises(UsageError, match="expected a known connection option"):
-        aio.connect(hots="localhost")
+        aio.connect(hots="localhost")  # type: ignore[call-arg]
     with pytest.raises(UsageError, match="expected replication='database' or 'physical'"):
         aio.connect(replication="logical")  # type: ignore[arg-type]
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import struct
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -269,7 +270,7 @@ def test_v22_after_the_final_message_comes_ok() -> None:
 # Keys in place of a password
 
 
-def scram_keys(password: bytes = b"pencil") -> dict[str, Secret]:
+def scram_keys(password: bytes = b"pencil") -> dict[str, Any]:
     salted = hashlib.pbkdf2_hmac("sha256", password, bytes(range(16)), 4096)
     made = {}
     for name in ("client", "server"):
@@ -311,7 +312,8 @@ def test_keys_of_another_password() -> None:
 
 def test_keys_that_are_none_are_refused_before_anything_is_sent() -> None:
     for name, text in scram_keys().items():
-        dialogue = authenticating(**{name: text})
+        alone: dict[str, Any] = {name: text}
+        dialogue = authenticating(**alone)
         said = refused(dialogue, SASL, kind=UsageError)
         assert "both scram_client_key and scram_server_key, got one of them" in said
         dialogue = authenticating(**(scram_keys() | {name: Secret("AAAA")}))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from typing import Any
 
 import pytest
 
@@ -212,7 +213,8 @@ def test_v3_v22_ok_in_the_middle_of_a_bound_exchange_is_none(steps: int) -> None
 
 def test_an_unprintable_offer_is_shown_escaped_and_in_part() -> None:
     offer = builders.sasl_mechanisms(*(["\x1b[2J" + "x" * 100] * 9))
-    for settings in ({}, {"channel_binding": "require"}):
+    cases: list[dict[str, Any]] = [{}, {"channel_binding": "require"}]
+    for settings in cases:
         dialogue = authenticating(certificate=CERTIFICATE, **settings)
         said = refused(dialogue, offer, kind=AuthenticationError)
         assert said.isprintable()

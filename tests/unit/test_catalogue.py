@@ -22,8 +22,10 @@ from pgrepl.typedefs import (
 from tests.support import builders
 from tests.support.dialogue import Dialogue, refused
 
-COLUMNS = ("oid", "nspname", "typname", "typtype", "oid", "typdelim", "typbasetype", "rngsubtype")
-COLUMNS += ("rngtypid", "attname", "atttypid", "attisdropped", "enumlabel")
+COLUMNS = (
+    *("oid", "nspname", "typname", "typtype", "oid", "typdelim", "typbasetype", "rngsubtype"),
+    *("rngtypid", "attname", "atttypid", "attisdropped", "enumlabel"),
+)
 
 Row = tuple[str | None, ...]
 

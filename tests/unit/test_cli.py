@@ -196,9 +196,9 @@ def test_options(given: list[Any]) -> None:
     assert exit_status("stream", "--slot", "s", "-P", "p") == 130
     more = ("-P", "q", "--create-slot", "--if-not-exists", "--temporary", "--format", "json")
     ends = ("--end-pos", "1/A", "--start-pos", "1/9", "-f", "out", "--fsync-interval", "0")
-    ends += ("--origin", "none")
+    origin = ("--origin", "none")
     rest = ("--status-interval", "2.5", "--two-phase", "--streaming", "on", "--binary", "-n", "-v")
-    assert exit_status(*COMMAND, *more, *ends, *rest) == 130
+    assert exit_status(*COMMAND, *more, *ends, *origin, *rest) == 130
     assert given == [
         ("", StreamOptions("s", ("p",))),
         (

@@ -14,6 +14,7 @@ from pgrepl.cli.demo.replica import Replica
 from pgrepl.cli.demo.summary import Summary
 from pgrepl.cli.demo.tally import Tally
 from pgrepl.cli.demo.transcript import Transcript
+from pgrepl.cli.demo.workload import KINDS, TABLES
 from pgrepl.codec import Row
 from pgrepl.messages import (
     UNCHANGED,
@@ -158,7 +159,7 @@ def test_the_screen_has_all_its_labels(width: int, monkeypatch: pytest.MonkeyPat
     made = Console(width=width, height=24, file=shown, force_terminal=True, color_system=None)
     monkeypatch.setattr(display, "Console", lambda: made)
     tally = Tally(Ledger(), 0.0)
-    tally.changes.update({(t, kind): 999_999 for t in display.TABLES for kind in display.KINDS})
+    tally.changes.update({(t, kind): 999_999 for t in TABLES for kind in KINDS})
     tally.transactions, tally.largest = 1_234_567, 20_000
     tally.rates.extend(float(rate) for rate in range(23_456))
     tally.lags.append(123_456)
@@ -174,7 +175,7 @@ def test_the_screen_has_all_its_labels(width: int, monkeypatch: pytest.MonkeyPat
         ("acknowledged", "12/F73E0220"),
     ):
         assert re.search(rf"│ {label} +{value} ", told), label
-    for kind in display.KINDS:
+    for kind in KINDS:
         assert kind in told
     assert "…" not in told
 

@@ -159,7 +159,7 @@ def test_v20_a_keyword_that_is_not_supported_is_named(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert parse(f"{name}=Zq7") == {name: "Zq7"}
-    assert resolve(f"{name}=''", {})
+    resolve(f"{name}=''", {})
     variable = KEYWORDS[name].variable
     if variable is not None:
         monkeypatch.setenv(variable, "Zq7")
@@ -278,7 +278,7 @@ def test_the_longest_startup_packet() -> None:
     parameters = resolve("user=u dbname=d host=h", {})
     used = 5 + sum(len(k) + len(v) + 2 for k, v in parameters.startup_parameters().items())
     room = 10_000 - used - len("options") - 2
-    assert resolve("user=u dbname=d host=h", {"options": "x" * room})
+    resolve("user=u dbname=d host=h", {"options": "x" * room})
     with pytest.raises(UsageError, match="got 10001; shorten options"):
         resolve("user=u dbname=d host=h", {"options": "x" * (room + 1)})
 
@@ -476,8 +476,8 @@ METHODS = st.sets(st.sampled_from(sorted(AUTHENTICATION_METHODS)), min_size=1)
 
 @given(METHODS)
 def test_v19_methods_that_will_do_and_those_that_will_not(methods: set[str]) -> None:
-    def allowed(listed: str) -> frozenset[str] | None:
-        return resolve("", {"require_auth": listed}).authentication.require_auth
+    def allowed(listed: str) -> set[str]:
+        return set(resolve("", {"require_auth": listed}).authentication.require_auth or ())
 
     assert allowed(",".join(methods)) == methods
     assert allowed(",".join(f"!{each}" for each in methods)) == AUTHENTICATION_METHODS - methods
@@ -491,6 +491,6 @@ def test_every_method_will_do_unless_some_are_asked_for() -> None:
 
 def test_an_empty_list_of_methods_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in libpq: a list that turned out empty by mistake lets no password go anywhere."""
-    assert resolve("require_auth=''", {}).authentication.require_auth == {"none"}
+    assert resolve("require_auth=''", {}).authentication.require_auth == frozenset({"none"})
     monkeypatch.setenv("PGREQUIREAUTH", "")
-    assert resolve("", {}).authentication.require_auth == {"none"}
+    assert resolve("", {}).authentication.require_auth == frozenset({"none"})

@@ -10,6 +10,7 @@ from typing import Any, Final
 import pytest
 
 import pgrepl
+import pgrepl.aio
 from pgrepl.conninfo import ConninfoKeywords
 from pgrepl.conninfo.keywords import KEYWORDS
 from pgrepl.errors import UsageError
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Unpack
 
 import pgrepl
+import pgrepl.aio
 from pgrepl import aio
 from pgrepl.conninfo import ConninfoKeywords
 

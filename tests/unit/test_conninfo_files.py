@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -205,7 +206,9 @@ def test_a_physical_connection_is_looked_up_as_replication(home: Path) -> None:
         conninfo = f"host=h {database} passfile={named} replication=on"
         assert passwords(conninfo) == [expected]
     file = password_file(home, "*:*:replication:*:physical\n*:*:d:*:logical\n")
-    for replication, expected in (("physical", "physical"), ("database", "logical")):
+    cases: list[tuple[Literal["database", "physical"], str]]
+    cases = [("physical", "physical"), ("database", "logical")]
+    for replication, expected in cases:
         [host] = resolve(
             f"user=u host=h dbname=d passfile={file}", {}, replication=replication
         ).hosts

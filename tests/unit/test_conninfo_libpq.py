@@ -321,9 +321,9 @@ def test_lists_fit_each_other(hosts: list[str], addresses: list[str], ports: lis
 
 
 VARIABLES = {
-    KEYWORDS[name].variable: texts(values)
+    variable: texts(values)
     for name, values in WORDS_FOR.items()
-    if KEYWORDS[name].variable is not None and name not in UNKNOWN_TO_LIBPQ
+    if (variable := KEYWORDS[name].variable) is not None and name not in UNKNOWN_TO_LIBPQ
     # libpq looks at it only when it waits.
     if name != "connect_timeout"
 }

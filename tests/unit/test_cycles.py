@@ -99,7 +99,7 @@ def changes_of_a_transaction(app: App) -> Any:
 
 
 def a_replay(app: App) -> Any:
-    block = [replace(POINTS, xid=XID), Insert(POINTS, ROW, XID)]
+    block: list[Any] = [replace(POINTS, xid=XID), Insert(POINTS, ROW, XID)]
     spool = Spool()
     found = app.decoder.decode_batch(
         batch_of(app.codec, [StreamStart(XID, True), *block, StreamStop(), commit(XID)]), spool
@@ -109,7 +109,7 @@ def a_replay(app: App) -> Any:
 
 
 def a_block_that_is_put_aside(app: App) -> Any:
-    block = [replace(POINTS, xid=XID), Insert(POINTS, ROW, XID)]
+    block: list[Any] = [replace(POINTS, xid=XID), Insert(POINTS, ROW, XID)]
     spool = Spool()
     list(app.decoder.decode_batch(batch_of(app.codec, [StreamStart(XID, True), *block]), spool))
     return spool

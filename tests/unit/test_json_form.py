@@ -29,6 +29,9 @@ from pgrepl.messages import (
 from pgrepl.values import Array, Interval, Multirange, Range, composite_class
 from tests.support.pgoutput_encoder import encode
 
+COMPOSITE: Any = composite_class("t", ("a b", "class"))
+
+
 ITEM = Relation(
     1,
     "public",
@@ -84,7 +87,7 @@ class Mood(Enum):
         (Multirange([Range(1, 5)]), '"{[1,5)}"'),
         (Multirange(), '"{}"'),
         ((1, "a", None), '[1, "a", null]'),
-        (composite_class("t", ("a b", "class"))(Decimal(1), None), '{"a b": "1", "class": null}'),
+        (COMPOSITE(Decimal(1), None), '{"a b": "1", "class": null}'),
         ({"k": None, "l": "v"}, '{"k": null, "l": "v"}'),
         ({"a": [1, {"b": 2**60}]}, '{"a": [1, {"b": "1152921504606846976"}]}'),
     ],

@@ -137,7 +137,8 @@ def test_order_equality_and_hash_are_those_of_the_number(a: int, b: int) -> None
     assert (Lsn(a) < Lsn(b), Lsn(a) == Lsn(b)) == (a < b, a == b)
     assert (Lsn(a) < b, Lsn(a) == b) == (a < b, a == b)
     assert hash(Lsn(a)) == hash(a)
-    assert {Lsn(a): 1}[a] == 1
+    found: dict[int, int] = {Lsn(a): 1}
+    assert found[a] == 1
 
 
 @given(POSITIONS)

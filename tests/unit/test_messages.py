@@ -212,10 +212,11 @@ class TestMessages:
         moment = datetime(2026, 11, 22, 9, 2, 57, 652022, tzinfo=UTC)
         times = [name for name in message.__match_args__ if name.endswith("_time")]
         for name in times:
-            expected = None if getattr(message, name) is None else moment
             found = getattr(message, name.removesuffix("time") + "datetime")
-            assert found == expected
-            assert expected is None or found.tzinfo is UTC
+            if getattr(message, name) is None:
+                assert found is None
+            else:
+                assert (found, found.tzinfo) == (moment, UTC)
         assert len(times) == sum(name.endswith("_datetime") for name in dir(message))
 
     def test_what_prepares_is_not_mistaken_for_one_another(self) -> None:

@@ -30,7 +30,7 @@ OLD: Final = {
 }
 
 
-def kept(*kinds: str) -> Any:
+def kept(*kinds: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(("kind", "name"), [key for key in OLD if key[0] in kinds])
 
 

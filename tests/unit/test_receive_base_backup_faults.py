@@ -210,7 +210,7 @@ def test_nothing_is_synced_that_need_not_be(
 def test_progress(receive: Receive, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[BackupProgress] = []
     monkeypatch.setattr("pgrepl.basebackup.progress.BEAT", 0.0)
-    sent = list(events((SPACE, tar(file("s", b"x" * 3000))), (MAIN, PLAIN)))
+    sent: list[Any] = list(events((SPACE, tar(file("s", b"x" * 3000))), (MAIN, PLAIN)))
     sent[2:2] = [TimeoutError(), TimeoutError(), pgrepl.basebackup.Progress(77)]
     receive(Server(sent), target, format="tar", progress=told.append)
     assert told[0] == BackupProgress("beginning", 0, None)

@@ -83,7 +83,7 @@ def test_what_was_cut_off_is_not_passed_over(codec: Any, with_spool: bool) -> No
     """Ctrl-C in the middle of a message: the next one would be taken for the first."""
     decoder = codec.Decoder(3, "on")
     spool = Spool() if with_spool else None
-    messages = [replace(ITEM, name="other"), insert(ITEM, 1), insert(ITEM, 2)]
+    messages: list[Any] = [replace(ITEM, name="other"), insert(ITEM, 1), insert(ITEM, 2)]
     changes = decoder.decode_batch(batch_of(codec, messages), spool)
 
     def interrupt(frame: Any, event: str, argument: Any) -> None:

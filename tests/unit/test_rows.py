@@ -204,7 +204,8 @@ class TestDecoding:
         for order in (range(300), reversed(range(300)), (5, 250, 5, 0)):
             row = decoded(codec, Insert(relation, whole)).new
             for i in order:
-                assert row[i] == (int(values[i]) if values[i] else None)
+                value = values[i]
+                assert row[i] == (int(value) if value else None)
             assert row.astuple() == tuple(v and int(v) for v in values)
         row = decoded(codec, Delete(relation, key, None)).key
         assert [row[f"c{i}"] for i in (297, 0, 3)] == [297, 0, 3]
@@ -327,7 +328,7 @@ class TestRepr:
         )
         bad = decoded(codec, Insert(ITEM, codec.Row(ITEM, (b"1" * 1000, None, None)))).new
         assert repr(bad) == (
-            f"<Row id=<cannot be decoded: {b'1' * 100}... of 1000> note=None area=None>"
+            f"<Row id=<cannot be decoded: {b'1' * 100!r}... of 1000> note=None area=None>"
         )
 
     def test_is_short_however_many_the_columns(self, codec: Any) -> None:
@@ -360,8 +361,8 @@ class TestIdentity:
 
     def test_of_an_update_is_key_or_old_or_what_did_not_change(self, codec: Any) -> None:
         new, key = codec.Row(ITEM, ("2", None, "2.50")), codec.Row(ITEM, ("1", "2.50"), True)
-        for given in ((key, None), (None, codec.Row(ITEM, VALUES))):
-            by_hand = Update(ITEM, *given, new)
+        for key_given, old in ((key, None), (None, codec.Row(ITEM, VALUES))):
+            by_hand = Update(ITEM, key_given, old, new)
             for update in (by_hand, decoded(codec, by_hand)):
                 assert update.identity is (update.key or update.old)
         by_hand = Update(ITEM, None, None, new)
@@ -390,17 +391,17 @@ class TestIdentity:
         new = codec.Row(ITEM, (UNCHANGED, UNCHANGED, "2.50"))
         key = codec.Row(ITEM, ("1", "2.50"), True)
         whole = codec.Row(ITEM, ("1", "long", "2"))
-        for given, expected in (
+        for (key_given, old), expected in (
             ((None, None), (UNCHANGED, UNCHANGED)),
             ((key, None), (1, UNCHANGED)),
             ((None, whole), (1, "long")),
             # What is stored out of line is not NULL.
             ((None, codec.Row(ITEM, ("1", None, "2"))), (1, UNCHANGED)),
         ):
-            update = decoded(codec, Update(ITEM, *given, new))
+            update = decoded(codec, Update(ITEM, key_given, old, new))
             again = update.complete()
             assert again.astuple() == (*expected, Decimal("2.50"))
-            assert (again is update.new) == (given == (None, None))
+            assert (again is update.new) == ((key_given, old) == (None, None))
             assert (again.columns, again.lsn) == (ITEM.columns, update.lsn)
             assert Update(ITEM, update.key, update.old, again).complete() == again
             assert pickle.loads(pickle.dumps(update)).complete() == again

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import pgrepl
+import pgrepl.aio
 from pgrepl.conninfo import parse
 from tests.support.canary import CANARY, CLEARTEXT, MD5, SASL, USER, Look, found_in, watching
 from tests.support.disclosure import everything_about
@@ -118,7 +119,7 @@ def told_by_frames() -> list[str]:
 @pytest.mark.parametrize("request_", [b"", CLEARTEXT, MD5, SASL], ids=range(4))
 def test_frames_of_a_connection_that_is_being_made(watch: Look, request_: bytes) -> None:
     async def main(server: ScriptedServer) -> BaseException:
-        where = {"host": server.host, "port": server.port, "sslmode": "disable"}
+        where: dict[str, Any] = {"host": server.host, "port": server.port, "sslmode": "disable"}
         task = asyncio.ensure_future(
             pgrepl.aio.connect(**where, user=USER, password=CANARY, connect_timeout=20)
         )

@@ -106,8 +106,8 @@ class TestWhatComesBack:
         block = [described(ITEM, XID), described(WIDE, XID), Type(99, "s", "mood", XID), *changes]
         for limit in (1, MEBIBYTE):
             (found,) = contents(codec, Spool(limit), START, *block, STOP, commit(XID))
-            assert found == ("commit", XID, None, None, changes)
             assert [each.xid for each in found.changes] == [XID] * len(changes)
+            assert found == ("commit", XID, None, None, changes)
 
     def test_savepoints_rolled_back_are_not_in_it(self, codec: Any) -> None:
         (found,) = contents(
@@ -179,7 +179,7 @@ class TestWhatComesBack:
 
     def test_a_value_at_fault_says_where_it_came_from(self, codec: Any) -> None:
         bad = Insert(ITEM, Row(ITEM, (b"\1\2\3",)), XID)
-        messages = [START, described(ITEM, XID), bad, STOP, commit(XID)]
+        messages: list[Any] = [START, described(ITEM, XID), bad, STOP, commit(XID)]
         decoder = codec.Decoder(3, "on")
         *_, flat = [decoder.feed(encode(each), lsn=10 + n) for n, each in enumerate(messages[:3])]
         with pytest.raises(DecodeError) as expected:
@@ -282,7 +282,7 @@ class TestFaults:
     @pytest.mark.parametrize("message", [STOP, AGAIN, commit(XID), StreamAbort(XID, SUBXID)])
     def test_what_began_with_a_spool(self, codec: Any, message: Any) -> None:
         decoder = codec.Decoder(3, "on")
-        block = [START] if message is STOP else [START, STOP]
+        block: list[Any] = [START] if message is STOP else [START, STOP]
         list(decoder.decode_batch(batch_of(codec, block), Spool()))
         with pytest.raises(UsageError, match="either message by message or by transactions"):
             decoder.feed(encode(message))
@@ -334,14 +334,18 @@ class TestMemory:
         spool = Spool(MEBIBYTE)
         sizes = (10, 3 * MEBIBYTE, 10, 2 * MEBIBYTE)
         changes = [Insert(WIDE, Row(WIDE, ("1", "x" * size)), XID) for size in sizes]
-        messages = [START, described(WIDE, XID), *changes, STOP, commit(XID)]
+        messages: list[Any] = [START, described(WIDE, XID), *changes, STOP, commit(XID)]
         (found,) = transactions(codec, spool, messages)
         assert found.changes == changes
         assert spool.memory == 0
 
     def test_descriptions_that_change_nothing_are_not_kept(self, codec: Any) -> None:
         spool = Spool()
-        block = [described(ITEM, XID), insert(ITEM, 1, XID), Truncate((ITEM,), False, False, XID)]
+        block: list[Any] = [
+            described(ITEM, XID),
+            insert(ITEM, 1, XID),
+            Truncate((ITEM,), False, False, XID),
+        ]
         changes = codec.Decoder(3, "on").decode_batch(
             batch_of(codec, [START, *block * 100, STOP]), spool
         )

@@ -36,7 +36,7 @@ MOOD = Relation(
 def described_again() -> Iterator[list[LogicalMessage]]:
     """A table with a user's type, after each of many savepoints that are rolled back."""
     for subxid in range(1000, 2000):
-        change = [Type(99999, "public", "mood", subxid), replace(MOOD, xid=subxid)]
+        change: list[Any] = [Type(99999, "public", "mood", subxid), replace(MOOD, xid=subxid)]
         yield [*change, insert(MOOD, 1, subxid), STOP, StreamAbort(XID, subxid), AGAIN]
 
 
@@ -88,7 +88,8 @@ def put_aside(
 ) -> tuple[int, SpoolError | None]:
     """Put a transaction aside; return the peak of what memory grew by meanwhile, and the error."""
     decoder = codec.Decoder(3, "on")
-    batches = [batch_of(codec, messages) for messages in ([START], *sent())]
+    everything: list[list[Any]] = [[START], *sent()]
+    batches = [batch_of(codec, messages) for messages in everything]
     error = None
     tracemalloc.start()
     try:
@@ -137,7 +138,7 @@ def test_truncates_of_any_number_of_tables_go_to_the_file(codec: Any) -> None:
 
 def test_truncates_come_back_as_they_were(codec: Any) -> None:
     spool, decoder = Spool(LIMIT), codec.Decoder(3, "on")
-    sent = [[START], *truncates(), [STOP, commit(XID)]]
+    sent: list[list[Any]] = [[START], *truncates(), [STOP, commit(XID)]]
     for messages in sent:
         changes = decoder.decode_batch(batch_of(codec, messages), spool)
         list(changes)

@@ -118,7 +118,7 @@ class TestTrouble:
             patch.setattr(tempfile, "TemporaryFile", lambda **keywords: file)
             patch.setattr(pgrepl.codec.spool, "LEAST_LIMIT", 0)
             spool, decoder = Spool(1), codec.Decoder(3, "on")
-            block = [insert(ITEM, 1, XID), Truncate((ITEM,), False, False, XID)]
+            block: list[Any] = [insert(ITEM, 1, XID), Truncate((ITEM,), False, False, XID)]
             block += [Message(True, LSN, "p", b"c", XID), insert(ITEM, 2, SUBXID)]
             list(
                 decoder.decode_batch(batch_of(codec, [START, described(ITEM, XID), *block]), spool)

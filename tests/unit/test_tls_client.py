@@ -144,7 +144,8 @@ def test_the_name_that_is_sent(host: str, name: str | None) -> None:
 
 def found(parameters: ConnectionParameters, address: str, *, tls: bool) -> None:
     """Search for a server; the only address there is has TLS, or none."""
-    exchange = Exchange(search(parameters))
+    searching: Any = search(parameters)
+    exchange = Exchange(searching)
     while (request := exchange.request) is not None:
         if isinstance(request, LookUp):
             exchange.answer([(socket.AF_INET, (address, request.port))])

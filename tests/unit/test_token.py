@@ -162,4 +162,4 @@ def test_tokens_are_values_without_an_order() -> None:
         TOKEN.index = 1  # type: ignore[misc]
     later = dataclasses.replace(TOKEN, end_lsn=Lsn(TOKEN.end_lsn + 1))
     with pytest.raises(TypeError):
-        _ = later > TOKEN  # type: ignore[operator]
+        _ = later > TOKEN

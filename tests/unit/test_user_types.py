@@ -513,7 +513,16 @@ def test_an_array_keeps_its_bounds(types: Any) -> None:
 
 
 def test_rules_that_no_type_answers_to() -> None:
-    known = ["jsonb", "_int4", "pg_catalog.int8", 20, "mood", "public.mood", MOOD, "_mood"]
+    known: list[str | int] = [
+        "jsonb",
+        "_int4",
+        "pg_catalog.int8",
+        20,
+        "mood",
+        "public.mood",
+        MOOD,
+        "_mood",
+    ]
     assert unanswered(known, DEFINITIONS) == {}
     found = unanswered([*known, "jsonbb", "publik.mood", NOBODY, "?", "other.jsonb"], DEFINITIONS)
     assert list(found) == ["jsonbb", "publik.mood", NOBODY, "?", "other.jsonb"]

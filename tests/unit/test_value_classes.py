@@ -39,7 +39,7 @@ def test_interval() -> None:
     with pytest.raises(ValueError, match="expected days between"):
         Interval(days=2**31)
     with pytest.raises(TypeError):
-        interval < interval  # type: ignore[operator]  # noqa: B015
+        interval < interval  # noqa: B015
 
 
 def test_range() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import ctypes
 import tracemalloc
+from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from hypothesis import given, settings
@@ -22,7 +23,7 @@ def payload(number: int, size: int) -> bytes:
 
 
 # What a consumer may keep of a message, and what it must then see for ever.
-KEEP = {
+KEEP: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "nothing": lambda batch, message: None,
     "batch": lambda batch, message: batch,
     "iterator": lambda batch, message: iter(batch),

@@ -65,7 +65,7 @@ def batch_of(codec: ModuleType, messages: Sequence[Data | Keepalive]) -> Any:
     return batch
 
 
-MIXED = [
+MIXED: list[Data | Keepalive] = [
     Keepalive(5, 1, False),
     Data(0, 0, 2, b"R"),
     Data(100, 200, -3, b"I" * 10),
@@ -195,7 +195,7 @@ def test_a_batch_is_a_sequence(
         with pytest.raises(IndexError):
             batch[beyond]
     with pytest.raises(TypeError):
-        batch["0"]
+        batch["0"]  # type: ignore[call-overload]
 
 
 def test_a_batch_matches_a_sequence_pattern(codec: ModuleType) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import sys
+import tempfile
 import threading
 import tracemalloc
 from collections import deque
@@ -58,7 +59,7 @@ class Reader:
         batch = batch_of(self.codec, messages, self.lsn)
         self.lsn += len(messages)
         self.transactions.feed(self.decoder.decode_batch(batch, self.spool))
-        found = []
+        found: list[tuple[ReceivedTransaction, Iterable[Any]]] = []
         while True:
             transaction = self.transactions.open
             if transaction is None or transaction.has_ended:
@@ -167,13 +168,13 @@ class TestWhatTheyGive:
 def files(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The temporary files that were made."""
     made: list[Any] = []
-    original = spool_file_module.tempfile.TemporaryFile
+    original = tempfile.TemporaryFile
 
     def make(**keywords: Any) -> Any:
         made.append(original(**keywords))
         return made[-1]
 
-    monkeypatch.setattr(spool_file_module.tempfile, "TemporaryFile", make)
+    monkeypatch.setattr(tempfile, "TemporaryFile", make)
     return made
 
 
@@ -401,5 +402,5 @@ def test_files_are_what_they_are_for() -> None:
     file._file.seek(0)
     room = bytearray(3)
     file.read(2, memoryview(room))
-    assert (room, file.size) == (b"cde", 6)
+    assert (bytes(room), file.size) == (b"cde", 6)
     assert isinstance(file._file, io.RawIOBase)
