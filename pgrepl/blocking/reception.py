@@ -89,10 +89,10 @@ class Reception(BaseReception):
         self._expect_no_signals()
         made = Signals(signals, self._signal_handler(), self._wire.owner)
         self._signals = made
-        self._wire.end_waits_by(made)
+        self._wire.end_waits_on(made)
 
     def _release_signals(self) -> None:
-        self._wire.end_waits_by(None)
+        self._wire.end_waits_on(None)
         super()._release_signals()
 
     def stop(self, timeout: float = 10.0) -> None:

@@ -45,7 +45,7 @@ class StreamWire(BaseStreamWire, Protocol):
     def next_batch(self, timeout: float | None) -> Any:
         """Wait for the stream's next batch, empty when it has ended."""
 
-    def end_waits_by(self, signals: Signals | None) -> None:
+    def end_waits_on(self, signals: Signals | None) -> None:
         """Have waits for a stream end, as if their time were up, when a signal comes."""
 
     def stop_streaming(self, timeout: float | None) -> list[Result]:
@@ -152,9 +152,9 @@ class Wire(BaseWire):
             self._leave_stream_after(error)
             raise
 
-    def end_waits_by(self, signals: Signals | None) -> None:
+    def end_waits_on(self, signals: Signals | None) -> None:
         """Have waits for a stream end, as if their time were up, when a signal comes."""
-        self.transport.end_waits_by(signals)
+        self.transport.end_waits_on(signals)
 
     def send(self, data: bytes, timeout: float | None) -> None:
         """Send a message of the stream; what does not go out in time stays queued."""

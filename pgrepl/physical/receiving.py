@@ -149,7 +149,7 @@ class Receiver:
 
     def heartbeat(self) -> Ask:
         """Return the status that is due."""
-        return self._status()
+        return self._next_status()
 
     def release(self) -> None:
         """Let go of all files. To be called at the end, whatever that was."""
@@ -166,23 +166,23 @@ class Receiver:
         if timeout:
             self._interval = min(self._interval, timeout / 3)
         system: SystemIdentity = yield Ask(methodcaller("identify_system"))
-        writer, found = yield Store(partial(self._open, size, mode))
+        writer, found = yield Store(partial(self._open_and_survey, size, mode))
         _check_system(found, system)
-        writer.begin(*(yield from self._beginning(found, system, server_version)))
+        writer.begin(*(yield from self._where_to_begin(found, system, server_version)))
         start = Lsn(writer.position)
         histories = set(found.histories)
         while not (writer.reached_end or self._must_stop()):
             if writer.timeline > 1 and writer.timeline not in histories:
                 yield from _fetch_history(writer)
                 histories.add(writer.timeline)
-            ended = yield from self._timeline(writer)
+            ended = yield from self._receive_timeline(writer)
             if ended is None:
                 break
             writer.begin(ended.next_timeline, ended.start)
         return ReceivedWal(writer.timeline, start, Lsn(writer.position), writer.segments)
 
-    def _open(self, size: SegmentSize, mode: int) -> tuple[WalWriter, Found]:
-        directory = _opened(self._open_directory, mode)
+    def _open_and_survey(self, size: SegmentSize, mode: int) -> tuple[WalWriter, Found]:
+        directory = _open_explained(self._open_directory, mode)
         options = self._options
         self._writer = writer = WalWriter(
             directory,
@@ -194,7 +194,7 @@ class Receiver:
         with storing("read what is there", directory.path):
             return writer, survey(directory, size)
 
-    def _beginning(
+    def _where_to_begin(
         self, found: Found, system: SystemIdentity, server_version: int
     ) -> Receiving[tuple[int, int]]:
         """Say on which timeline and where to begin: by the disk, the caller, the slot, the
@@ -210,7 +210,7 @@ class Receiver:
                 return slot.restart_tli or system.timeline, slot.restart_lsn
         return system.timeline, system.xlogpos
 
-    def _timeline(self, writer: WalWriter) -> Receiving[EndOfTimeline | None]:
+    def _receive_timeline(self, writer: WalWriter) -> Receiving[EndOfTimeline | None]:
         """Receive one timeline; None: until there was no need to go on."""
         yield Ask(
             methodcaller(
@@ -222,17 +222,17 @@ class Receiver:
         )
         self.streaming = True
         try:
-            ended = yield from self._stream(writer)
+            ended = yield from self._receive_stream(writer)
         except Error as error:
             if not isinstance(error, WalStorageError):
                 # The server may be gone for good, and these the last bytes that there are of it.
                 with contextlib.suppress(WalStorageError):
-                    yield Store(writer.leave)
+                    yield Store(writer.leave_segment)
             raise
         self.streaming = False
         return ended
 
-    def _stream(self, writer: WalWriter) -> Receiving[EndOfTimeline | None]:
+    def _receive_stream(self, writer: WalWriter) -> Receiving[EndOfTimeline | None]:
         start = writer.position
         batch = yield from self._beginning_of_stream(writer)
         while not writer.reached_end:
@@ -242,12 +242,12 @@ class Receiver:
                 break
             if not len(batch):
                 # If there was no stream at all, nobody is waiting for a status.
-                yield from self._leave(writer, report=writer.position > start)
+                yield from self._leave_segment(writer, report=writer.position > start)
                 return (yield from self._next_timeline(writer))
-            yield from self._take(writer, batch)
+            yield from self._store_batch(writer, batch)
             batch = None
-        yield from self._leave(writer)
-        yield from self._stop()
+        yield from self._leave_segment(writer)
+        yield from self._stop_stream()
         return None
 
     def _beginning_of_stream(self, writer: WalWriter) -> Receiving[Any]:
@@ -261,7 +261,7 @@ class Receiver:
         with contextlib.suppress(TimeoutError):
             batch = yield Ask(methodcaller("receive_wal_messages", timeout=0.0))
         if batch is None or len(batch):
-            yield from self._report()
+            yield from self._report_positions()
             if self._options.on_start is not None:
                 self._options.on_start(writer.timeline, Lsn(writer.position))
         return batch
@@ -272,9 +272,9 @@ class Receiver:
         while not self._must_stop():
             now = self._clock()
             if now >= self._silent_at:
-                yield from self._silence(now)
+                yield from self._ask_or_give_up(now)
             elif now >= self._status_at:
-                yield from self._report()
+                yield from self._report_positions()
             wait = max(min(self._status_at, self._silent_at) - now, 0.0)
             if self._options.stop is not None:
                 wait = min(wait, _STOP_CHECKED)
@@ -282,21 +282,21 @@ class Receiver:
                 return (yield Ask(methodcaller("receive_wal_messages", timeout=wait)))
         return None
 
-    def _take(self, writer: WalWriter, batch: Any) -> Receiving[None]:
+    def _store_batch(self, writer: WalWriter, batch: Any) -> Receiving[None]:
         if batch.reply_requested:
             # At once; what comes of it is said when that is done.
-            yield from self._report()
+            yield from self._report_positions()
         flushed = writer.flushed
         sync = batch.reply_requested or self._options.synchronous
-        yield Store(partial(_store, writer, batch, sync))
+        yield Store(partial(_write_batch, writer, batch, sync))
         if writer.flushed > flushed:
-            yield from self._report()
+            yield from self._report_positions()
 
-    def _leave(self, writer: WalWriter, report: bool = True) -> Receiving[None]:
+    def _leave_segment(self, writer: WalWriter, report: bool = True) -> Receiving[None]:
         """Make durable what there is of the open segment, and say so."""
-        yield Store(writer.leave)
+        yield Store(writer.leave_segment)
         if report:
-            yield from self._report()
+            yield from self._report_positions()
 
     def _next_timeline(self, writer: WalWriter) -> Receiving[EndOfTimeline]:
         """The server has ended the stream: there is a next timeline."""
@@ -316,7 +316,7 @@ class Receiver:
             )
         return ended
 
-    def _stop(self) -> Receiving[None]:
+    def _stop_stream(self) -> Receiving[None]:
         timeout = self._options.receive_timeout
         try:
             yield Ask(methodcaller("stop_physical", timeout=timeout))
@@ -329,12 +329,12 @@ class Receiver:
 
     # The times
 
-    def _report(self, ask: bool = False) -> Receiving[None]:
+    def _report_positions(self, ask: bool = False) -> Receiving[None]:
         # What the server does not take in time is queued, and finds it before the next.
         with contextlib.suppress(TimeoutError):
-            yield self._status(ask)
+            yield self._next_status(ask)
 
-    def _status(self, ask: bool = False) -> Ask:
+    def _next_status(self, ask: bool = False) -> Ask:
         writer = self._writer
         assert writer is not None
         # In this order, since another thread may be moving both.
@@ -357,7 +357,7 @@ class Receiver:
         timeout = self._options.receive_timeout
         return math.inf if timeout is None else self._waits_since + timeout / 2
 
-    def _silence(self, now: float) -> Receiving[None]:
+    def _ask_or_give_up(self, now: float) -> Receiving[None]:
         """Nothing has come for half of the time: ask for an answer; for all of it: give up."""
         if self._asked:
             raise ConnectionFailed(
@@ -366,7 +366,7 @@ class Receiver:
                 "network in between is gone: connect again and go on with the same directory"
             )
         self._waits_since, self._asked = now, True
-        yield from self._report(ask=True)
+        yield from self._report_positions(ask=True)
 
 
 def _show(name: str) -> Ask:
@@ -382,7 +382,7 @@ def _file_mode() -> Receiving[int]:
         return 0o600  # PostgreSQL 10, whose files are for their owner alone
 
 
-def _opened(open_directory: OpenDirectory, mode: int) -> Directory:
+def _open_explained(open_directory: OpenDirectory, mode: int) -> Directory:
     try:
         return open_directory(mode=mode)
     except BlockingIOError as error:
@@ -419,7 +419,7 @@ def _fetch_history(writer: WalWriter) -> Receiving[None]:
     yield Store(partial(writer.add_history, writer.timeline, history.content))
 
 
-def _store(writer: WalWriter, batch: Any, sync: bool) -> None:
+def _write_batch(writer: WalWriter, batch: Any, sync: bool) -> None:
     """Write what a batch brought, up to the end that was asked for."""
     for message in batch:
         if writer.reached_end:

@@ -152,7 +152,7 @@ class _OpenSegment:
         self._directory.remove(self._partial)
         return self._copy.name
 
-    def leave(self) -> None:
+    def leave_segment(self) -> None:
         """Let the segment be as it is, incomplete; it is synced already."""
         self._file.close()
         if self._copy is not None:
@@ -243,7 +243,7 @@ class WalWriter:
                     name = segment.finish()
                     self._open = None
             if name is not None:
-                self._completed(name, segment.segment)
+                self._note_completed(name, segment.segment)
 
     def _segment(self) -> _OpenSegment:
         if self._open is None:
@@ -251,9 +251,9 @@ class WalWriter:
             self._open = _OpenSegment(self._directory, segment, self._compression)
         return self._open
 
-    def _completed(self, name: str, segment: Segment) -> None:
+    def _note_completed(self, name: str, segment: Segment) -> None:
         # By itself: what the system says there is not about our files.
-        with self._whole():
+        with self._failing_unless_whole():
             if self._on_segment is not None:
                 self._on_segment(
                     ReceivedSegment(name, segment.timeline, segment.start, segment.end)
@@ -268,12 +268,12 @@ class WalWriter:
                 self._open.sync()
                 self.flushed = self.position
 
-    def leave(self) -> None:
+    def leave_segment(self) -> None:
         """Make durable what was written, and let the segment be, incomplete: no more will come."""
         self.flush()
         with self._storing("close a segment"):
             if self._open is not None:
-                self._open.leave()
+                self._open.leave_segment()
                 self._open = None
 
     def close(self) -> None:
@@ -284,7 +284,7 @@ class WalWriter:
         self._directory.close()
 
     @contextlib.contextmanager
-    def _whole(self) -> Iterator[None]:
+    def _failing_unless_whole(self) -> Iterator[None]:
         """Do it whole, or never go on: whatever cuts it off, half of it is a fault."""
         if self._fault is not None:
             raise WalStorageError(self._fault)
@@ -296,7 +296,7 @@ class WalWriter:
     def _storing(self, what: str) -> Iterator[None]:
         """The same; raises `WalStorageError` for what the system says."""
         try:
-            with storing(what, self._directory.path, self.flushed), self._whole():
+            with storing(what, self._directory.path, self.flushed), self._failing_unless_whole():
                 yield
         except WalStorageError as error:
             self._fault = str(error)

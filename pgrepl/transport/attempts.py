@@ -202,11 +202,11 @@ def search(
     attempt that ends the search, or that of the only one; `ConnectionFailed`, which lists all of
     them, where there were several.
     """
-    seeking = _Seeking(parameters, shuffle, time_limit)
+    under_way = _SearchUnderWay(parameters, shuffle, time_limit)
     try:
-        opened = yield from seeking.run()
+        opened = yield from under_way.run()
     except Error as error:
-        seeking.failures.explain(error)
+        under_way.failures.explain(error)
         raise
     _warn_of_no_tls(opened.way)
     return opened
@@ -263,7 +263,7 @@ class _Failures:
         return "\n".join(lines)
 
 
-class _Seeking:
+class _SearchUnderWay:
     """A search under way."""
 
     def __init__(
@@ -283,25 +283,27 @@ class _Seeking:
         hosts = list(self._parameters.hosts)
         self._shuffle(hosts)
         target = self._parameters.target_session_attrs
-        opened = yield from self._any_of(hosts, "standby" if target == "prefer-standby" else target)
+        opened = yield from self._search_hosts(
+            hosts, "standby" if target == "prefer-standby" else target
+        )
         if opened is None and target == "prefer-standby":
             # libpq asks all of them once more; those that could not be reached a moment ago would
             # only cost their time limits again.
-            opened = yield from self._any_of(list(self._turned_down), "any")
+            opened = yield from self._search_hosts(list(self._turned_down), "any")
         if opened is None:
             raise self.failures.error()
         return opened
 
-    def _any_of(
+    def _search_hosts(
         self, hosts: Iterable[Host], target: TargetSessionAttrs
     ) -> Generator[LookUp | Attempt, Any, Opened[Any] | None]:
         for host in hosts:
-            opened = yield from self._one(host, target)
+            opened = yield from self._search_host(host, target)
             if opened is not None:
                 return opened
         return None
 
-    def _one(
+    def _search_host(
         self, host: Host, target: TargetSessionAttrs
     ) -> Generator[LookUp | Attempt, Any, Opened[Any] | None]:
         """Return what was opened at a host; None: nothing, and another host may do better."""
@@ -320,7 +322,7 @@ class _Seeking:
                 deadline=self._time_limit(self._parameters.connect_timeout),
             )
             try:
-                return (yield from self._either_way(attempt))
+                return (yield from self._attempt_either_way(attempt))
             except _WrongSession as error:
                 self.failures.add(attempt.where, error)
                 self._turned_down.append(host)
@@ -347,7 +349,7 @@ class _Seeking:
         self._shuffle(addresses)
         return addresses
 
-    def _either_way(self, attempt: Attempt) -> Generator[Attempt, Any, Opened[Any]]:
+    def _attempt_either_way(self, attempt: Attempt) -> Generator[Attempt, Any, Opened[Any]]:
         """Make an attempt; with sslmode=allow or prefer in the other way, too, if it may help."""
         first, second = _ways(attempt.parameters)
         refused: TLSError | AuthenticationRejected | None = None

@@ -42,6 +42,13 @@ class Deadline:
         """Return the seconds left, 0.0 when the time has run out, None without a limit."""
         return None if self._end is None else max(self._end - time.monotonic(), 0.0)
 
+    def error(self) -> TimeoutError:
+        """Return the error for what did not come in time."""
+        return TimeoutError(
+            f"what was asked for did not come within {self.timeout} s; what had arrived before is "
+            "kept and the connection can be used on"
+        )
+
 
 _UNLIMITED: Final = Deadline(None)
 

@@ -76,7 +76,7 @@ class WireTrace:
     def received(self, frame: Frame) -> None:
         """Tell of a message that was taken."""
         tag, body = frame
-        self._tell("<", _named(tag, _FROM_SERVER), len(body) + 5)
+        self._log_message("<", _named(tag, _FROM_SERVER), len(body) + 5)
 
     def received_byte(self, answer: bytes) -> None:
         """Tell of the byte that answers a request for TLS."""
@@ -101,7 +101,7 @@ class WireTrace:
                 if hasattr(message, "reply_requested")
             ]
         if told:
-            self._tell("<", f"d {'; '.join(told)}", batch.nbytes)
+            self._log_message("<", f"d {'; '.join(told)}", batch.nbytes)
 
     # To the server
 
@@ -124,15 +124,15 @@ class WireTrace:
         tag = bytes(message[:1])
         if not has_tag:
             code = int.from_bytes(message[4:8], "big")
-            self._tell(">", _UNTAGGED.get(code, "StartupMessage"), size)
+            self._log_message(">", _UNTAGGED.get(code, "StartupMessage"), size)
         elif tag == _ANSWER:
             _log.debug("%s > p, an answer to that", self._label)
         elif is_reply and tag == b"d":
-            self._tell(">", f"d {_reply(message)}", size)
+            self._log_message(">", f"d {_reply(message)}", size)
         else:
-            self._tell(">", _named(tag, _TO_SERVER), size)
+            self._log_message(">", _named(tag, _TO_SERVER), size)
 
-    def _tell(self, direction: str, what: str, size: int) -> None:
+    def _log_message(self, direction: str, what: str, size: int) -> None:
         _log.debug("%s %s %s, %d bytes", self._label, direction, what, size)
 
 

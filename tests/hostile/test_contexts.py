@@ -183,7 +183,8 @@ def test_time_limits_of_connecting(api: str) -> None:
 
 # Names of what waits, wherever it is called.
 _WAITING: Final = {
-    *("_wait", "_fill", "_flush", "_drain", "_reply", "_next_frame", "_converse", "run", "select"),
+    *("_wait", "_wait_until_ready", "_wait_until_sent", "_receive_more", "_flush", "_next_reply"),
+    *("_next_frame", "_converse", "run", "run_async", "select"),
     *("next_batch", "_next_batch", "_fetch", "_fetch_until", "_finish", "sleep", "wait"),
     *("fetch_more", "_fetch_more_changes", "result"),
     *("stop_streaming", "query", "connect", "recv", "acquire"),

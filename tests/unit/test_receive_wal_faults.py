@@ -202,7 +202,7 @@ def test_a_writer_that_failed_never_goes_on() -> None:
         writer.flush()
     disk.before = None
     done = list(disk.done)
-    for again in (writer.flush, writer.leave, lambda: writer.write(START + 100, wal)):
+    for again in (writer.flush, writer.leave_segment, lambda: writer.write(START + 100, wal)):
         with pytest.raises(WalStorageError) as caught:
             again()
         assert str(caught.value) == str(first.value)

@@ -51,7 +51,11 @@ class AsyncFeedback(Uncopied):
         if self.owner.is_parent:
             raise self.owner.refusal()
         arguments = (delivered, position, written, flushed, applied)
-        if asyncio._get_running_loop() is self._loop:
+        try:
+            is_elsewhere = asyncio.get_running_loop() is not self._loop
+        except RuntimeError:
+            is_elsewhere = True
+        if not is_elsewhere:
             self._acknowledge(*arguments)
         else:
             self._loop.call_soon_threadsafe(self._acknowledge, *arguments)
@@ -117,9 +121,9 @@ class AsyncFeedback(Uncopied):
         if not self._stopped and not self._transport.closed:
             due_at = min(self._session.due_at, self._session.health_at)
             self._wakes_at = max(due_at, self._loop.time())
-            self._timer = self._loop.call_at(self._wakes_at, self._fire)
+            self._timer = self._loop.call_at(self._wakes_at, self._on_timer)
 
-    def _fire(self) -> None:
+    def _on_timer(self) -> None:
         self._timer = None
         if self._session.is_health_due(self._loop.time()):
             self._tell_health(*self.clock())

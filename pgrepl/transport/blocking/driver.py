@@ -44,10 +44,10 @@ _Selector: Any = getattr(selectors, "PollSelector", selectors.SelectSelector)
 _MOST_UNSENT: Final = 65536
 
 
-class _Here(threading.local):
-    """What is known of the thread that looks at it."""
+class _ThisThread(threading.local):
+    """Whether the thread that looks at it waits, or waited at last: see `has_lost_nothing`."""
 
-    waits = False
+    is_waiting = False
 
 
 class BlockingTransport(Uncopied):
@@ -71,7 +71,7 @@ class BlockingTransport(Uncopied):
         self._closed = False
         self._late_error: OSError | None = None  # of a read that had brought something as well
         self._has_read = False
-        self._here = _Here()
+        self._this_thread = _ThisThread()
         self._io_lock = threading.Lock()  # a TLS object must not be used by two threads at once
         self._reading = threading.Lock()
         self._readable = _Selector()
@@ -106,18 +106,18 @@ class BlockingTransport(Uncopied):
         self._closed = True
         if self.owner.is_parent:
             # No shutdown, which would be the parent's as well, and no lock: see `ownership`.
-            self._release()
+            self._close_descriptors()
             return
         # Wakes a thread that waits, which then closes the descriptor when it is done with it.
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         if self._reading.acquire(blocking=False):
             try:
-                self._release()
+                self._close_descriptors()
             finally:
                 self._reading.release()
 
-    def end_waits_by(self, signals: Signals | None) -> None:
+    def end_waits_on(self, signals: Signals | None) -> None:
         """Have waits for a stream end, as if their time were up, when a signal comes."""
         if self._closed:
             return
@@ -127,7 +127,7 @@ class BlockingTransport(Uncopied):
             self._readable.register(signals.fileno(), selectors.EVENT_READ)
         self._signals = signals
 
-    def _release(self) -> None:
+    def _close_descriptors(self) -> None:
         self._readable.close()
         self._socket.close()
 
@@ -152,10 +152,10 @@ class BlockingTransport(Uncopied):
         It did if it came while the driver waited; anywhere else it may have come between taking a
         message and handing it on.
         """
-        return self._here.waits
+        return self._this_thread.is_waiting
 
-    # Both take the lock by `with`: nothing can interrupt that between taking it and seeing to its
-    # release. In a race two threads can both find it free; then the second one waits.
+    # The lock of the reader is taken by `with`: nothing can interrupt that between taking it and
+    # seeing to its release. In a race two threads can both find it free; then the second one waits.
 
     def run(self, exchange: Exchange[_Result], deadline: Deadline) -> _Result:
         """Drive a conversation to its end.
@@ -163,7 +163,7 @@ class BlockingTransport(Uncopied):
         Raises what the conversation raises, `ConnectionFailed`, or `TimeoutError`; after the last
         one the same exchange can be run again and goes on where it stood.
         """
-        self._here.waits = False
+        self._this_thread.is_waiting = False
         self.expect_no_reader()
         with self._reading:
             self._is_streaming = False
@@ -171,14 +171,14 @@ class BlockingTransport(Uncopied):
                 return self._converse(exchange, deadline)
             finally:
                 if self._closed:
-                    self._release()
+                    self._close_descriptors()
 
     def next_batch(self, stream: WalStream, deadline: Deadline) -> WalBatch:
         """Return the stream's next batch, empty when it has ended.
 
         Raises what the stream raises, `ConnectionFailed` or `TimeoutError`.
         """
-        self._here.waits = False
+        self._this_thread.is_waiting = False
         self.expect_no_reader()
         with self._reading:
             self._is_streaming = True
@@ -186,45 +186,45 @@ class BlockingTransport(Uncopied):
                 self._expect_open()
                 self._has_read = False
                 while (batch := stream.next_batch(self.reader)) is None:
-                    self._fill(deadline)
+                    self._receive_more(deadline)
                 return batch
             except ConnectionFailed as error:
                 raise stream.connection_lost(error) from None
             finally:
                 if self._closed:
-                    self._release()
+                    self._close_descriptors()
 
     def batch_at_hand(self, stream: WalStream) -> WalBatch | None:
         """Return the stream's next batch if it has come already, else None.
 
         Raises what `next_batch` raises, but for `TimeoutError`.
         """
-        self._here.waits = False
+        self._this_thread.is_waiting = False
         self.expect_no_reader()
         with self._reading:
             try:
                 self._expect_open()
                 while (batch := stream.next_batch(self.reader)) is None:
-                    if not self._take_in():
+                    if not self._receive_at_hand():
                         return None
                 return batch
             except ConnectionFailed as error:
                 raise stream.connection_lost(error) from None
             finally:
                 if self._closed:
-                    self._release()
+                    self._close_descriptors()
 
-    def _take_in(self) -> bool:
+    def _receive_at_hand(self) -> bool:
         """Receive what is there; False: nothing is."""
         try:
             with self._io_lock:
-                received = self._receive()
+                received = self._read_socket()
         except BlockingIOError:
             return False
         except OSError as error:
-            raise self._failed("receiving", error) from error
+            raise self._failure("receiving", error) from error
         if not received:
-            raise self._failed("receiving", None)
+            raise self._failure("receiving", None)
         return True
 
     def _converse(self, exchange: Exchange[_Result], deadline: Deadline) -> _Result:
@@ -232,13 +232,13 @@ class BlockingTransport(Uncopied):
         self._has_read = False
         while (request := exchange.request) is not None:
             if isinstance(request, Send):
-                self._queue_unseen(request)
+                self._queue_hidden_from_tracebacks(request)
                 exchange.answer(None)
                 if len(self._unsent) >= _MOST_UNSENT:
                     self._flush(deadline)
                 continue
             if isinstance(request, Receive):
-                exchange.answer(self._reply(deadline))
+                exchange.answer(self._next_reply(deadline))
                 continue
             if isinstance(request, Compute):
                 exchange.answer_by(request.call)
@@ -260,7 +260,7 @@ class BlockingTransport(Uncopied):
         if self.owner.is_parent:
             raise self.owner.refusal()
         self._expect_open()
-        self._here.waits = False
+        self._this_thread.is_waiting = False
         try:
             self._queue(data)
             self._flush(deadline)
@@ -279,9 +279,9 @@ class BlockingTransport(Uncopied):
             return
         with self._io_lock, contextlib.suppress(OSError):
             if not self._unsent and not self._closed:
-                self._socket.send(self._as_sent(data))
+                self._socket.send(self._encrypted(data))
 
-    def _reply(self, deadline: Deadline) -> Frame:
+    def _next_reply(self, deadline: Deadline) -> Frame:
         failure: ConnectionFailed | None = None
         try:
             self._flush(deadline)
@@ -297,22 +297,22 @@ class BlockingTransport(Uncopied):
 
     def _next_frame(self, deadline: Deadline) -> Frame:
         while (frame := self.reader.next_frame()) is None:
-            self._fill(deadline)
+            self._receive_more(deadline)
         return frame
 
-    def _fill(self, deadline: Deadline) -> None:
+    def _receive_more(self, deadline: Deadline) -> None:
         """Receive what is there, waiting until there is something."""
         # One read is always tried; a server that never pauses must not outlast the limit by more.
         if self._has_read and deadline.left() == 0.0 and self._late_error is None:
-            raise self._time_is_up(deadline)
+            raise self._timeout_error(deadline)
         if self._pace is not None:
             self._pace.wait(deadline)
         # Not in a handler: Ctrl-C would carry the handled error along.
-        while not self._take_in():
-            self._wait(selectors.EVENT_READ, deadline)
+        while not self._receive_at_hand():
+            self._wait_until_ready(selectors.EVENT_READ, deadline)
         self._has_read = True
 
-    def _receive(self) -> int:
+    def _read_socket(self) -> int:
         """Read once, however much there is, and have it decrypted."""
         if self._late_error is not None:
             raise self._late_error
@@ -342,15 +342,15 @@ class BlockingTransport(Uncopied):
             # After what has arrived is dealt with; OpenSSL itself tells of it only once, and of an
             # orderly end from then on.
             self._late_error = error.with_traceback(None)
-        self._answer(tls)
+        self._send_tls_records(tls)
 
-    def _answer(self, tls: TLSFilter) -> None:
+    def _send_tls_records(self, tls: TLSFilter) -> None:
         """Send what TLS itself has to say, an alert for one, as far as that takes no waiting."""
         self._unsent += tls.take_outgoing()
         with contextlib.suppress(OSError):
-            self._push()
+            self._send_unsent()
 
-    def _queue_unseen(self, request: Send) -> None:
+    def _queue_hidden_from_tracebacks(self, request: Send) -> None:
         try:
             self._queue(request.data)
         except BaseException as error:
@@ -362,13 +362,13 @@ class BlockingTransport(Uncopied):
         twice."""
         try:
             with self._io_lock:
-                self._unsent += self._as_sent(data)
+                self._unsent += self._encrypted(data)
         except OSError as error:
             # What came and broke the rules, if something did: OpenSSL has told of that already.
             cause = (self._late_error or error).with_traceback(None)
-            raise self._failed("sending", cause) from cause
+            raise self._failure("sending", cause) from cause
 
-    def _as_sent(self, data: bytes) -> bytes:
+    def _encrypted(self, data: bytes) -> bytes:
         return data if self._tls is None else self._tls.encrypt(data)
 
     def _flush(self, deadline: Deadline) -> None:
@@ -376,47 +376,44 @@ class BlockingTransport(Uncopied):
         while self._unsent:
             try:
                 with self._io_lock:
-                    self._push()
+                    self._send_unsent()
                 break
             except BlockingIOError:
                 pass
             except OSError as error:
-                raise self._failed("sending", error) from error
+                raise self._failure("sending", error) from error
             # Not in a handler: a TimeoutError would carry the handled error along.
-            self._wait(selectors.EVENT_WRITE, deadline)
+            self._wait_until_ready(selectors.EVENT_WRITE, deadline)
 
-    def _push(self) -> None:
+    def _send_unsent(self) -> None:
         while self._unsent:
             del self._unsent[: self._socket.send(self._unsent)]
 
-    def _wait(self, event: int, deadline: Deadline) -> None:
+    def _wait_until_ready(self, event: int, deadline: Deadline) -> None:
         left = deadline.left()
-        self._here.waits = True
+        self._this_thread.is_waiting = True
         if event == selectors.EVENT_READ:
             ready = self._readable.select(left)
             signals = self._signals
             if signals is not None and any(key.fd == signals.fileno() for key, _ in ready):
                 signals.drain()
                 if self._is_streaming:
-                    raise self._time_is_up(deadline)
+                    raise self._timeout_error(deadline)
         else:
             with _Selector() as selector:
                 selector.register(self._socket.fileno(), event)
                 ready = selector.select(left)
         if not ready and (left is not None and not deadline.left()):
-            raise self._time_is_up(deadline)
-        self._here.waits = False
+            raise self._timeout_error(deadline)
+        self._this_thread.is_waiting = False
 
-    def _time_is_up(self, deadline: Deadline) -> TimeoutError:
-        self._here.waits = True
-        return TimeoutError(
-            f"what was asked for did not come within {deadline.timeout} s; what had arrived before "
-            "is kept and the connection can be used on"
-        )
+    def _timeout_error(self, deadline: Deadline) -> TimeoutError:
+        self._this_thread.is_waiting = True
+        return deadline.error()
 
     def _receive_byte(self, deadline: Deadline) -> bytes:
         while (answer := self._byte_at_hand()) is None:
-            self._wait(selectors.EVENT_READ, deadline)
+            self._wait_until_ready(selectors.EVENT_READ, deadline)
         return answer
 
     def _byte_at_hand(self) -> bytes | None:
@@ -425,9 +422,9 @@ class BlockingTransport(Uncopied):
         except BlockingIOError:
             return None
         except OSError as error:
-            raise self._failed("receiving", error) from error
+            raise self._failure("receiving", error) from error
         if not answer:
-            raise self._failed("receiving", None)
+            raise self._failure("receiving", None)
         return answer
 
     def _begin_tls(self, deadline: Deadline) -> None:
@@ -437,21 +434,21 @@ class BlockingTransport(Uncopied):
         try:
             expect_silence(self._socket)
         except OSError as error:
-            raise self._failed("receiving", error) from error
+            raise self._failure("receiving", error) from error
         self._tls = tls = TLSFilter(client, self.reader)
         while True:
             try:
                 done = tls.shake_hands()
             finally:
                 # What this side finds wrong, it also tells the server.
-                self._answer(tls)
+                self._send_tls_records(tls)
             if done:
                 self._decrypt(tls, 0)
                 return
             self._flush(deadline)
-            self._fill(deadline)
+            self._receive_more(deadline)
 
-    def _failed(self, doing: str, error: OSError | None) -> ConnectionFailed | TLSError:
+    def _failure(self, doing: str, error: OSError | None) -> ConnectionFailed | TLSError:
         if self._closed:
             return ConnectionFailed("the connection was closed while another thread was using it")
         if error is not None:

@@ -70,7 +70,7 @@ class Feedback(Uncopied):
         with self._lock:
             self._session.delivered(delivered)
             self._session.acknowledge(position, time.monotonic(), written, flushed, applied)
-            self._leave_to_the_thread()
+            self._wake_thread_if_due_earlier()
 
     def wait_begins(self, delivered: int, idle: bool) -> float | None:
         """Send what is due before the application waits; return for how long at most it should."""
@@ -119,7 +119,7 @@ class Feedback(Uncopied):
         with self._lock:
             data = self._session.data_to_send(time.monotonic(), now_microseconds(), final)
             if data is None:
-                self._leave_to_the_thread()
+                self._wake_thread_if_due_earlier()
                 return
             # Within the lock, so that no later status gets ahead of it.
             try:
@@ -141,13 +141,13 @@ class Feedback(Uncopied):
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def _leave_to_the_thread(self) -> None:
+    def _wake_thread_if_due_earlier(self) -> None:
         """See to it that the thread is awake when the next status is due."""
         if self._session.due_at < self._wakes_at:
             self._changed.notify()
 
     def _run(self) -> None:
-        while self._wait():
+        while self._wait_until_due():
             with self._lock:
                 is_health_due = self._session.is_health_due(time.monotonic())
             if is_health_due:
@@ -159,7 +159,7 @@ class Feedback(Uncopied):
                 # The one who reads finds the same, and what the server said before it.
                 return
 
-    def _wait(self) -> bool:
+    def _wait_until_due(self) -> bool:
         """Wait until something is due; False: nothing will be any more."""
         with self._lock:
             while not self._stopped:

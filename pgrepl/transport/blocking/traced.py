@@ -63,6 +63,6 @@ class TracedTransport(BlockingTransport):
         self._trace.received_byte(answer)
         return answer
 
-    def _as_sent(self, data: bytes) -> bytes:
+    def _encrypted(self, data: bytes) -> bytes:
         self._trace.sent(data, is_reply=not self._is_conversing)
-        return super()._as_sent(data)
+        return super()._encrypted(data)
