@@ -16,6 +16,7 @@ import click
 from .. import __impl__
 from ..errors import Error
 from .failure import BROKEN_PIPE, CommandFailed, OutputLost
+from .printing import print_notice
 from .wording import RecordFormatter, in_programs_words
 
 __all__ = ["run"]
@@ -95,7 +96,7 @@ def _without_conninfo(
 
 
 def _complain(error: object) -> None:
-    print("pgrepl:", "; ".join(in_programs_words(str(error)).splitlines()), file=sys.stderr)
+    print_notice(in_programs_words(str(error)))
 
 
 class _Commands(click.Group):

@@ -57,7 +57,7 @@ class Interruption:
         self._waker.setblocking(False)
         self._wakeup_before = signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         self._before: dict[int, Any] = {
-            number: signal.signal(number, self._note) for number in _SIGNALS
+            number: signal.signal(number, self._note_signal) for number in _SIGNALS
         }
         if self._hangup:
             self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._note_hangup)
@@ -115,27 +115,27 @@ class Interruption:
         finally:
             self._raises = False
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _note_signal(self, number: int, frame: FrameType | None) -> None:
         self.signum = self.signum or number
-        self._raise_if_wanted(frame)
+        self._raise_interrupted_if_wanted(frame)
 
     def _note_hangup(self, _: int, __: FrameType | None) -> None:
         self._has_hung_up = True
 
-    def _raise_if_wanted(self, frame: FrameType | None) -> None:
+    def _raise_interrupted_if_wanted(self, frame: FrameType | None) -> None:
         if not self._raises:
             return
         if self._is_critical is not None and _any_of_stack(frame, self._is_critical):
             # There is no way to be told when it is through, so come back and look again.
-            before = signal.signal(signal.SIGALRM, self._look_again)
+            before = signal.signal(signal.SIGALRM, self._raise_once_through)
             self._before.setdefault(signal.SIGALRM, before)
             signal.setitimer(signal.ITIMER_REAL, _RETRY)
             return
         self._raises = False  # whatever is undone on the way out is not to be interrupted again
         raise Interrupted
 
-    def _look_again(self, _: int, frame: FrameType | None) -> None:
-        self._raise_if_wanted(frame)
+    def _raise_once_through(self, _: int, frame: FrameType | None) -> None:
+        self._raise_interrupted_if_wanted(frame)
 
 
 def _any_of_stack(frame: FrameType | None, test: Callable[[FrameType], bool]) -> bool:

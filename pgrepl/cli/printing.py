@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from ..escapes import escaped
+from ..escapes import escaped, printable
 from .failure import CommandFailed, OutputLost
 
 if TYPE_CHECKING:
@@ -23,10 +25,14 @@ __all__ = [
     "json_escape",
     "output_width",
     "print_json",
+    "print_notice",
     "print_rich",
     "print_text",
 ]
 
+_NOTICE_INDENT: Final = " " * len("pgrepl: ")
+_NARROWEST: Final = 40
+"""Columns that a notice takes at least, however narrow the terminal is."""
 _WIDE: Final = 10_000
 """Columns of an output that is no terminal: enough that nothing is wrapped or cut."""
 
@@ -47,6 +53,32 @@ def print_text(text: str) -> None:
         output.flush()
     except BrokenPipeError:
         raise OutputLost from None
+
+
+def print_notice(text: str) -> None:
+    """Write what is wrong, or goes on, to standard error behind the program's name: one line, which
+    a terminal gets in several that end between words."""
+    errors = sys.stderr
+    if errors is None:
+        return
+    line = printable("pgrepl: " + "; ".join(text.splitlines()))
+    if errors.isatty():
+        width = max(_terminal_width(errors.fileno()), _NARROWEST)
+        line = textwrap.fill(
+            line,
+            width,
+            subsequent_indent=_NOTICE_INDENT,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    print(line, file=errors, flush=True)
+
+
+def _terminal_width(descriptor: int) -> int:
+    try:
+        return os.get_terminal_size(descriptor).columns
+    except OSError:
+        return _WIDE
 
 
 def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:

@@ -34,21 +34,23 @@ class Waiting:
 
     def for_connection(self, timeout: float) -> Readiness:
         """Wait until there is something to receive, for `timeout` seconds at most."""
-        return self._wait(timeout, connection=True)
+        return self._wait_for_any(timeout, connection=True)
 
     def for_output(self, timeout: float, *, alone: bool = False) -> Readiness:
         """Wait until something can be written, for `timeout` seconds at most.
 
         `alone`: a signal, which has already come, does not end this wait.
         """
-        return self._wait(timeout, connection=False, interruption=not alone)
+        return self._wait_for_any(timeout, connection=False, interruption=not alone)
 
-    def _wait(self, timeout: float, *, connection: bool, interruption: bool = True) -> Readiness:
+    def _wait_for_any(
+        self, timeout: float, *, connection: bool, interruption: bool = True
+    ) -> Readiness:
         if not hasattr(select, "poll"):
-            return self._select(timeout, connection)
+            return self._wait_by_select(timeout, connection)
         poll = self._polls.get((connection, interruption))
         if poll is None:
-            poll = self._polls[connection, interruption] = self._poll(connection, interruption)
+            poll = self._polls[connection, interruption] = self._make_poll(connection, interruption)
         # Rounded up: a wait that ends just before its time would only be followed by another.
         found = dict(poll.poll(math.ceil(timeout * 1000)))
         output = found.get(self._output, 0) if self._output is not None else 0
@@ -58,7 +60,7 @@ class Waiting:
             output_lost=bool(output & (select.POLLERR | select.POLLHUP)),
         )
 
-    def _poll(self, connection: bool, interruption: bool) -> Any:
+    def _make_poll(self, connection: bool, interruption: bool) -> Any:
         poll = select.poll()
         if interruption:
             poll.register(self._interruption, select.POLLIN)
@@ -68,7 +70,7 @@ class Waiting:
             poll.register(self._output, 0 if connection else select.POLLOUT)
         return poll
 
-    def _select(self, timeout: float, connection: bool) -> Readiness:
+    def _wait_by_select(self, timeout: float, connection: bool) -> Readiness:
         if not connection:
             return Readiness(connection=False, output=True, output_lost=False)
         with selectors.DefaultSelector() as selector:

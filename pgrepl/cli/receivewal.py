@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import select
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,8 +19,8 @@ from .connections import opened
 from .failure import CommandFailed
 from .interruption import Interrupted, Interruption
 from .options import conninfo_argument, lsn_option, no_loop_option, status_interval_option
-from .printing import print_text
-from .wording import DROPPING, advised
+from .printing import print_notice, print_text
+from .wording import DROPPING, advised, in_programs_words
 
 __all__ = ["receivewal_command"]
 
@@ -107,7 +106,7 @@ def receivewal_command(
     as when --endpos was reached, and before the first connection was made 130 or 143; 1 after an
     error, 2 for a mistake on the command line.
     """
-    _check(slot, create_slot, drop_slot, if_not_exists, no_sync, synchronous)
+    _refuse_contradictions(slot, create_slot, drop_slot, if_not_exists, no_sync, synchronous)
     if create_slot or drop_slot:
         assert slot is not None
         return _change_slot(conninfo, slot, create_slot, if_not_exists)
@@ -126,7 +125,7 @@ def receivewal_command(
     return _Receiving(conninfo, directory, options, verbose, loop=not no_loop).run()
 
 
-def _check(
+def _refuse_contradictions(
     slot: str | None,
     create_slot: bool,
     drop_slot: bool,
@@ -179,7 +178,7 @@ class _Receiving:
         with Interruption() as interruption:
             while True:
                 try:
-                    self._receive(interruption)
+                    self._receive_once(interruption)
                 except Interrupted:
                     pass
                 except SlotNotFound as error:
@@ -188,14 +187,16 @@ class _Receiving:
                     # What fails at the first attempt is rather wrong than away.
                     if not (self.loop and self.began and error.retryable):
                         raise
-                    _tell(f"{error}; trying again in {self.pause:g} s")
-                    self._wait(interruption)
+                    print_notice(
+                        f"{in_programs_words(str(error))}; trying again in {self.pause:g} s"
+                    )
+                    self._pause_after_failure(interruption)
                     if not interruption.signum:
                         continue
                 # Receiving has no other end than a signal, which it comes to in order.
                 return 0 if self.connected else interruption.exit_status
 
-    def _receive(self, interruption: Interruption) -> None:
+    def _receive_once(self, interruption: Interruption) -> None:
         with contextlib.ExitStack() as resources:
             with interruption.raising():
                 connection = resources.enter_context(opened(self.conninfo, "physical"))
@@ -204,27 +205,27 @@ class _Receiving:
                 connection,
                 self.directory,
                 stop=lambda: bool(interruption.signum),
-                on_start=self._begin,
-                on_segment=self._take_note,
+                on_start=self._note_beginning,
+                on_segment=self._note_segment,
                 **self.options,
             )
         if self.verbose:
-            _tell(f"received WAL from {received.start} to {received.position}, all of it safe")
+            print_notice(
+                f"received WAL from {received.start} to {received.position}, all of it safe"
+            )
 
-    def _begin(self, timeline: int, position: Lsn) -> None:
+    def _note_beginning(self, timeline: int, position: Lsn) -> None:
         self.began = True
         if self.verbose:
-            _tell(f"receiving WAL from {position} on, timeline {timeline}")
+            print_notice(f"receiving WAL from {position} on, timeline {timeline}")
 
-    def _take_note(self, segment: ReceivedSegment) -> None:
+    def _note_segment(self, segment: ReceivedSegment) -> None:
         self.pause = _FIRST_PAUSE
         if self.verbose:
-            _tell(f"received {segment.name}, up to {segment.end} on timeline {segment.timeline}")
+            print_notice(
+                f"received {segment.name}, up to {segment.end} on timeline {segment.timeline}"
+            )
 
-    def _wait(self, interruption: Interruption) -> None:
+    def _pause_after_failure(self, interruption: Interruption) -> None:
         select.select([interruption], [], [], self.pause)
         self.pause = min(self.pause * 2, _LONGEST_PAUSE)
-
-
-def _tell(text: str) -> None:
-    print("pgrepl:", "; ".join(text.splitlines()), file=sys.stderr, flush=True)

@@ -41,15 +41,15 @@ def cut_back(
     """
     if not stat.S_ISREG(os.fstat(descriptor).st_mode) or not os.fstat(descriptor).st_size:
         return
-    with _reading(descriptor, name) as file:
+    with _opened_for_reading(descriptor, name) as file:
         if file is None:
             say(f"{name} cannot be read, so nobody knows whether its last line is whole")
             return
         for _ in range(_TRIES):
-            if _is_whole(file):
+            if _ends_with_whole_line(file):
                 return
-            with _alone(file) as is_alone:
-                if is_alone and (count := _cut(descriptor, file, is_ours)):
+            with _locked_alone(file) as is_alone:
+                if is_alone and (count := _cut_last_line(descriptor, file, is_ours)):
                     say(
                         f"{name} ended in the middle of a line, as a run that was killed leaves "
                         f"it: {count} bytes without an end are taken off again"
@@ -59,10 +59,10 @@ def cut_back(
     raise OSError(errno.EBUSY, "another process is in the middle of a line of it")
 
 
-def _cut(descriptor: int, file: IO[bytes], is_ours: Callable[[bytes], bool]) -> int:
+def _cut_last_line(descriptor: int, file: IO[bytes], is_ours: Callable[[bytes], bool]) -> int:
     """Return how many bytes were cut off; 0: the file grows, so that somebody writes to it."""
     size = file.seek(0, os.SEEK_END)
-    start = _last_line(file, size)
+    start = _start_of_last_line(file, size)
     file.seek(start)
     if not is_ours(file.read(_BEGINNING)):
         raise OSError(
@@ -76,13 +76,13 @@ def _cut(descriptor: int, file: IO[bytes], is_ours: Callable[[bytes], bool]) -> 
     return size - start
 
 
-def _is_whole(file: IO[bytes]) -> bool:
+def _ends_with_whole_line(file: IO[bytes]) -> bool:
     size = file.seek(0, os.SEEK_END)
     file.seek(max(size - 1, 0))
     return file.read(1) in (b"", b"\n")
 
 
-def _last_line(file: IO[bytes], size: int) -> int:
+def _start_of_last_line(file: IO[bytes], size: int) -> int:
     """Return where the last line begins, read backwards."""
     while size:
         start = max(size - _BLOCK, 0)
@@ -95,7 +95,7 @@ def _last_line(file: IO[bytes], size: int) -> int:
 
 
 @contextlib.contextmanager
-def _reading(descriptor: int, name: str) -> Iterator[IO[bytes] | None]:
+def _opened_for_reading(descriptor: int, name: str) -> Iterator[IO[bytes] | None]:
     """Open the same file for reading, which its descriptor may not be; None: it cannot be."""
     status = os.fstat(descriptor)
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -112,7 +112,7 @@ def _reading(descriptor: int, name: str) -> Iterator[IO[bytes] | None]:
 
 
 @contextlib.contextmanager
-def _alone(file: IO[bytes]) -> Iterator[bool]:
+def _locked_alone(file: IO[bytes]) -> Iterator[bool]:
     """Have the file for oneself among those that `share` it; say whether that is so."""
     try:
         import fcntl

@@ -41,10 +41,10 @@ def check_combinations(
         published = pairs[0][1].published_schema, pairs[0][1].published_table
         if published not in told:
             told.add(published)
-            yield from _combined(version, pairs)
+            yield from _check_pairs(version, pairs)
 
 
-def _combined(version: int, pairs: Sequence[_Pair]) -> Iterator[Finding]:
+def _check_pairs(version: int, pairs: Sequence[_Pair]) -> Iterator[Finding]:
     first, *others = pairs
     unlisted = [each for each in pairs if each[1].columns is None]
     has_generated = bool(first[1].stored_columns or first[1].virtual_columns)
@@ -53,18 +53,18 @@ def _combined(version: int, pairs: Sequence[_Pair]) -> Iterator[Finding]:
             yield _generated_differ(unlisted[0][0], publication, table)
             return
     generated = bool(unlisted and unlisted[0][0].generated)
-    columns = _columns(first[1], generated)
+    columns = _published_columns(first[1], generated)
     for other in others:
         has_list = first[1].columns is not None
         is_told_apart = version < _LIVE_COLUMNS and has_list == (other[1].columns is None)
-        if set(_columns(other[1], generated)) != set(columns) or (
+        if set(_published_columns(other[1], generated)) != set(columns) or (
             is_told_apart and (first[1].has_dropped_columns or first[1].stored_columns)
         ):
             yield _lists_differ(first, other, generated)
             return
 
 
-def _columns(table: PublishedTable, generated: bool) -> tuple[str, ...]:
+def _published_columns(table: PublishedTable, generated: bool) -> tuple[str, ...]:
     """Return the columns that are published of a table."""
     if table.columns is not None:
         return table.columns
@@ -99,7 +99,7 @@ def _lists_differ(one: _Pair, other: _Pair, generated: bool) -> Finding:
     kept, (publication, table) = (one, other) if other[1].columns is not None else (other, one)
     wanted = kept[1].columns
     if wanted is None and bool(kept[0].generated) != bool(publication.generated):
-        wanted = _columns(kept[1], generated)
+        wanted = _published_columns(kept[1], generated)
     return Finding(
         "column_lists_differ",
         Level.PROBLEM,

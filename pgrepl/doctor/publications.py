@@ -34,20 +34,20 @@ def check_publications(version: int, names: Sequence[str]) -> Questions[list[Fin
     """Look at the publications of these names, at all of the database where none is named."""
     existing = yield from read_publications(version)
     looked_at = [each for each in existing if not names or each.name in names]
-    found = list(_missing(existing, names))
+    found = list(_find_missing(existing, names))
     if not looked_at:
         return found
     everything = yield from read_tables(version, [each.name for each in existing])
     unpublished = yield from read_unpublished(looked_at)
-    found += _existing(existing, looked_at, everything, unpublished)
+    found += _check_existing(existing, looked_at, everything, unpublished)
     if names:
         tables = [each for each in everything if each.publication in names]
-        found += _refused_by_others(existing, everything, set(names))
+        found += _find_refusals_by_others(existing, everything, set(names))
         found += check_combinations(version, looked_at, tables)
     return found
 
 
-def _existing(
+def _check_existing(
     existing: Sequence[Publication],
     looked_at: Sequence[Publication],
     everything: Sequence[PublishedTable],
@@ -58,7 +58,7 @@ def _existing(
     told = set()
     for publication in looked_at:
         its_tables = [each for each in everything if each.publication == publication.name]
-        yield from _publication(publication, its_tables)
+        yield from _check_publication(publication, its_tables)
         for each in unpublished:
             if each.publication == publication.name:
                 yield _passed_over(each)
@@ -72,7 +72,7 @@ def _existing(
                     yield finding
 
 
-def _refused_by_others(
+def _find_refusals_by_others(
     publications: Sequence[Publication],
     tables: Sequence[PublishedTable],
     chosen: Set[str],
@@ -89,7 +89,7 @@ def _refused_by_others(
                     yield finding
 
 
-def _missing(existing: Sequence[Publication], names: Sequence[str]) -> Iterator[Finding]:
+def _find_missing(existing: Sequence[Publication], names: Sequence[str]) -> Iterator[Finding]:
     there = {each.name for each in existing}
     for name in dict.fromkeys(names):
         if name not in there:
@@ -111,7 +111,9 @@ def _missing(existing: Sequence[Publication], names: Sequence[str]) -> Iterator[
         )
 
 
-def _publication(publication: Publication, tables: Sequence[PublishedTable]) -> Iterator[Finding]:
+def _check_publication(
+    publication: Publication, tables: Sequence[PublishedTable]
+) -> Iterator[Finding]:
     subject = {"publication": publication.name}
     published = {(each.published_schema, each.published_table): each for each in tables}
     if not published:
@@ -145,7 +147,7 @@ def _publication(publication: Publication, tables: Sequence[PublishedTable]) -> 
             (f"ALTER PUBLICATION {publication.sql} SET (publish_via_partition_root = true);",),
             subject=subject,
         )
-    yield from _generated(publication, list(published.values()))
+    yield from _check_generated(publication, list(published.values()))
 
 
 def _summary(publication: Publication, tables: Sequence[PublishedTable]) -> str:
@@ -190,7 +192,9 @@ def _empty(publication: Publication) -> Finding:
     )
 
 
-def _generated(publication: Publication, tables: Sequence[PublishedTable]) -> Iterator[Finding]:
+def _check_generated(
+    publication: Publication, tables: Sequence[PublishedTable]
+) -> Iterator[Finding]:
     if publication.generated:
         return
     names = [

@@ -29,9 +29,9 @@ def check_slots(server: Server, *, needs_restart: bool = False) -> Questions[lis
     """
     found: list[Finding] = []
     if server.slot_name is not None:
-        found += _consumer_slot(server, server.slot_name, needs_restart)
+        found += _check_consumer_slot(server, server.slot_name, needs_restart)
     if server.version >= _STANDBY_SLOTS and not server.in_recovery:
-        found += yield from _standby_slots(server)
+        found += yield from _check_standby_slots(server)
     sizes = yield from ask_one(
         "SELECT pg_size_bytes(current_setting('max_wal_size')) AS much,"
         " pg_size_bytes(current_setting('wal_segment_size')) AS some",
@@ -40,14 +40,14 @@ def check_slots(server: Server, *, needs_restart: bool = False) -> Questions[lis
     troubles = [
         finding
         for slot in server.slots
-        for finding in _any_slot(slot, slot.name == server.slot_name, some, much)
+        for finding in _check_any_slot(slot, slot.name == server.slot_name, some, much)
     ]
     if server.slots and not troubles:
         found.append(Finding("slots", Level.OK, f"no slot is in trouble, of {len(server.slots)}"))
     return found + troubles
 
 
-def _consumer_slot(server: Server, name: str, needs_restart: bool) -> Iterator[Finding]:
+def _check_consumer_slot(server: Server, name: str, needs_restart: bool) -> Iterator[Finding]:
     subject = {"slot": name}
     found = [slot for slot in server.slots if slot.name == name]
     if not found:
@@ -93,7 +93,7 @@ def _consumer_slot(server: Server, name: str, needs_restart: bool) -> Iterator[F
         )
 
 
-def _standby_slots(server: Server) -> Questions[list[Finding]]:
+def _check_standby_slots(server: Server) -> Questions[list[Finding]]:
     """Slots of standbys that those of failover wait for, and that do not move."""
     waiting = [
         slot.name
@@ -149,7 +149,9 @@ def _wrong_kind(slot: ReplicationSlot, database: str) -> str:
     return ""
 
 
-def _any_slot(slot: ReplicationSlot, is_consumers: bool, some: int, much: int) -> Iterator[Finding]:
+def _check_any_slot(
+    slot: ReplicationSlot, is_consumers: bool, some: int, much: int
+) -> Iterator[Finding]:
     """`some`, `much`: bytes of WAL from which on an unused slot is worth a word, or two."""
     if slot.invalidation is not None:
         yield _invalidated(slot, is_consumers)

@@ -27,27 +27,27 @@ def check_table(publication: Publication, table: PublishedTable, uses: Uses) -> 
     """
     if publication.needs_identity and table.is_written:
         if table.identity is None:
-            yield _no_identity(publication, table, uses)
+            yield _identity_missing(publication, table, uses)
         else:
-            yield from _full(table, uses)
-            yield from _column_list(publication, table, table.identity, uses)
-            yield from _row_filter(publication, table, table.identity, uses)
-            yield from _generated(publication, table, table.identity, uses)
-            yield from _partition(table, table.identity, uses)
+            yield from _check_full(table, uses)
+            yield from _check_column_list(publication, table, table.identity, uses)
+            yield from _check_row_filter(publication, table, table.identity, uses)
+            yield from _check_generated(publication, table, table.identity, uses)
+            yield from _check_partition(table, table.identity, uses)
     if table.has_stored_long_values and "update" in publication.operations:
-        yield from _long_values(table)
+        yield from _check_long_values(table)
 
 
 def _subject(table: PublishedTable) -> dict[str, str]:
-    return {"publication": table.publication, **_of_table(table)}
+    return {"publication": table.publication, **_table_subject(table)}
 
 
-def _of_table(table: PublishedTable) -> dict[str, str]:
+def _table_subject(table: PublishedTable) -> dict[str, str]:
     """The subject of what is the same for all publications, and so said once."""
     return {"schema": table.schema, "table": table.table}
 
 
-def _a_key(table: PublishedTable, uses: Uses) -> str:
+def _by_hand(table: PublishedTable, uses: Uses) -> str:
     """What is to be done where no replica identity would do."""
     names = list(dict.fromkeys(repr(each.name) for each, _ in uses))
     if len(names) > 1:
@@ -59,11 +59,11 @@ def _a_key(table: PublishedTable, uses: Uses) -> str:
     return f"give it a {key} of columns that are published, and the identity DEFAULT"
 
 
-def _told(publication: Publication) -> str:
+def _told_operations(publication: Publication) -> str:
     return " and ".join(kind for kind in ("update", "delete") if kind in publication.operations)
 
 
-def _no_identity(publication: Publication, table: PublishedTable, uses: Uses) -> Finding:
+def _identity_missing(publication: Publication, table: PublishedTable, uses: Uses) -> Finding:
     sql = mending(uses)
     is_deferrable = table.has_deferrable_key
     reason = {
@@ -74,7 +74,7 @@ def _no_identity(publication: Publication, table: PublishedTable, uses: Uses) ->
         "n": "the replica identity NOTHING",
     }.get(table.identity_kind, "no replica identity")
     has = "" if table.identity_kind == "i" else "has "
-    then = _a_key(table, uses) if not sql else ""
+    then = _by_hand(table, uses) if not sql else ""
     if sql.endswith("FULL;"):
         make = "make its primary key again, not deferrable" if is_deferrable else ""
         filtered = dict.fromkeys(name for _, each in uses for name in each.filter_columns)
@@ -84,7 +84,7 @@ def _no_identity(publication: Publication, table: PublishedTable, uses: Uses) ->
         "replica_identity_missing",
         Level.PROBLEM,
         f"{table.name} {has}{reason}, while {publication.name!r} publishes its "
-        f"{_told(publication)}",
+        f"{_told_operations(publication)}",
         "Nothing tells which row was meant, so the server refuses writers every UPDATE and "
         "DELETE of it that is published.",
         (sql,) if sql else (),
@@ -93,7 +93,7 @@ def _no_identity(publication: Publication, table: PublishedTable, uses: Uses) ->
     )
 
 
-def _full(table: PublishedTable, uses: Uses) -> Iterator[Finding]:
+def _check_full(table: PublishedTable, uses: Uses) -> Iterator[Finding]:
     # Where the server refuses it, that is a finding of its own.
     if table.identity_kind == "f" and full_is_taken(uses):
         better = mending(uses) if better_key(uses) else ""
@@ -109,11 +109,11 @@ def _full(table: PublishedTable, uses: Uses) -> Iterator[Finding]:
             "where a consumer wants the old values.",
             (better,) if better else (),
             f"a primary {key} would do instead" if would_do else "",
-            _of_table(table),
+            _table_subject(table),
         )
 
 
-def _column_list(
+def _check_column_list(
     publication: Publication, table: PublishedTable, identity: Sequence[str], uses: Uses
 ) -> Iterator[Finding]:
     """A column list that lacks something of the replica identity."""
@@ -139,7 +139,7 @@ def _column_list(
         f"replica identity: {'all columns' if is_full else ', '.join(lacking)}",
         _REFUSED,
         sql,
-        "" if sql else _a_key(table, uses),
+        "" if sql else _by_hand(table, uses),
         _subject(table),
     )
 
@@ -151,7 +151,7 @@ def _cannot_be_listed(
     return publication.generated is None and any(name in table.stored_columns for name in names)
 
 
-def _row_filter(
+def _check_row_filter(
     publication: Publication, table: PublishedTable, identity: Sequence[str], uses: Uses
 ) -> Iterator[Finding]:
     """A row filter that asks for more than the replica identity."""
@@ -159,7 +159,7 @@ def _row_filter(
     if table.identity_kind == "f" or not foreign:
         return
     sql = mending(uses)
-    then = "" if sql else _a_key(table, uses)
+    then = "" if sql else _by_hand(table, uses)
     if not sql and len(uses) == 1:
         then = (
             "filter by columns of the replica identity alone, or give the table an identity that "
@@ -177,7 +177,7 @@ def _row_filter(
     )
 
 
-def _generated(
+def _check_generated(
     publication: Publication, table: PublishedTable, identity: Sequence[str], uses: Uses
 ) -> Iterator[Finding]:
     """Generated columns of the replica identity that are not published."""
@@ -190,7 +190,7 @@ def _generated(
         return
     can_publish = is_refused and not any(name in table.virtual_columns for name in hidden)
     publish = f"ALTER PUBLICATION {publication.sql} SET (publish_generated_columns = stored);"
-    sql, then = "", _a_key(table, uses)
+    sql, then = "", _by_hand(table, uses)
     if better_key(uses) is not None:
         sql = mending(uses)
         then = f"or, for all tables of the publication, {publish[:-1]}" if can_publish else ""
@@ -211,7 +211,9 @@ def _generated(
     )
 
 
-def _partition(table: PublishedTable, identity: Sequence[str], uses: Uses) -> Iterator[Finding]:
+def _check_partition(
+    table: PublishedTable, identity: Sequence[str], uses: Uses
+) -> Iterator[Finding]:
     """A partition that is published as its root, whose old rows are named in another way."""
     root = table.published_identity
     if not table.level or (root is not None and set(root) == set(identity)):
@@ -231,7 +233,7 @@ def _partition(table: PublishedTable, identity: Sequence[str], uses: Uses) -> It
         if would_do
         else "give both the same replica identity: a primary key of the partitioned table is that "
         "of all its partitions",
-        _of_table(table),
+        _table_subject(table),
     )
 
 
@@ -253,7 +255,7 @@ def published_again(
     )
 
 
-def _long_values(table: PublishedTable) -> Iterator[Finding]:
+def _check_long_values(table: PublishedTable) -> Iterator[Finding]:
     if table.identity_kind != "f":
         yield Finding(
             "toast",
@@ -261,5 +263,5 @@ def _long_values(table: PublishedTable) -> Iterator[Finding]:
             f"{table.name} has long values that are stored out of line",
             "An UPDATE that leaves such a value alone does not send it: a consumer gets UNCHANGED, "
             "and keeps the value that it has.",
-            subject=_of_table(table),
+            subject=_table_subject(table),
         )

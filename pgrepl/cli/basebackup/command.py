@@ -220,10 +220,12 @@ def basebackup_command(
         "fsync": not no_sync,
         "clean": not no_clean,
     }
-    return _run(conninfo, directory, options, progress, as_json)
+    return _take_backup(conninfo, directory, options, progress, as_json)
 
 
-def _run(conninfo: str, directory: str, options: dict[str, Any], shown: bool, as_json: bool) -> int:
+def _take_backup(
+    conninfo: str, directory: str, options: dict[str, Any], shown: bool, as_json: bool
+) -> int:
     with Interruption() as interruption, contextlib.ExitStack() as resources:
         try:
             with interruption.raising():
@@ -231,21 +233,21 @@ def _run(conninfo: str, directory: str, options: dict[str, Any], shown: bool, as
                 beside = None
                 if options["wal"] == "stream":
                     beside = resources.enter_context(opened(conninfo, "physical"))
-            with _interruptible(interruption, shown) as progress:
+            with _interruptible_progress(interruption, shown) as progress:
                 received = receive_base_backup(
                     connection, directory, wal_connection=beside, progress=progress, **options
                 )
         except Interrupted:
             return interruption.exit_status
     if as_json:
-        print_json(_summary(received, options))
+        print_json(_backup_json(received, options))
     else:
-        print_text(_sentence(received))
+        print_text(_backup_text(received))
     return 0
 
 
 @contextlib.contextmanager
-def _interruptible(
+def _interruptible_progress(
     interruption: Interruption, shown: bool
 ) -> Iterator[Callable[[BackupProgress], None]]:
     """What is told of the progress, which is also where a signal ends the backup."""
@@ -281,7 +283,7 @@ def _check_format(form: str, compress: str, mapping: dict[str, str]) -> None:
         )
 
 
-def _summary(received: ReceivedBackup, options: dict[str, Any]) -> dict[str, Any]:
+def _backup_json(received: ReceivedBackup, options: dict[str, Any]) -> dict[str, Any]:
     mapping = options["tablespace_mapping"]
     manifest = received.directory / "backup_manifest"
     return {
@@ -301,7 +303,7 @@ def _summary(received: ReceivedBackup, options: dict[str, Any]) -> dict[str, Any
     }
 
 
-def _sentence(received: ReceivedBackup) -> str:
+def _backup_text(received: ReceivedBackup) -> str:
     return (
         f"base backup in {printable(str(Path(received.directory)))}: {bytes_text(received.size)} "
         f"received, WAL from {received.start_lsn} to {received.end_lsn} on timeline "

@@ -50,43 +50,43 @@ class Delivery:
         self._fsync_interval = fsync_interval
         self._synced_at = time.monotonic()
         self._acknowledged_at = 0.0
-        self._waiting = self._waits()
+        self._waiting = self._make_waiting()
 
-    def run(self, pulse: Callable[[], float | None] | None = None) -> None:
+    def run(self, between_reads: Callable[[], float | None] | None = None) -> None:
         """Deliver until the source has come to its end, or until a signal comes.
 
-        `pulse` is called between reads and returns the seconds until it wants to be called again,
-        or None to end the loop. Raises `BrokenPipeError` and other `OSError` of the output, and
-        what `Source.receive` raises.
+        `between_reads` returns the seconds until it wants to be called again, or None to end the
+        loop. Raises `BrokenPipeError` and other `OSError` of the output, and what `Source.receive`
+        raises.
         """
         while not self._interruption.signum:
             ended = self._source.receive()
             self.write_out()
             if self._interruption.take_hangup():
                 self._output.reopen()
-                self._waiting = self._waits()
-            if ended or self._source.reply_requested or self._sync_left() <= 0:
+                self._waiting = self._make_waiting()
+            if ended or self._source.reply_requested or self._seconds_until_sync() <= 0:
                 self.finish()
             if ended:
                 return
-            patience = min(_PATIENCE, self._sync_left(), self._acknowledge_in_time())
-            if pulse is not None:
-                wanted = pulse()
+            patience = min(_PATIENCE, self._seconds_until_sync(), self._acknowledge_in_time())
+            if between_reads is not None:
+                wanted = between_reads()
                 if wanted is None:
                     return
                 patience = min(patience, wanted)
             if ended is None:
-                if self._wait(patience):
+                if self._wait_for_wal(patience):
                     raise BrokenPipeError
             elif self._source.taken < _FEW:
                 # What came has been delivered; where more is on its way, as it is while the server
                 # decodes a backlog, both sides are spared a wake-up for each message.
                 time.sleep(_MOMENT)
 
-    def _waits(self) -> Waiting:
+    def _make_waiting(self) -> Waiting:
         return Waiting(self._source.fileno(), self._interruption.fileno(), self._output.descriptor)
 
-    def _wait(self, patience: float) -> bool:
+    def _wait_for_wal(self, patience: float) -> bool:
         """Wait for whatever comes; say whether the output is lost."""
         ready = self._waiting.for_connection(max(patience, 0.0))
         if not ready.connection:
@@ -116,9 +116,9 @@ class Delivery:
     def finish(self) -> None:
         """Acknowledge what the output has, for the last time, and as durable. Raises `OSError`."""
         self.sync()
-        self._acknowledge()
+        self._acknowledge_output()
 
-    def _sync_left(self) -> float:
+    def _seconds_until_sync(self) -> float:
         """Return the seconds until what was written is to be made durable."""
         if not self._output.unsynced:
             return _PATIENCE
@@ -132,9 +132,9 @@ class Delivery:
         left = self._acknowledged_at + _ACK_GAP - time.monotonic()
         if left > 0:
             return left
-        self._acknowledge()
+        self._acknowledge_output()
         return _PATIENCE
 
-    def _acknowledge(self) -> None:
+    def _acknowledge_output(self) -> None:
         self._acknowledged_at = time.monotonic()
         self._source.acknowledge(self._output.written, self._output.durable)

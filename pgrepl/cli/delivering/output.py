@@ -59,7 +59,7 @@ class Output:
         self._whole = 0  # of them, up to the end of a unit: a line, or a message
         # (bytes that must have been written for it, position), an entry for each unit, both rising.
         self._marks: deque[tuple[int, int]] = deque()
-        self._use(descriptor)
+        self._write_to(descriptor)
 
     @classmethod
     def of(
@@ -67,9 +67,9 @@ class Output:
     ) -> Output:
         """Open a file to append to, and make it where there is none. Raises `OSError`, and what
         `mend` raises, which is called with the descriptor before anything is written."""
-        return cls(_opened(path, mend), path, syncs=syncs, mend=mend)
+        return cls(_open_to_append(path, mend), path, syncs=syncs, mend=mend)
 
-    def _use(self, descriptor: int) -> None:
+    def _write_to(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self.is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
 
@@ -134,8 +134,8 @@ class Output:
         if self.path is None:
             return
         self.sync()
-        before, descriptor = self.descriptor, _opened(self.path, self._mend)
-        self._use(descriptor)
+        before, descriptor = self.descriptor, _open_to_append(self.path, self._mend)
+        self._write_to(descriptor)
         os.close(before)
 
     def take_back(self) -> None:
@@ -159,7 +159,7 @@ class Output:
             os.close(self.descriptor)
 
 
-def _opened(path: Path, mend: Callable[[int], None] | None) -> int:
+def _open_to_append(path: Path, mend: Callable[[int], None] | None) -> int:
     is_new = False
     try:
         descriptor = os.open(path, _FLAGS)

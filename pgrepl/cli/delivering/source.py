@@ -48,7 +48,7 @@ class Source(ABC):
         Never waits. Raises what `Stream.receive` and reading on in it raise.
         """
         try:
-            ended = self._receive()
+            ended = self._put_what_came()
         except TimeoutError:
             self.taken = 0
             return None
@@ -59,7 +59,7 @@ class Source(ABC):
         return ended
 
     @abstractmethod
-    def _receive(self) -> bool: ...
+    def _put_what_came(self) -> bool: ...
 
     def is_behind(self, written: int, durable: int) -> bool:
         """Whether `acknowledge` would have something new to say."""
@@ -87,7 +87,7 @@ class DecodedSource(Source):
         self.stream = stream
         self._take = take
 
-    def _receive(self) -> bool:
+    def _put_what_came(self) -> bool:
         for number, event in enumerate(self.stream.receive(timeout=0), 1):
             self.taken = number
             self.reply_requested |= event.reply_requested
@@ -111,16 +111,16 @@ class RawSource(Source):
         self._output = output
         self._end = end
 
-    def _receive(self) -> bool:
+    def _put_what_came(self) -> bool:
         batch = self.stream.receive(timeout=0)
         self.taken = len(batch)
         self.reply_requested |= batch.reply_requested
         if self._end is None or batch.received(False) < self._end:
             self._output.put_bytes(batch.payloads(_SEPARATOR), batch.received(False))
             return False
-        return self._up_to_end(batch, self._end)
+        return self._put_up_to_end(batch, self._end)
 
-    def _up_to_end(self, batch: WalBatch, end: Lsn) -> bool:
+    def _put_up_to_end(self, batch: WalBatch, end: Lsn) -> bool:
         count = position = 0
         ended = False
         for item in batch:

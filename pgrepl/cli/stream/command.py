@@ -174,7 +174,7 @@ def stream_command(conninfo: str, drops: bool, no_loop: bool, **given: Any) -> i
         return drop_slot(conninfo, slot)
     given["format"] = given["format"] or ("text" if given["plugin"] == "pgoutput" else "raw")
     options = StreamOptions(**given, loops=not no_loop)
-    _check(options)
+    _refuse_contradictions(options)
     return stream(conninfo, options)
 
 
@@ -184,7 +184,7 @@ def _require_nothing_else(given: dict[str, Any]) -> None:
             raise click.UsageError("--drop-slot goes with --slot alone")
 
 
-def _check(options: StreamOptions) -> None:
+def _refuse_contradictions(options: StreamOptions) -> None:
     """Refuse options that do not go together."""
     decoded = options.format != "raw"
     makes_slot = options.create_slot or options.temporary

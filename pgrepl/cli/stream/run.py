@@ -30,6 +30,7 @@ from ..delivering.output import Output
 from ..delivering.source import DecodedSource, RawSource, Source
 from ..failure import BROKEN_PIPE, CommandFailed
 from ..interruption import Interrupted, Interruption
+from ..printing import print_notice
 from ..slots.as_asked import require_as_asked
 from ..unfinished import cut_back, is_appended_to
 from ..wording import DROPPING, advised, in_programs_words
@@ -106,13 +107,13 @@ def _open_output(options: StreamOptions) -> Output:
         name="standard output" if options.path is None else str(options.path),
         # Of messages as they are nobody knows where they begin and what they look like.
         is_ours=(lambda _: True) if options.format == "raw" else may_be_line,
-        say=_say,
+        say=print_notice,
     )
     if options.path is not None:
         try:
             return Output.of(options.path, syncs=syncs, mend=mend)
         except OSError as error:
-            raise _unwritable(options.path, error) from error
+            raise _output_failure(options.path, error) from error
     if sys.stdout is None:
         raise CommandFailed("expected an open standard output, it is closed")
     descriptor = sys.stdout.fileno()
@@ -121,7 +122,7 @@ def _open_output(options: StreamOptions) -> Output:
     return Output(descriptor, syncs=syncs)
 
 
-def _unwritable(path: Path, error: OSError) -> CommandFailed:
+def _output_failure(path: Path, error: OSError) -> CommandFailed:
     return CommandFailed(
         f"the output {printable(str(path))} cannot be written: {error.strerror or error}; nothing "
         "is acknowledged that is not in it: mend that and run this again, it goes on from there"
@@ -150,7 +151,7 @@ class _Run:
     def run(self) -> int:
         while True:
             try:
-                self._session()
+                self._stream_once()
                 return 0
             except Interrupted:
                 return 0 if self._connected else self._interruption.exit_status
@@ -159,14 +160,14 @@ class _Run:
             except OSError as error:
                 if self._options.path is None:
                     raise
-                raise _unwritable(self._options.path, error) from error
+                raise _output_failure(self._options.path, error) from error
             except Error as error:
                 if not self._goes_on_after(error):
                     raise
                 pause = _PAUSES[min(self._failures, len(_PAUSES) - 1)]
                 self._failures += 1
-                said = "; ".join(in_programs_words(str(error)).splitlines())
-                _say(f"{said}; connecting again in {pause:g} s")
+                said = in_programs_words(str(error))
+                print_notice(f"{said}; connecting again in {pause:g} s")
             if self._interruption.pause(pause):
                 return 0
 
@@ -175,14 +176,14 @@ class _Run:
         loops = self._options.loops and not self._options.temporary
         return loops and self._has_begun and error.retryable
 
-    def _session(self) -> None:
+    def _stream_once(self) -> None:
         """Stream over one connection, to the end, a signal or an error."""
         with self._interruption.raising():
             connection = opened(self._conninfo)
         with connection:
             self._connected = True
             with self._interruption.raising():
-                source, token = self._begin(connection)
+                source, token = self._begin_stream(connection)
             delivery = Delivery(
                 source, self._output, self._interruption, self._options.fsync_interval
             )
@@ -203,12 +204,12 @@ class _Run:
             raise
         except OSError:
             self._output.take_back()
-            self._end(source, delivery)
+            self._end_stream(source, delivery)
             raise
         self._failures = 0
-        self._end(source, delivery)
+        self._end_stream(source, delivery)
 
-    def _end(self, source: Source, delivery: Delivery) -> None:
+    def _end_stream(self, source: Source, delivery: Delivery) -> None:
         delivery.finish()
         if source.taken:
             # A server that can send does not look for messages. Once it is stuck, with nobody
@@ -218,7 +219,7 @@ class _Run:
 
     # How it begins
 
-    def _begin(self, connection: Connection) -> tuple[Source, ResumeToken]:
+    def _begin_stream(self, connection: Connection) -> tuple[Source, ResumeToken]:
         """Start the stream; return it, and what to begin with on the next connection."""
         options = self._options
         system = connection.identify_system()
@@ -226,17 +227,23 @@ class _Run:
             _create_slot(connection, options)
             self._creates = False
         try:
-            source = self._raw(connection) if options.format == "raw" else self._decoded(connection)
+            source = (
+                self._raw_source(connection)
+                if options.format == "raw"
+                else self._decoded_source(connection)
+            )
         except SlotNotFound as error:
             raise CommandFailed(f"{error}; --create-slot makes it") from None
         self._has_begun = True
         self._failures = 0
         start = source.stream.start
         if options.verbose:
-            _say(f"streaming from slot {options.slot} of system {system.systemid} at {start}")
+            print_notice(
+                f"streaming from slot {options.slot} of system {system.systemid} at {start}"
+            )
         return source, ResumeToken(system.systemid, system.timeline, Lsn(start), 0)
 
-    def _decoded(self, connection: Connection) -> Source:
+    def _decoded_source(self, connection: Connection) -> Source:
         options = self._options
         stream = connection.stream(
             options.slot,
@@ -252,9 +259,9 @@ class _Run:
             status_interval=options.status_interval,
         )
         self._retelling.begin()
-        return DecodedSource(stream, self._take)
+        return DecodedSource(stream, self._put_event)
 
-    def _take(self, event: StreamEvent) -> bool:
+    def _put_event(self, event: StreamEvent) -> bool:
         end = self._options.end
         if event.message is None:
             self._output.put(None, event.position)
@@ -265,7 +272,7 @@ class _Run:
         self._output.put(line, event.position)
         return event.lsn == end
 
-    def _raw(self, connection: Connection) -> Source:
+    def _raw_source(self, connection: Connection) -> Source:
         options = self._options
         plugin_options = dict(options.plugin_options)
         if options.publications:
@@ -312,7 +319,7 @@ def _create_slot(connection: Connection, options: StreamOptions) -> None:
         two_phase = options.two_phase and not options.publications
         require_as_asked(connection, options.slot, two_phase=two_phase, failover=options.failover)
     elif options.verbose:
-        _say(f"created the slot {options.slot}")
+        print_notice(f"created the slot {options.slot}")
 
 
 def _require_publications(connection: Connection, names: Iterable[str]) -> None:
@@ -327,7 +334,3 @@ def _require_publications(connection: Connection, names: Iterable[str]) -> None:
                 f"expected the publication {name!r}, which this database does not have; "
                 "create it first, with CREATE PUBLICATION"
             )
-
-
-def _say(text: str) -> None:
-    print("pgrepl:", printable(text), file=sys.stderr)
