@@ -9,7 +9,3 @@ from .drivers import examine
 from .finding import Finding, Level
 
 __all__ = ["Finding", "Level", "examine"]
-
-# Where they are imported from is where they are, for tracebacks, pickles and documentation.
-for _public in (Finding, Level, examine):
-    _public.__module__ = __name__

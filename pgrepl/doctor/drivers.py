@@ -9,6 +9,7 @@ from ..blocking.connection import Connection
 from ..client.connection import BaseConnection
 from ..errors import UsageError
 from ..protocol.conversation import Steps
+from ..public import imported_from
 from ..transport.clock import Deadline
 from .examination import examination
 from .finding import Finding
@@ -38,6 +39,7 @@ def examine(
     *,
     timeout: float | None = None,
 ) -> Coroutine[Any, Any, list[Finding]]: ...
+@imported_from("pgrepl.doctor")
 def examine(
     connection: Connection | AsyncConnection,
     publications: Iterable[str] = (),

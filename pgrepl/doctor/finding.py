@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..public import imported_from
+
 __all__ = ["Finding", "Level"]
 
 
+@imported_from("pgrepl.doctor")
 class Level(enum.IntEnum):
     """How bad a finding is. Only a `PROBLEM` stands in the way of a stream, or of writers."""
 
@@ -24,6 +27,7 @@ class Level(enum.IntEnum):
         return self.name.lower()
 
 
+@imported_from("pgrepl.doctor")
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that was looked at.
