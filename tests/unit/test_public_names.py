@@ -21,7 +21,7 @@ import pytest
 import pgrepl
 from pgrepl.moved import NAMES
 
-FACADES: Final = ("pgrepl", "pgrepl.aio", "pgrepl.basebackup", "pgrepl.physical")
+FACADES: Final = ("pgrepl", "pgrepl.aio", "pgrepl.basebackup", "pgrepl.doctor", "pgrepl.physical")
 PUBLIC: Final = {
     f"{facade}.{name}": (facade, name)
     for facade in FACADES
