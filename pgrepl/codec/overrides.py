@@ -5,7 +5,6 @@ Source: PostgreSQL documentation, "System Catalogs": pg_type.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 from ..typedefs import TypeDefinition
@@ -22,7 +21,10 @@ def unanswered(
 
     With each come the names that it is most like.
     """
-    from .types.builtin import NAMES  # with all decoders: they take a while to load
+    # Both take a while to load, and few streams have rules.
+    import difflib
+
+    from .types.builtin import NAMES
 
     oids, names = {*NAMES}, {*NAMES.values()}
     names |= {f"pg_catalog.{name}" for name in names}

@@ -7,7 +7,6 @@ gone: the descriptor is closed, and what the file took on disk is free.
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final, final
@@ -35,6 +34,8 @@ class SpoolFile:
     __slots__ = ("__weakref__", "_descriptor", "_file", "_turn", "size")
 
     def __init__(self, directory: str | Path | None) -> None:
+        import tempfile  # which loads compression and more, for a file that few streams need
+
         file: Any = tempfile.TemporaryFile(  # noqa: SIM115 - closed when nobody has this any more
             buffering=0, prefix="pgrepl-", dir=directory
         )
