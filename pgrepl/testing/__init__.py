@@ -4,14 +4,14 @@ Law: nothing of it is left behind. Importing this room needs neither pytest, whi
 `pgrepl.testing.pytest_plugin` imports, nor what the program needs.
 """
 
-from typing import TYPE_CHECKING
+from ..facade import facade as _facade
 
-from .database import TemporaryDatabase
-from .errors import TemporaryServerError
-from .server import TemporaryServer
-
+TYPE_CHECKING = False  # typing takes long to load
 if TYPE_CHECKING:
     from .aio import AsyncTemporaryDatabase, AsyncTemporaryServer
+    from .database import TemporaryDatabase
+    from .errors import TemporaryServerError
+    from .server import TemporaryServer
 
 __all__ = [
     "AsyncTemporaryDatabase",
@@ -21,13 +21,13 @@ __all__ = [
     "TemporaryServerError",
 ]
 
+_NAMES = {
+    "AsyncTemporaryDatabase": ".aio",
+    "AsyncTemporaryServer": ".aio",
+    "TemporaryDatabase": ".database",
+    "TemporaryServer": ".server",
+    "TemporaryServerError": ".errors",
+}
+"""The module that has each name, which is loaded with the first use of it."""
 
-def __getattr__(name: str) -> object:
-    """Load what needs asyncio when it is asked for."""
-    if name not in ("AsyncTemporaryDatabase", "AsyncTemporaryServer"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import aio
-
-    found: object = getattr(aio, name)
-    globals()[name] = found
-    return found
+__getattr__, __dir__ = _facade(__name__, _NAMES)

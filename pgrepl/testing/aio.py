@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from ..aio.connection import connect
+from ..public import imported_from
 from .data_directory import Settings
 from .database import APPLICATION, Rows, TemporaryDatabase, last_rows
 from .server import StopMode, TemporaryServer
@@ -37,6 +38,7 @@ async def _in_thread(call: Callable[[], object]) -> None:
         raise cancelled
 
 
+@imported_from("pgrepl.testing")
 class AsyncTemporaryServer:
     """A `TemporaryServer` for asyncio, which has the same arguments and the same names.
 
@@ -182,6 +184,7 @@ class AsyncTemporaryServer:
         await _in_thread(self._server.close)
 
 
+@imported_from("pgrepl.testing")
 class AsyncTemporaryDatabase:
     """A `TemporaryDatabase` for asyncio, which has the same names."""
 

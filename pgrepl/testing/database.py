@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from ..blocking.connection import connect
 from ..protocol.query import Result
+from ..public import imported_from
 
 if TYPE_CHECKING:
     from .server import TemporaryServer
@@ -73,6 +74,7 @@ def dropping(name: str) -> Generator[Ask, Rows, None]:
     yield Ask("postgres", f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@imported_from("pgrepl.testing")
 class TemporaryDatabase:
     """An empty database, made by `TemporaryServer.new_database`, which drops it in the end.
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from ..public import imported_from
+
 __all__ = ["TemporaryServerError"]
 
 
+@imported_from("pgrepl.testing")
 class TemporaryServerError(RuntimeError):
     """The server cannot be found, made or started; the text says why, and what to do."""

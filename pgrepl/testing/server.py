@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Final, Literal, Self, TypeAlias
 
 from ..ownership import Owner
+from ..public import imported_from
 from .addresses import HOST, SUPERUSER, conninfo_string, conninfo_url, free_port
 from .data_directory import DEFAULT_SETTINGS, DataDirectory, Settings
 from .database import Rows, TemporaryDatabase, execute
@@ -55,6 +56,7 @@ _STOP_SIGNALS: Final[Mapping[StopMode, str]] = {
 _IMMEDIATE_PATIENCE: Final = 10.0
 
 
+@imported_from("pgrepl.testing")
 class TemporaryServer:
     """A server of its own, reachable on 127.0.0.1 and by a Unix socket in its own folder.
 

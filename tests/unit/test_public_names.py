@@ -22,7 +22,14 @@ import pytest
 import pgrepl
 from pgrepl.moved import NAMES
 
-FACADES: Final = ("pgrepl", "pgrepl.aio", "pgrepl.basebackup", "pgrepl.doctor", "pgrepl.physical")
+FACADES: Final = (
+    "pgrepl",
+    "pgrepl.aio",
+    "pgrepl.basebackup",
+    "pgrepl.doctor",
+    "pgrepl.physical",
+    "pgrepl.testing",
+)
 PUBLIC: Final = {
     f"{facade}.{name}": (facade, name)
     for facade in FACADES

@@ -56,7 +56,8 @@ def test_arguments_of_both_servers_are_the_same() -> None:
 
 def test_every_name_can_be_had_and_no_other() -> None:
     for name in pgrepl.testing.__all__:
-        assert getattr(pgrepl.testing, name).__name__ == name
+        found = getattr(pgrepl.testing, name)
+        assert (found.__module__, found.__name__) == ("pgrepl.testing", name)
     with pytest.raises(AttributeError, match="has no attribute 'ThrowAway'"):
         _ = pgrepl.testing.ThrowAway
 
