@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from .errors import UsageError
 from .lsn import Lsn
 from .public import imported_from
-from .relation import UNCHANGED, Column, Relation, Unchanged, printable
+from .relation import UNCHANGED, Column, Relation, Unchanged, completed, printable
 
 if TYPE_CHECKING:
     # Rows decode themselves, so each twin of the codec has its own: `pgrepl.Row` is the one in use.
@@ -192,7 +192,8 @@ class Update:
         otherwise it was made from values, so that `raw` has nothing, and all values of `new` are
         read for it: raises `DecodeError` for one that cannot be decoded.
         """
-        return _completed(self.relation, self.new, self.key if self.old is None else self.old)
+        made: Row = completed(self.relation, self.new, self.key if self.old is None else self.old)
+        return made
 
     def to_json(self, default: Default = None) -> str:
         """Return it as a line of typed JSON; see `Insert.to_json`."""
@@ -264,32 +265,6 @@ def _identity(relation: Relation, key: Row | None, old: Row | None) -> Row:
             "the same replica identity as they have"
         )
     return row
-
-
-def _completed(relation: Relation, row: Row, other: Row | None) -> Row:
-    """Return a row with those unchanged values that another one of its relation has."""
-    if other is None:
-        return row
-    at = {place: position for position, place in enumerate(other.places)}
-    found = {}
-    for position, place in enumerate(row.places):
-        if place in at and _is_unchanged(row, position):
-            # What is stored out of line is not NULL: then the other one does not know either.
-            value = other[at[place]]
-            if value is not None and value is not UNCHANGED:
-                found[position] = value
-    if not found:
-        return row
-    values = [found.get(position, value) for position, value in enumerate(row)]
-    return type(row)(relation, values, False, row.places, row.lsn)
-
-
-def _is_unchanged(row: Row, position: int) -> bool:
-    """Whether a value was not sent, by a look at what was: the value itself may be at fault."""
-    try:
-        return row.raw(position) is UNCHANGED
-    except ValueError:  # the row was made from values
-        return row[position] is UNCHANGED
 
 
 @imported_from("pgrepl")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from .identifiers import quoted
 from .public import imported_from
@@ -21,6 +21,7 @@ __all__ = [
     "Unchanged",
     "all_columns",
     "columns_at",
+    "completed",
     "marked_columns",
     "printable",
 ]
@@ -153,6 +154,32 @@ def _selected(relation: Relation, places: tuple[int, ...]) -> Selection:
     # Backwards, so that of two equal names, which only a broken server sends, the first counts.
     positions = {columns[i].name: i for i in reversed(range(len(columns)))}
     return Selection(places, columns, positions)
+
+
+def completed(relation: Relation, row: Any, other: Any) -> Any:
+    """Return a `Row` with those unchanged values that another one has; `other` may be None."""
+    if other is None:
+        return row
+    at = {place: position for position, place in enumerate(other.places)}
+    found = {}
+    for position, place in enumerate(row.places):
+        if place in at and _is_unchanged(row, position):
+            # What is stored out of line is not NULL: then the other one does not know either.
+            value = other[at[place]]
+            if value is not None and value is not UNCHANGED:
+                found[position] = value
+    if not found:
+        return row
+    values = [found.get(position, value) for position, value in enumerate(row)]
+    return type(row)(relation, values, False, row.places, row.lsn)
+
+
+def _is_unchanged(row: Any, position: int) -> bool:
+    """Whether a value was not sent, by a look at what was: the value itself may be at fault."""
+    try:
+        return row.raw(position) is UNCHANGED
+    except ValueError:  # the row was made from values
+        return row[position] is UNCHANGED
 
 
 def printable(name: str) -> str:
