@@ -120,4 +120,4 @@ class Warden:
             self._shell.wait(_WARDEN_PATIENCE)
         except subprocess.TimeoutExpired:
             self._shell.kill()
-            self._shell.wait()
+        self._shell.wait()
