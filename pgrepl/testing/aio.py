@@ -67,12 +67,10 @@ class AsyncTemporaryServer:
             start_timeout=start_timeout,
         )
 
-    @classmethod
-    def of(cls, server: TemporaryServer) -> Self:
+    @staticmethod
+    def of(server: TemporaryServer) -> AsyncTemporaryServer:
         """The same server for asyncio: what one of both starts or stops, is so for the other."""
-        made = cls.__new__(cls)
-        made._server = server
-        return made
+        return _SharedServer(server)
 
     def __repr__(self) -> str:
         return repr(self._server).replace("<", "<Async", 1)
@@ -182,6 +180,13 @@ class AsyncTemporaryServer:
     async def close(self) -> None:
         """Stop the server at once and remove every trace of it; see `TemporaryServer.close`."""
         await _in_thread(self._server.close)
+
+
+class _SharedServer(AsyncTemporaryServer):
+    """One that somebody else has made."""
+
+    def __init__(self, server: TemporaryServer) -> None:
+        self._server = server
 
 
 @imported_from("pgrepl.testing")
