@@ -128,12 +128,16 @@ class PublishedTable:
 
 @dataclass(frozen=True, slots=True)
 class UnpublishedTable:
-    """A table that a publication of all tables, of the database or a schema, passes over."""
+    """A table that a publication of all tables, of the database or a schema, passes over.
+
+    `has_identity`: something would name an old row of it.
+    """
 
     publication: str
     schema: str
     table: str
     is_foreign: bool
+    has_identity: bool
 
 
 def read_publications(version: int) -> Questions[list[Publication]]:
@@ -339,7 +343,9 @@ def _key(value: object) -> Key:
     return Key(key.get("index", str), key.get("is_primary", bool), key.texts("columns"))
 
 
-def read_unpublished(publications: Sequence[Publication]) -> Questions[list[UnpublishedTable]]:
+def read_unpublished(
+    version: int, publications: Sequence[Publication]
+) -> Questions[list[UnpublishedTable]]:
     """Ask for the tables that publications of all tables pass over: unlogged and foreign ones."""
     found = []
     for publication in publications:
@@ -350,7 +356,8 @@ def read_unpublished(publications: Sequence[Publication]) -> Questions[list[Unpu
         else:
             continue
         rows = yield from ask(
-            "SELECT n.nspname AS schema, c.relname AS table, c.relkind = 'f' AS is_foreign"
+            "SELECT n.nspname AS schema, c.relname AS table, c.relkind = 'f' AS is_foreign,"
+            f" c.relreplident = 'f' OR EXISTS ({_identity(version, 'c')}) AS has_identity"
             " FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
             f" WHERE {scope} AND (c.relkind = 'f' OR c.relkind = 'r' AND c.relpersistence = 'u')"
             " ORDER BY n.nspname, c.relname",
@@ -361,6 +368,7 @@ def read_unpublished(publications: Sequence[Publication]) -> Questions[list[Unpu
                 row.get("schema", str),
                 row.get("table", str),
                 row.get("is_foreign", bool),
+                row.get("has_identity", bool),
             )
             for row in rows
         ]

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 from .catalogue import Publication, PublishedTable
 from .finding import Finding, Level
-from .tables import published_again
+from .tables import is_refused, published_again
 
 __all__ = ["check_combinations"]
 
@@ -96,16 +97,32 @@ def _generated_differ(one: Publication, other: Publication, table: PublishedTabl
 
 def _lists_differ(one: _Pair, other: _Pair, generated: bool) -> Finding:
     # A publication of all tables, or a schema's, has no list that could be changed.
-    kept, (publication, table) = (one, other) if other[1].columns is not None else (other, one)
-    wanted = kept[1].columns
-    if wanted is None and bool(kept[0].generated) != bool(publication.generated):
-        wanted = _published_columns(kept[1], generated)
+    ways = [(kept, changed) for kept, changed in ((one, other), (other, one)) if changed[1].columns]
+    sql = next(
+        (sql for kept, changed in ways if (sql := _listed_alike(kept, changed, generated))), ()
+    )
     return Finding(
         "column_lists_differ",
         Level.PROBLEM,
         f"{one[0].name!r} and {other[0].name!r} publish different columns of "
-        f"{table.published_name}",
+        f"{one[1].published_name}",
         _ENDS,
-        published_again(publication, table, wanted or ()),
-        subject=_subject(table),
+        sql,
+        ""
+        if sql
+        else "give both the same columns, those of the replica identity among them: without these "
+        "the server refuses writers UPDATE and DELETE",
+        _subject(other[1] if other[1].columns is not None else one[1]),
     )
+
+
+def _listed_alike(kept: _Pair, changed: _Pair, generated: bool) -> tuple[str, ...]:
+    """Return the SQL that gives a publication the columns of the other one; none where its writers
+    would be refused then."""
+    publication, table = changed
+    wanted = kept[1].columns
+    if wanted is None and bool(kept[0].generated) != bool(publication.generated):
+        wanted = _published_columns(kept[1], generated)
+    if is_refused(publication, replace(table, columns=wanted)) and not is_refused(*changed):
+        return ()
+    return published_again(publication, table, wanted or ())

@@ -7,6 +7,7 @@ Source: PostgreSQL documentation, "Publication", "Row Filters", "Column Lists",
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence, Set
+from dataclasses import replace
 from typing import Final
 
 from .catalogue import (
@@ -22,12 +23,16 @@ from .finding import Finding, Level
 from .identities import uses_of_tables
 from .questions import Questions
 from .shown_sql import identifier, qualified
-from .tables import check_table
+from .tables import check_table, is_refused
 
 __all__ = ["check_publications"]
 
 _NEW: Final = "pgrepl"
 _SHOWN: Final = 8
+_KEYS_FIRST: Final = (
+    "before that, give every table a primary key, or name those that have one: the server refuses "
+    "UPDATE and DELETE of a published table without"
+)
 
 
 def check_publications(version: int, names: Sequence[str]) -> Questions[list[Finding]]:
@@ -38,7 +43,7 @@ def check_publications(version: int, names: Sequence[str]) -> Questions[list[Fin
     if not looked_at:
         return found
     everything = yield from read_tables(version, [each.name for each in existing])
-    unpublished = yield from read_unpublished(looked_at)
+    unpublished = yield from read_unpublished(version, looked_at)
     found += _check_existing(existing, looked_at, everything, unpublished)
     if names:
         tables = [each for each in everything if each.publication in names]
@@ -61,7 +66,7 @@ def _check_existing(
         yield from _check_publication(publication, its_tables)
         for each in unpublished:
             if each.publication == publication.name:
-                yield _passed_over(each)
+                yield _passed_over(publication, each)
         for table in its_tables:
             for finding in check_table(
                 publication, table, uses.get((table.schema, table.table), ())
@@ -99,7 +104,8 @@ def _find_missing(existing: Sequence[Publication], names: Sequence[str]) -> Iter
                 f"the publication {name!r} does not exist in this database",
                 "A stream says which publications it wants, and has the changes of their tables.",
                 (f"CREATE PUBLICATION {identifier(name)} FOR ALL TABLES;",),
-                subject={"publication": name},
+                _KEYS_FIRST,
+                {"publication": name},
             )
     if not names and not existing:
         yield Finding(
@@ -108,6 +114,7 @@ def _find_missing(existing: Sequence[Publication], names: Sequence[str]) -> Iter
             "there is no publication in this database",
             "A stream says which publications it wants, and has the changes of their tables.",
             (f"CREATE PUBLICATION {identifier(_NEW)} FOR ALL TABLES;",),
+            _KEYS_FIRST,
         )
 
 
@@ -126,16 +133,7 @@ def _check_publication(
             subject=subject,
         )
     if publication.unpublished_operations:
-        lacking = ", ".join(publication.unpublished_operations)
-        every = ", ".join((*publication.operations, *publication.unpublished_operations))
-        yield Finding(
-            "publication_operations",
-            Level.HINT,
-            f"the publication {publication.name!r} does not publish {lacking}",
-            "A consumer never hears of these, and a copy of the tables comes to differ.",
-            (f"ALTER PUBLICATION {publication.sql} SET (publish = '{every}');",),
-            subject=subject,
-        )
+        yield _unpublished_operations(publication, tables)
     roots = sorted({each.root for each in tables if each.root is not None})
     if roots and not publication.via_root:
         yield Finding(
@@ -148,6 +146,28 @@ def _check_publication(
             subject=subject,
         )
     yield from _check_generated(publication, list(published.values()))
+
+
+def _unpublished_operations(publication: Publication, tables: Sequence[PublishedTable]) -> Finding:
+    lacking = ", ".join(publication.unpublished_operations)
+    every = (*publication.operations, *publication.unpublished_operations)
+    whole = replace(publication, operations=every, unpublished_operations=())
+    refused = {each.name: None for each in tables if is_refused(whole, each)}
+    sql = f"ALTER PUBLICATION {publication.sql} SET (publish = '{', '.join(every)}');"
+    # With UPDATE or DELETE among what it publishes, that is a finding of its own already.
+    is_safe = publication.needs_identity or not refused
+    return Finding(
+        "publication_operations",
+        Level.HINT,
+        f"the publication {publication.name!r} does not publish {lacking}",
+        "A consumer never hears of these, and a copy of the tables comes to differ.",
+        (sql,) if is_safe else (),
+        ""
+        if is_safe
+        else f"before you publish these, have a replica identity that suits the publication for "
+        f"{_listed(list(refused))}: without it the server refuses writers UPDATE and DELETE",
+        {"publication": publication.name},
+    )
 
 
 def _summary(publication: Publication, tables: Sequence[PublishedTable]) -> str:
@@ -219,9 +239,15 @@ def _check_generated(
     )
 
 
-def _passed_over(table: UnpublishedTable) -> Finding:
+def _passed_over(publication: Publication, table: UnpublishedTable) -> Finding:
     kind = "foreign" if table.is_foreign else "unlogged"
     name = f"{table.schema}.{table.table}"
+    change = f"ALTER TABLE {qualified(table.schema, table.table)} SET LOGGED"
+    is_safe = table.has_identity or not publication.needs_identity
+    then = (
+        f"give it a primary key, and then {change}: without one the server would refuse writers "
+        "UPDATE and DELETE"
+    )
     return Finding(
         f"table_{kind}",
         Level.HINT if table.is_foreign else Level.WARNING,
@@ -229,10 +255,9 @@ def _passed_over(table: UnpublishedTable) -> Finding:
         "Its rows are on another server: publish it there."
         if table.is_foreign
         else "Changes of an unlogged table are in no WAL, so that nobody can decode them.",
-        ()
-        if table.is_foreign
-        else (f"ALTER TABLE {qualified(table.schema, table.table)} SET LOGGED;",),
-        subject={
+        (f"{change};",) if is_safe and not table.is_foreign else (),
+        "" if is_safe or table.is_foreign else then,
+        {
             "publication": table.publication,
             "schema": table.schema,
             "table": table.table,

@@ -15,7 +15,7 @@ from .finding import Finding, Level
 from .identities import Uses, better_key, full_is_taken, mending, unpublished
 from .shown_sql import identifier
 
-__all__ = ["check_table", "published_again"]
+__all__ = ["check_table", "is_refused", "published_again"]
 
 _REFUSED: Final = "The server refuses writers every UPDATE and DELETE of that table."
 
@@ -36,6 +36,12 @@ def check_table(publication: Publication, table: PublishedTable, uses: Uses) -> 
             yield from _check_partition(table, table.identity, uses)
     if table.has_stored_long_values and "update" in publication.operations:
         yield from _check_long_values(table)
+
+
+def is_refused(publication: Publication, table: PublishedTable) -> bool:
+    """Whether a publication would have the server refuse a table's writers."""
+    found = check_table(publication, table, [(publication, table)])
+    return any(each.level is Level.PROBLEM for each in found)
 
 
 def _subject(table: PublishedTable) -> dict[str, str]:

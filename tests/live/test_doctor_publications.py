@@ -45,6 +45,27 @@ def test_operations(patient: Patient) -> None:
     assert told == {f"the publication {BAD!r} publishes {operations} of public.item"}
 
 
+def test_what_would_have_writers_refused_is_not_proposed(patient: Patient) -> None:
+    patient.run(
+        quoted("CREATE TABLE {bad} (id int)"),
+        quoted("CREATE PUBLICATION {bad} FOR TABLE {bad} WITH (publish = 'insert')"),
+        "CREATE UNLOGGED TABLE loose (id int)",
+        "CREATE PUBLICATION q FOR ALL TABLES",
+    )
+    by_id = {each.id: each for each in patient.examined()}
+    operations, loose = by_id["publication_operations"], by_id["table_unlogged"]
+    assert (operations.sql, loose.sql) == ((), ())
+    assert f"for public.{BAD}: without it" in operations.then
+    assert loose.then.startswith("give it a primary key, and then ALTER TABLE")
+    patient.run(
+        quoted("ALTER TABLE {bad} ADD PRIMARY KEY (id)"), "ALTER TABLE loose ADD PRIMARY KEY (id)"
+    )
+    for finding in patient.examined():
+        assert finding.sql
+        patient.mend(finding)
+    assert patient.examined() == []
+
+
 def test_restrictions_are_told(patient: Patient) -> None:
     since(patient, 15)
     patient.run(
