@@ -92,7 +92,8 @@ class TemporaryServer:
                 "use a server that is already running instead"
             )
         # Absolute, since the programs are run from another folder.
-        self._bin = None if bin_directory is None else Path(bin_directory).absolute()
+        self._given_bin = None if bin_directory is None else Path(bin_directory).absolute()
+        self._bin = self._given_bin
         self._wanted = major_version(version)
         self._settings = {**DEFAULT_SETTINGS, **(settings or {})}
         self._data = DataDirectory(self._settings, hba, dict(files or {}), fill)
@@ -317,7 +318,7 @@ class TemporaryServer:
     # How it is made.
 
     def _make(self) -> Processes:
-        given = self._bin or find_programs(self._wanted).bin_directory
+        given = self._given_bin or find_programs(self._wanted).bin_directory
         self._processes = Processes(new_folder(self._account), self._account, self._start_timeout)
         atexit.register(self.close)
         self._warden = Warden(self._processes)
