@@ -133,7 +133,7 @@ class _ChangeIterator(AsyncIterator[Change]):
 class _TransactionIterator(AsyncIterator[AsyncTransaction | Idle]):
     """The transactions of a stream, and where nothing comes for `idle` seconds, that."""
 
-    __slots__ = ("_fetch", "_idle", "_next_one", "_quiet", "_reading")
+    __slots__ = ("_fetch", "_idle", "_idle_deadline", "_next_one", "_reading")
 
     def __init__(
         self, reading: TransactionReading, fetch: Fetch, whole: bool, idle: float | None
@@ -142,7 +142,8 @@ class _TransactionIterator(AsyncIterator[AsyncTransaction | Idle]):
         self._fetch = fetch
         self._next_one: Final = reading.next_whole if whole else reading.next
         self._idle = idle
-        self._quiet: Deadline | None = None  # of the wait that goes on, also if it was cut off
+        # Of the wait that goes on, also if it was cut off.
+        self._idle_deadline: Deadline | None = None
 
     async def __anext__(self) -> AsyncTransaction | Idle:
         reading = self._reading
@@ -150,16 +151,16 @@ class _TransactionIterator(AsyncIterator[AsyncTransaction | Idle]):
         if before is not None and not before.has_ended:
             await self._pass_to_end(before)
         while (received := self._next_one()) is None:
-            if self._quiet is None:
-                self._quiet = Deadline.after(self._idle)
+            if self._idle_deadline is None:
+                self._idle_deadline = Deadline.after(self._idle)
             try:
-                if not await self._fetch(self._quiet.left()):
+                if not await self._fetch(self._idle_deadline.left()):
                     raise StopAsyncIteration
             except TimeoutError:
-                self._quiet = None
+                self._idle_deadline = None
                 if (event := reading.acknowledging.idle_event()) is not None:
                     return event
-        self._quiet = None
+        self._idle_deadline = None
         return AsyncTransaction(received, reading)
 
     async def _pass_to_end(self, received: ReceivedTransaction) -> None:
@@ -203,7 +204,7 @@ class _BatchIterator(AsyncIterator[Batch | Idle]):
         "_deadline",
         "_fetch",
         "_idle",
-        "_is_for_more",
+        "_has_begun",
         "_max_rows",
         "_max_wait",
         "_reading",
@@ -225,12 +226,12 @@ class _BatchIterator(AsyncIterator[Batch | Idle]):
         self._max_wait = max_wait
         self._idle = idle
         self._deadline: Deadline | None = None
-        self._is_for_more = False  # the deadline is the batch's
+        self._has_begun = False  # the batch, and the deadline is for the rest of it
 
     async def __anext__(self) -> Batch | Idle:
         reading = self._reading
         while await self._has_filled():
-            self._deadline, self._is_for_more = None, False
+            self._deadline, self._has_begun = None, False
             if reading.gathered:
                 return reading.make()
             if (event := self._acknowledging.idle_event()) is not None:
@@ -244,8 +245,8 @@ class _BatchIterator(AsyncIterator[Batch | Idle]):
         while len(reading.gathered) < self._max_rows and deadline.left() != 0.0:
             if reading.gather(self._max_rows):
                 continue
-            if reading.gathered and not self._is_for_more:
-                deadline, self._is_for_more = Deadline(self._max_wait), True
+            if reading.gathered and not self._has_begun:
+                deadline, self._has_begun = Deadline(self._max_wait), True
             self._deadline = deadline
             try:
                 if not await self._fetch(deadline.left()):

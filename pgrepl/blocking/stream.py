@@ -128,7 +128,7 @@ class Stream(Reception, BaseStream):
         reading = self._transactions
         received = reading.given
         next_one = reading.next_whole if whole else reading.next
-        quiet = Deadline.after(idle)
+        idle_deadline = Deadline.after(idle)
         while True:
             if received is not None and not received.has_ended:
                 self._pass_to_end(received)
@@ -136,15 +136,15 @@ class Stream(Reception, BaseStream):
             if received is not None:
                 yield Transaction(received, reading)
                 if idle is not None:
-                    quiet = Deadline(idle)
+                    idle_deadline = Deadline(idle)
                 continue
             try:
-                if not self._fetch(quiet.left()):
+                if not self._fetch(idle_deadline.left()):
                     return
             except TimeoutError:
                 if (event := self._acknowledging.idle_event()) is not None:
                     yield event
-                quiet = Deadline.after(idle)
+                idle_deadline = Deadline.after(idle)
 
     @overload
     def batches(
@@ -187,12 +187,12 @@ class Stream(Reception, BaseStream):
     def _fill_batch(self, max_rows: int, max_wait: float, idle: float | None) -> bool:
         """Gather what makes a batch, or wait until nothing came for a while; False: none will."""
         batches = self._batches
-        deadline, is_for_more = Deadline.after(idle), False
+        deadline, has_begun = Deadline.after(idle), False
         while len(batches.gathered) < max_rows and deadline.left() != 0.0:
             if batches.gather(max_rows):
                 continue
-            if batches.gathered and not is_for_more:
-                deadline, is_for_more = Deadline(max_wait), True
+            if batches.gathered and not has_begun:
+                deadline, has_begun = Deadline(max_wait), True
             try:
                 if not self._fetch(deadline.left()):
                     return bool(batches.gathered)

@@ -21,7 +21,7 @@ __all__ = ["AckInOrder"]
 T = TypeVar("T")
 
 
-class Acknowledging(Protocol):
+class AcknowledgedStream(Protocol):
     """What is known of a stream here."""
 
     def ack(self, upto: Any) -> None:
@@ -59,7 +59,7 @@ class AckInOrder(Generic[T]):
     way, and for one more at most for each of these. Safe for threads; nothing here waits.
     """
 
-    def __init__(self, stream: Acknowledging) -> None:
+    def __init__(self, stream: AcknowledgedStream) -> None:
         """`stream`: of either flavour, decoded or raw; what is taken is what its `ack` takes."""
         self._stream: Final = stream
         self._lock: Final = threading.Lock()

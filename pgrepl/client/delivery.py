@@ -5,10 +5,9 @@ Law: what was delivered is never silently less than it was, see `session.receive
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -40,7 +39,6 @@ __all__ = [
     "Batch",
     "Change",
     "Idle",
-    "Rest",
     "Source",
     "StreamEvent",
     "TransactionPart",
@@ -69,47 +67,27 @@ class BaseTransaction(Uncopied):
     None where there is none.
     """
 
-    __slots__ = ("_reading", "_received")
+    __slots__ = ("_reading", "_received", "commit_lsn", "commit_time", "gid", "kind", "xid")
 
     def __init__(self, received: ReceivedTransaction, reading: Any) -> None:
         self._received = received
         self._reading = reading  # by which its changes come
-
-    @property
-    def kind(self) -> Kind:
-        """What it is: ``commit``, or what else there is with two-phase decoding and messages."""
-        return self._received.kind
-
-    @property
-    def xid(self) -> int | None:
-        """The transaction's id; None for a message."""
-        return self._received.xid
-
-    @property
-    def commit_lsn(self) -> Lsn | None:
-        """Where the commit, or what `kind` says, begins; None for a message."""
-        return self._received.commit_lsn
-
-    @property
-    def commit_time(self) -> int | None:
-        """When it committed, in microseconds since 2000-01-01 UTC; None for a message."""
-        return self._received.commit_time
+        # What is known from the beginning, and looked at more often than it is made.
+        self.kind: Final = received.kind
+        self.xid: Final = received.xid
+        self.commit_lsn: Final = received.commit_lsn
+        self.commit_time: Final = received.commit_time
+        self.gid: Final = received.gid
 
     @property
     def commit_datetime(self) -> datetime | None:
         """`commit_time` as an aware `datetime`, or None."""
-        time = self._received.commit_time
-        return None if time is None else to_datetime(time)
+        return None if self.commit_time is None else to_datetime(self.commit_time)
 
     @property
     def end_lsn(self) -> Lsn | None:
         """By which it is acknowledged; None while the server has not told."""
         return self._received.end_lsn
-
-    @property
-    def gid(self) -> str | None:
-        """The name of a transaction that is prepared, or was; else None."""
-        return self._received.gid
 
     @property
     def origin(self) -> Origin | None:
@@ -133,20 +111,6 @@ class BaseTransaction(Uncopied):
         return repr(self._received)
 
 
-class Rest:
-    """Changes without the first ones of them, to be iterated over again and again."""
-
-    __slots__ = ("_changes", "_count")
-
-    def __init__(self, changes: Iterable[Change], count: int) -> None:
-        self._changes = changes
-        self._count = count  # of those that are left out
-
-    def __iter__(self) -> Iterator[Change]:
-        return islice(self._changes, self._count, None)
-
-
-@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class TransactionPart:
     """What a batch has of one transaction, all of it perhaps: see `Batch.transactions`.

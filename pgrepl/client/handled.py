@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Final
 
 from ..session.received import ReceivedTransaction
@@ -34,6 +35,14 @@ class HandledChanges:
         while received.kind != "message" and self.to_come and next(run, None) is not None:
             self.to_come -= 1
 
+    def left_out_of(
+        self, received: ReceivedTransaction, changes: Iterable[Change]
+    ) -> Iterable[Change]:
+        """Return a whole transaction's changes without those handled before the stream began."""
+        before = self.to_come
+        self.pass_over(received, iter(changes))
+        return _WithoutFirst(changes, before - self.to_come)
+
     def end(self, received: ReceivedTransaction) -> None:
         """Take note that a transaction has ended: of the next one, nothing is handled."""
         # The first one whose changes were handled is the first one that has changes.
@@ -46,3 +55,16 @@ class HandledChanges:
         """Return how many are known to be handled of the transaction behind a position."""
         first_end = self.first_end
         return self.at_start if first_end is None or position < first_end else 0
+
+
+class _WithoutFirst:
+    """Changes without the first ones of them, to be iterated over again and again."""
+
+    __slots__ = ("_changes", "_count")
+
+    def __init__(self, changes: Iterable[Change], count: int) -> None:
+        self._changes = changes
+        self._count = count  # of those that are left out
+
+    def __iter__(self) -> Iterator[Change]:
+        return islice(self._changes, self._count, None)

@@ -11,7 +11,7 @@ from ...session.limit import Limit
 from ...session.received import READ, ReceivedTransaction
 from ...session.transactions import Transactions
 from ..acknowledging import Acknowledging
-from ..delivery import Change, Rest
+from ..delivery import Change
 from ..handled import HandledChanges
 from .decoded import Decoded
 
@@ -94,11 +94,8 @@ class TransactionReading:
             gathered = self.assembled.gather(self.decoded.spool)
             if gathered is None:
                 return None
-            handled = self.handled
-            if handled.to_come:
-                before = handled.to_come
-                handled.pass_over(received, iter(gathered))
-                gathered = Rest(gathered, before - handled.to_come)
+            if self.handled.to_come:
+                gathered = self.handled.left_out_of(received, gathered)
         except BaseException as error:
             if self.decoded.was_stopped(error):
                 return None
