@@ -27,11 +27,27 @@ def damaged() -> SpoolError:
     )
 
 
+class _Closing:
+    """Closes a file when nobody has this any more.
+
+    Apart from `SpoolFile`: what weak references lead to is found by them while its own ``__del__``
+    runs, and would be handed out closed. Here they have been cleared before.
+    """
+
+    __slots__ = ("_file",)
+
+    def __init__(self, file: Any) -> None:
+        self._file: Final = file
+
+    def __del__(self) -> None:
+        self._file.close()
+
+
 @final
 class SpoolFile:
     """A file without a name where the system allows that. Raises `OSError`."""
 
-    __slots__ = ("__weakref__", "_descriptor", "_file", "_turn", "size")
+    __slots__ = ("__weakref__", "_closing", "_descriptor", "_file", "_turn", "size")
 
     def __init__(self, directory: str | Path | None) -> None:
         import tempfile  # which loads compression and more, for a file that few streams need
@@ -40,6 +56,7 @@ class SpoolFile:
             buffering=0, prefix="pgrepl-", dir=directory
         )
         self._file = file
+        self._closing: Final = _Closing(file)
         self.size = 0
         """Bytes that were written."""
         self._descriptor: int | None = None
@@ -91,8 +108,3 @@ class SpoolFile:
             return int(self._file.readinto(room) or 0)
         finally:
             self._turn.put(None)
-
-    def __del__(self) -> None:
-        file = getattr(self, "_file", None)
-        if file is not None:
-            file.close()

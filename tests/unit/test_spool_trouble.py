@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import io
 import tempfile
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 import pgrepl.codec.spool
 from pgrepl.codec.spool import Spool
+from pgrepl.codec.spool_file import SpoolFile
 from pgrepl.errors import SpoolError
 from pgrepl.messages import Message, StreamStart, StreamStop, Truncate
 from tests.support.spooling import (
@@ -140,3 +142,20 @@ class TestTrouble:
             assert "damaged" in str(error)
             with pytest.raises(SpoolError, match="damaged"):
                 next(replay)
+
+
+def test_a_file_that_is_being_closed_is_found_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A spool looks it up by a weak reference, in one thread, while the last reader leaves it in
+    another."""
+    found: list[SpoolFile | None] = []
+
+    class Closing(io.BytesIO):
+        def close(self) -> None:
+            found.append(reference())
+            super().close()
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Closing())
+    file = SpoolFile(None)
+    reference = weakref.ref(file)
+    del file
+    assert found[0] is None
