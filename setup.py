@@ -35,6 +35,11 @@ CYTHON_DIRECTIVES = {
     "wraparound": False,
     # What can be pickled says how; Cython's own way would let anybody set any field.
     "auto_pickle": False,
+    # Methods are Python's own descriptors, which check what they are called on; Cython's do not.
+    # Those have no signature of their own, so one is written for `inspect`.
+    "binding": False,
+    "embedsignature": True,
+    "embedsignature.format": "clinic",
 }
 
 PURE = os.environ.get("PGREPL_PURE") == "1"

@@ -170,6 +170,26 @@ def mishandle(instance: Any) -> int:
     return count
 
 
+def call_on_others(cls: type) -> int:
+    """Call every method of a class on what is no instance of it; return how many calls that were.
+
+    Each must be refused for what it is called on, which is looked at before all else.
+    """
+    count = 0
+    for name, method in vars(cls).items():
+        if not callable(method) or isinstance(method, type) or name == "__new__":
+            continue
+        for other in (1, object(), None, [], b"bytes", cls):
+            for given in ARGUMENTS:
+                count += 1
+                try:
+                    method(other, *given)
+                except TypeError:
+                    continue
+                raise AssertionError(f"{cls.__qualname__}.{name} took {other!r} for itself")
+    return count
+
+
 class _Growing:
     """A relation whose columns are a list, as nothing checked once."""
 
@@ -216,7 +236,8 @@ def written_to() -> Iterator[Any]:
 def main() -> None:
     faulthandler.enable()
     found = classes()
-    count = instances = 0
+    count = sum(map(call_on_others, found))
+    instances = 0
     for source in (whole, grown, nested, written_to, *(lambda c=c: made(c) for c in found)):
         # All of them first: what is done to one is nothing that others are made of.
         for instance in list(source()):
