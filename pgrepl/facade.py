@@ -22,7 +22,8 @@ __all__ = ["facade"]
 # it themselves.
 _importing = RLock()
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
-    os.register_at_fork(after_in_child=_importing._at_fork_reinit)  # type: ignore[attr-defined]
+    # As threading does it, which takes long to load.
+    os.register_at_fork(after_in_child=_importing._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def facade(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from pgrepl.doctor.finding import Finding, Level
-from tests.live.test_doctor_refusals import (
+from tests.live.refusals import (
     FILTER,
     GENERATED,
     LIST,
@@ -15,11 +15,8 @@ from tests.live.test_doctor_refusals import (
     NOT_PUBLISHED,
     STORED,
     WRITES,
-    examined,
-    prepared,
-    problems,
-    refused,
 )
+from tests.live.test_doctor_refusals import examined, prepared, problems, refused
 from tests.support.clusters import Database
 
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, a int)"
