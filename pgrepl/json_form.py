@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from datetime import date, time
 from decimal import Decimal
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from .lsn import Lsn
@@ -24,12 +23,9 @@ from .relation import UNCHANGED
 from .values import Array, Interval, Multirange, Range, float_text, text_of
 
 if TYPE_CHECKING:
-    from .codec import Row
+    from .row import Default, Row
 
-__all__ = ["Default", "json_line", "json_value", "row_object", "unchanged_names"]
-
-Default: TypeAlias = Callable[[Any], Any] | None
-"""What makes of a value of another class one that is known here, as ``json.dumps`` has it."""
+__all__ = ["json_line", "json_value", "row_object", "unchanged_names"]
 
 # Beyond it a double, which is what many readers have, leaves numbers out.
 _MOST_EXACT: Final = 2**53 - 1

@@ -24,9 +24,7 @@ from .public import imported_from
 from .relation import UNCHANGED, Column, Relation, Unchanged, completed, printable
 
 if TYPE_CHECKING:
-    # Rows decode themselves, so each twin of the codec has its own: `pgrepl.Row` is the one in use.
-    from .codec import Row
-    from .json_form import Default
+    from .row import Default, Row
 
 __all__ = [
     "UNCHANGED",

@@ -111,6 +111,7 @@ class BaseTransaction(Uncopied):
         return repr(self._received)
 
 
+@imported_from("pgrepl")
 @dataclass(frozen=True, slots=True)
 class TransactionPart:
     """What a batch has of one transaction, all of it perhaps: see `Batch.transactions`.

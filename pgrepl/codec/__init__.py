@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, cast
 from . import abc as abc
 
 if TYPE_CHECKING:
+    from ..row import Row
+
     # To a type checker there is one implementation; the contract in abc.py holds both to it.
     from ._pure import (
         Decoder,
         FrameReader,
         PrimaryKeepalive,
-        Row,
         WalBatch,
         XLogData,
         next_batch,

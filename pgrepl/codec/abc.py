@@ -12,8 +12,9 @@ from typing import Any, Protocol, TypeAlias, overload
 
 from ..lsn import Lsn
 from ..messages import LogicalMessage, Origin
+from ..row import Row
 from ..typedefs import TypeDefinition
-from .abc_rows import Row, Types, ValueType
+from .abc_types import Types, ValueType
 from .spool import Spool
 from .stored import Stored
 

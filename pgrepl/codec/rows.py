@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from ..errors import DecodeError
 from ..relation import MOST_SHOWN, printable
-from .abc_rows import Row
+from ..row import Row
 
 __all__ = ["row_classes", "shown", "unsent"]
 

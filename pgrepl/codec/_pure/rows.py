@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from operator import index as as_int
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
+from typing import Any, Final, NamedTuple, final
 
+from ... import row
 from ...lsn import Lsn
 from ...relation import (
     UNCHANGED,
@@ -19,14 +20,10 @@ from ...relation import (
     columns_at,
     marked_columns,
 )
-from .. import abc as contract
 from ..faults import Fault, RuleFailed, column_of, fault_error, value_of
 from ..rows import row_classes, shown, unsent
 from .cursor import BINARY, NULL, TEXT
 from .values import ValueType
-
-if TYPE_CHECKING:
-    from ...json_form import Default
 
 __all__ = ["Layout", "Row", "Sent"]
 
@@ -68,8 +65,8 @@ class Sent(NamedTuple):
 
 
 @final
-class Row:
-    __doc__ = contract.Row.__doc__
+class Row(row.Row):
+    __doc__ = row.Row.__doc__
 
     __slots__ = ("_made", "_position", "_relation", "_selection", "_sent")
 
@@ -195,27 +192,11 @@ class Row:
         position = self._selection.positions.get(name)
         return default if position is None else self._at(position)
 
-    def keys(self) -> tuple[str, ...]:
-        """Return the names of the columns, in order."""
-        return tuple([column.name for column in self.columns])
-
     def values(self) -> tuple[Any, ...]:
         """Return the values, in order."""
         return self._all()
 
-    def items(self) -> Iterator[tuple[str, Any]]:
-        """Iterate over pairs of name and value, in order."""
-        return zip(self.keys(), self._all(), strict=True)
-
-    def asdict(self) -> dict[str, Any]:
-        """Return a new dictionary from name to value."""
-        return dict(self.items())
-
-    def astuple(self) -> tuple[Any, ...]:
-        """Return the values, in order."""
-        return self._all()
-
-    def to_json(self, default: Default = None) -> str:
+    def to_json(self, default: row.Default = None) -> str:
         """Return the row as a line of typed JSON, an object without what is `UNCHANGED`."""
         from ...json_form import json_line, row_object
 
