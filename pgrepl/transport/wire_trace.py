@@ -1,10 +1,12 @@
 """The trace of a connection, for whoever wants to see what is said on it: logger `pgrepl.wire`.
 
 A line for each message, and for each batch of WAL messages, with its tag, its name, its size, and
-of messages of a replication stream the positions.
+what of it is a number, a code, or a word of a list here: the positions of a replication stream, the
+server's process, SQLSTATE, what begins a command.
 
 Law: no payload is in any line, no SQL, no name and no text of the server's; of what answers an
-authentication request not even the size, which would tell how long a password is.
+authentication request not even the size, which would tell how long a password is. No line is the
+longer the more has come.
 
 Whether there is a trace is asked when a connection is made, and never again: a connection without
 one has a transport that knows nothing of it.
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 from typing import Final
 
 from ..codec.abc import WalBatch
@@ -37,7 +40,7 @@ _FROM_SERVER: Final = {
     b"I": "EmptyQueryResponse",
     b"K": "BackendKeyData",
     b"N": "NoticeResponse",
-    b"R": "Authentication",
+    b"R": "Authentication",  # which one, is in its body
     b"S": "ParameterStatus",
     b"T": "RowDescription",
     b"W": "CopyBothResponse",
@@ -53,18 +56,65 @@ _TO_SERVER: Final = {
     b"d": "CopyData",
     b"f": "CopyFail",
 }
+_AUTHENTICATION: Final = {
+    0: "Ok",
+    2: "KerberosV5",
+    3: "CleartextPassword",
+    5: "MD5Password",
+    7: "GSS",
+    8: "GSSContinue",
+    9: "SSPI",
+    10: "SASL",
+    11: "SASLContinue",
+    12: "SASLFinal",
+}
+_ABOUT_TLS: Final = {b"S": "S: TLS", b"N": "N: no TLS", b"E": "E: an error"}
 _ANSWER: Final = b"p"  # a password, or a message of SASL or GSSAPI
 # What has no tag begins with its length and one of these.
 _UNTAGGED: Final = {80877102: "CancelRequest", 80877103: "SSLRequest", 80877104: "GSSENCRequest"}
 _STATUS_LENGTH: Final = 39  # of a whole frame
 
+_SQLSTATE: Final = re.compile(rb"(?:\A|\0)C([0-9A-Z]{5})\0")
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# What a command may be said to begin with; of all others nothing is said.
+_BEGINNING: Final = re.compile(rb"\s*([A-Za-z_]+)(?:\s+([A-Za-z]+))?")
+_LOOKED_AT: Final = 100  # bytes of a command
+_COMMANDS: Final = _words(
+    """
+    ALTER_REPLICATION_SLOT BASE_BACKUP CREATE_REPLICATION_SLOT DROP_REPLICATION_SLOT IDENTIFY_SYSTEM
+    READ_REPLICATION_SLOT START_REPLICATION TIMELINE_HISTORY UPLOAD_MANIFEST
+    ABORT ALTER ANALYZE BEGIN CALL CHECKPOINT CLUSTER COMMENT COMMIT COPY CREATE DELETE DISCARD DO
+    DROP END EXECUTE EXPLAIN GRANT INSERT LISTEN LOAD LOCK MERGE NOTIFY PREPARE REFRESH REINDEX
+    RELEASE RESET REVOKE ROLLBACK SAVEPOINT SECURITY SELECT SET SHOW START TABLE TRUNCATE UNLISTEN
+    UPDATE VACUUM VALUES WITH
+    """
+)
+_OBJECTS: Final = _words(
+    """
+    DATABASE EVENT EXTENSION FUNCTION INDEX MATERIALIZED POLICY PROCEDURE PUBLICATION ROLE SCHEMA
+    SEQUENCE SUBSCRIPTION SYSTEM TABLE TRIGGER TYPE UNIQUE USER VIEW
+    """
+)
+_ON_OBJECTS: Final = frozenset({"ALTER", "CREATE", "DROP"})
+
 
 class WireTrace:
-    """The lines about one connection, which has a number in them."""
+    """The lines about one connection, which has a number in them.
+
+    Each record has it as `connection`, and as `server_process` the process id that the server has
+    told, 0 before that.
+    """
 
     def __init__(self, where: str) -> None:
-        self._label = f"#{next(_numbers)}"
-        _log.debug("%s connected to %s", self._label, where)
+        number = next(_numbers)
+        self._label = f"#{number}"
+        self._attributes = {"connection": number, "server_process": 0}
+        self._log(f"connected to {where}")
 
     @classmethod
     def if_wanted(cls, where: str) -> WireTrace | None:
@@ -76,30 +126,33 @@ class WireTrace:
     def received(self, frame: Frame) -> None:
         """Tell of a message that was taken."""
         tag, body = frame
-        self._log_message("<", _named(tag, _FROM_SERVER), len(body) + 5)
+        what = _named(tag, _FROM_SERVER)
+        if tag == b"K" and len(body) >= 8:
+            process = int.from_bytes(body[:4], "big", signed=True)
+            self._attributes["server_process"] = process
+            what += f", process {process}"
+        elif tag == b"R":
+            code = int.from_bytes(body[:4], "big") if len(body) >= 4 else -1
+            what += _AUTHENTICATION.get(code, ", unknown")
+        elif tag in (b"E", b"N") and (found := _SQLSTATE.search(body)):
+            what += f", SQLSTATE {found[1].decode('ascii')}"
+        self._log_message("<", what, len(body) + 5)
 
     def received_byte(self, answer: bytes) -> None:
         """Tell of the byte that answers a request for TLS."""
-        _log.debug("%s < %r, in answer to that", self._label, answer)
+        self._log(f"< {_ABOUT_TLS.get(answer, 'unknown')}, in answer to that")
 
     def received_batch(self, batch: WalBatch) -> None:
         """Tell of all WAL messages that one read brought; of none where the stream has ended."""
         starts, ends = batch.wal_start, batch.wal_end
         told = []
         if count := len(starts):
-            first, last = encode_lsn(starts[0]), encode_lsn(starts[count - 1])
-            where = first if count == 1 else f"{first} to {last}"
+            where = _from_to(starts[0], starts[count - 1], count)
             told.append(
                 f"{count} XLogData, wal_start {where}, wal_end {encode_lsn(ends[count - 1])}"
             )
         if count < len(batch):
-            told += [
-                f"PrimaryKeepalive, wal_end {encode_lsn(message.wal_end)}"
-                + (", reply requested" if message.reply_requested else "")
-                for message in batch
-                # Neither twin's class is known here: XLogData asks for no reply.
-                if hasattr(message, "reply_requested")
-            ]
+            told.append(_keepalives(batch))
         if told:
             self._log_message("<", f"d {'; '.join(told)}", batch.nbytes)
 
@@ -123,17 +176,57 @@ class WireTrace:
         size = len(message)
         tag = bytes(message[:1])
         if not has_tag:
-            code = int.from_bytes(message[4:8], "big")
-            self._log_message(">", _UNTAGGED.get(code, "StartupMessage"), size)
+            self._log_message(">", _untagged(message), size)
         elif tag == _ANSWER:
-            _log.debug("%s > p, an answer to that", self._label)
+            self._log("> p, an answer to that")
         elif is_reply and tag == b"d":
             self._log_message(">", f"d {_reply(message)}", size)
+        elif tag == b"Q":
+            self._log_message(">", f"Q Query{_beginning(message)}", size)
         else:
             self._log_message(">", _named(tag, _TO_SERVER), size)
 
     def _log_message(self, direction: str, what: str, size: int) -> None:
-        _log.debug("%s %s %s, %d bytes", self._label, direction, what, size)
+        self._log(f"{direction} {what}, {size} bytes")
+
+    def _log(self, what: str) -> None:
+        _log.debug("%s %s", self._label, what, extra=self._attributes)
+
+
+def _from_to(first: int, last: int, count: int) -> str:
+    return encode_lsn(first) if count == 1 else f"{encode_lsn(first)} to {encode_lsn(last)}"
+
+
+def _keepalives(batch: WalBatch) -> str:
+    """Describe those of a batch, of which it has one at least."""
+    # Neither twin's class is known here: XLogData asks for no reply.
+    found = [message for message in batch if hasattr(message, "reply_requested")]
+    count, asking = len(found), sum(message.reply_requested for message in found)
+    where = _from_to(found[0].wal_end, found[-1].wal_end, count)
+    asks = ""
+    if asking:
+        asks = ", reply requested" if count == 1 else f", reply requested by {asking}"
+    return f"{count} PrimaryKeepalive, wal_end {where}{asks}"
+
+
+def _untagged(message: memoryview) -> str:
+    """Describe what has no tag. Of a CancelRequest the key is not told."""
+    name = _UNTAGGED.get(int.from_bytes(message[4:8], "big"), "StartupMessage")
+    if name == "CancelRequest" and len(message) >= 12:
+        return f"{name}, process {int.from_bytes(message[8:12], 'big', signed=True)}"
+    return name
+
+
+def _beginning(message: memoryview) -> str:
+    """Return the word or two that a Query begins with, as far as they are in the lists here."""
+    found = _BEGINNING.match(bytes(message[5 : 5 + _LOOKED_AT]))
+    if found is None or (command := found[1].decode("ascii").upper()) not in _COMMANDS:
+        return ""
+    if command in _ON_OBJECTS and found[2] is not None:
+        kind = found[2].decode("ascii").upper()
+        if kind in _OBJECTS:
+            return f", {command} {kind}"
+    return f", {command}"
 
 
 def _reply(message: memoryview) -> str:
@@ -150,4 +243,4 @@ def _reply(message: memoryview) -> str:
 
 def _named(tag: bytes, names: dict[bytes, str]) -> str:
     name = names.get(tag)
-    return f"{tag!r}, unknown" if name is None else f"{tag.decode('ascii')} {name}"
+    return f"tag 0x{tag.hex()}, unknown" if name is None else f"{tag.decode('ascii')} {name}"

@@ -93,15 +93,15 @@ def test_what_is_told(connect: Callable[..., Any], caplog: pytest.LogCaptureFixt
     if end == at + 1:
         assert told[at] == (
             "< d 2 XLogData, wal_start 0/10 to 0/30, wal_end 0/40; "
-            f"PrimaryKeepalive, wal_end 0/50, reply requested, {size} bytes"
+            f"1 PrimaryKeepalive, wal_end 0/50, reply requested, {size} bytes"
         )
     begun = told.index("< Z ReadyForQuery, 6 bytes")
     assert [re.sub(r"\d+ bytes", "n bytes", each) for each in told[1:begun]] == [
         "> StartupMessage, n bytes",
-        "< R Authentication, n bytes",
+        "< R AuthenticationCleartextPassword, n bytes",
         "> p, an answer to that",
-        "< R Authentication, n bytes",
-        "< K BackendKeyData, n bytes",
+        "< R AuthenticationOk, n bytes",
+        "< K BackendKeyData, process 4711, n bytes",
     ]
     # The settings of the session go with the first query.
     names = [each.partition(",")[0] for each in told[begun + 1 : at]]
@@ -117,10 +117,10 @@ def test_what_is_told(connect: Callable[..., Any], caplog: pytest.LogCaptureFixt
         "< W CopyBothResponse",
     ]
     status = "> d StandbyStatusUpdate, written"
-    one = len(xlog_data(0, 0))
+    one, notice = len(xlog_data(0, 0)), len(builders.notice_response("what nobody is to see"))
     assert told[end:] == [
         f"{status} 0/50, flushed 0/40, applied 0/30, reply requested, 39 bytes",
-        f"< N NoticeResponse, {len(builders.notice_response('what nobody is to see'))} bytes",
+        f"< N NoticeResponse, SQLSTATE 00000, {notice} bytes",
         f"< d 1 XLogData, wal_start 0/60, wal_end 0/70, {one} bytes",
         f"{status} 0/60, flushed 0/50, applied 0/40, 39 bytes",
         "> c CopyDone, 5 bytes",
@@ -129,7 +129,8 @@ def test_what_is_told(connect: Callable[..., Any], caplog: pytest.LogCaptureFixt
         "< Z ReadyForQuery, 6 bytes",
         "> X Terminate, 5 bytes",
     ]
-    assert f"> Q Query, {len(SQL) + 6} bytes" in told
+    assert f"> Q Query, SELECT, {len(SQL) + 6} bytes" in told
+    assert any(each.startswith("> Q Query, START_REPLICATION, ") for each in told)
 
 
 def test_v17_what_is_not_told(
@@ -143,10 +144,10 @@ def test_v17_what_is_not_told(
             connect(
                 host=server.host, port=server.port, user=USER, password=CANARY, sslmode="disable"
             )
-    told = "\n".join(
-        f"{each.getMessage()} {each.args}" for each in caplog.records if each.name == "pgrepl.wire"
-    )
+    records = [each for each in caplog.records if each.name == "pgrepl.wire"]
+    told = "\n".join(each.getMessage() for each in records)
     assert told.count("> p, an answer to that") == 3
+    told += "".join(str(vars(each)) for each in records)
     assert found_in(told) == []
     for secret in (PAYLOAD.decode(), SQL, "nobody is to see", USER, "\1\2\3\4"):
         assert secret not in told
@@ -171,7 +172,7 @@ def test_tls(
     ):
         connect(host=server.host, port=server.port, user=USER, sslmode="require").close()
     told = lines(caplog)
-    assert told[1:3] == ["> SSLRequest, 8 bytes", "< b'S', in answer to that"]
+    assert told[1:3] == ["> SSLRequest, 8 bytes", "< S: TLS, in answer to that"]
     assert told[3].startswith("> StartupMessage, ")
     assert told[-1] == "> X Terminate, 5 bytes"
 
@@ -198,10 +199,115 @@ def test_a_cancel_request_and_what_nobody_knows(caplog: pytest.LogCaptureFixture
         trace.sent(b"X\0\0", is_reply=True)
     assert lines(caplog) == [
         "connected to somewhere",
-        "> CancelRequest, 16 bytes",
-        "< b'?', unknown, 6 bytes",
+        "> CancelRequest, process 4711, 16 bytes",
+        "< tag 0x3f, unknown, 6 bytes",
         "> d CopyData, 39 bytes",
         "> d HotStandbyFeedback, 30 bytes",
         "> c CopyDone, 5 bytes",
         "> X Terminate, 5 bytes",
+    ]
+
+
+def test_a_line_does_not_grow_with_what_came(
+    connect: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """As many keepalives as a server that is far ahead sends are a run, like the WAL."""
+    many = 500
+
+    def sends_keepalives(peer: Peer) -> None:
+        handshake(peer)
+        peer.recv_query()
+        peer.send(builders.copy_both_response())
+        peer.send(b"".join(keepalive(end, reply_requested=end % 2 == 0) for end in range(many)))
+        peer.expect_hang_up()
+
+    with (
+        caplog.at_level(logging.DEBUG, "pgrepl.wire"),
+        ScriptedServer(sends_keepalives) as server,
+        connect(host=server.host, port=server.port, user=USER, sslmode="disable") as connection,
+    ):
+        connection.start_streaming("START_REPLICATION SLOT s LOGICAL 0/0", timeout=PATIENCE)
+        came = 0
+        while came < many:
+            came += len(connection.receive_wal_messages(timeout=PATIENCE))
+        connection.disconnect()
+    told = [each for each in lines(caplog) if each.startswith("< d ")]
+    assert max(map(len, told)) < 150
+    counts = [re.match(r"< d (\d+) PrimaryKeepalive, wal_end 0/0?", each) for each in told]
+    assert sum(int(each[1]) for each in counts if each) == many
+    if len(told) == 1:
+        assert f"wal_end 0/0 to 0/1F3, reply requested by {many // 2}, " in told[0]
+
+
+def test_each_record_says_of_which_connection_it_is(
+    connect: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """As attributes, which a filter can choose by: the number, and the server's process."""
+
+    def serves(peer: Peer) -> None:
+        handshake(peer)
+        peer.expect(b"X")
+
+    with caplog.at_level(logging.DEBUG, "pgrepl.wire"), ScriptedServer(serves) as server:
+        connection = connect(host=server.host, port=server.port, user=USER, sslmode="disable")
+        process = connection.pid
+        connection.close()
+    records: list[Any] = [each for each in caplog.records if each.name == "pgrepl.wire"]
+    assert {f"#{each.connection}" for each in records} == {records[0].args[0]}
+    at = next(n for n, each in enumerate(records) if f"process {process}" in each.getMessage())
+    assert {each.server_process for each in records[:at]} == {0}
+    assert {each.server_process for each in records[at:]} == {process}
+
+
+@pytest.mark.parametrize(
+    ("sql", "told"),
+    [
+        ("create\n  publication secret for table secret", ", CREATE PUBLICATION"),
+        ("CREATE secret", ", CREATE"),
+        ("ALTER ROLE secret PASSWORD 'secret'", ", ALTER ROLE"),
+        ("START_REPLICATION SLOT secret", ", START_REPLICATION"),
+        ("  \t" * 40 + "SELECT", ""),
+        ("secret", ""),
+        ("SELECTsecret", ""),
+        ("SELECT table", ", SELECT"),
+        ("-- secret", ""),
+        ("\u0131nsert", ""),
+        ("", ""),
+    ],
+)
+def test_what_is_told_of_a_command(caplog: pytest.LogCaptureFixture, sql: str, told: str) -> None:
+    """A word or two of lists, never one that somebody has made up."""
+    query = builders.message(b"Q", sql.encode() + b"\0")
+    with caplog.at_level(logging.DEBUG, "pgrepl.wire"):
+        WireTrace("somewhere").sent(query, is_reply=False)
+    assert lines(caplog)[1] == f"> Q Query{told}, {len(query)} bytes"
+
+
+@pytest.mark.parametrize(
+    ("tag", "body", "told"),
+    [
+        (b"E", b"SERROR\0C42P01\0Mwhat is secret\0\0", "E ErrorResponse, SQLSTATE 42P01"),
+        (b"E", b"SERROR\0Csecret\0MC42P01\0\0", "E ErrorResponse"),
+        (b"N", b"C4\xb22P0\0\0", "N NoticeResponse"),
+        (b"R", b"\0\0\0\x0aSCRAM-SHA-256\0\0", "R AuthenticationSASL"),
+        (b"R", b"\0\0\0\x63", "R Authentication, unknown"),
+        (b"R", b"", "R Authentication, unknown"),
+        (b"K", b"\0\0\0\x01", "K BackendKeyData"),
+    ],
+)
+def test_what_is_told_of_an_answer(
+    caplog: pytest.LogCaptureFixture, tag: bytes, body: bytes, told: str
+) -> None:
+    """Codes that are what they should be."""
+    with caplog.at_level(logging.DEBUG, "pgrepl.wire"):
+        trace = WireTrace("somewhere")
+        trace.received((tag, body))
+        for answer in (b"N", b"E", b"?", b""):
+            trace.received_byte(answer)
+    assert lines(caplog)[1:] == [
+        f"< {told}, {len(body) + 5} bytes",
+        "< N: no TLS, in answer to that",
+        "< E: an error, in answer to that",
+        "< unknown, in answer to that",
+        "< unknown, in answer to that",
     ]
