@@ -22,6 +22,7 @@ from ..resume import ResumeToken
 from ..session.opening import Opening, Overrides, RawOpening
 from ..session.options import Origin, Streaming
 from ..transport.aio.connecting import open_async_connection
+from ..transport.attempts import SEARCH_ERRORS
 from .commands import AsyncCommands
 from .making import Making
 from .raw_stream import AsyncRawStream
@@ -54,11 +55,15 @@ def connect(
     conninfo, keywords = "", {}
     if refused is not None:
         raise refused
-    return Making(_open(parameters, _codec))
+    return Making(_connect(parameters, _codec), "connect")
 
 
-async def _open(parameters: ConnectionParameters, codec: Codec) -> AsyncConnection:
-    opened = await open_async_connection(parameters, codec)
+async def _connect(parameters: ConnectionParameters, codec: Codec) -> AsyncConnection:
+    try:
+        opened = await open_async_connection(parameters, codec)
+    except SEARCH_ERRORS as error:
+        # The inside is of no use to who is turned away.
+        raise error.with_traceback(None)  # noqa: B904 (the same error: it keeps its own cause)
     try:
         return AsyncConnection(AsyncWire(opened, codec))
     except BaseException:
@@ -160,7 +165,7 @@ class AsyncConnection(AsyncCommands):
             session = wire.session(opening, checked, status_interval, receive_timeout, now)
             return AsyncStream(wire, session, opened)
 
-        return Making(begin())
+        return Making(begin(), "stream")
 
     def stream_raw(
         self,
@@ -185,7 +190,7 @@ class AsyncConnection(AsyncCommands):
             session = wire.session(opening, checked, status_interval, receive_timeout, now)
             return AsyncRawStream(wire, session, checked)
 
-        return Making(begin())
+        return Making(begin(), "stream_raw")
 
     async def receive_wal_message(
         self, timeout: float | None = None

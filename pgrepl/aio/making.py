@@ -18,8 +18,10 @@ class Making(Coroutine[Any, Any, T], AbstractAsyncContextManager[T, None]):
     ``made = await making`` leaves its end to the caller.
     """
 
-    def __init__(self, coroutine: Coroutine[Any, Any, T]) -> None:
+    def __init__(self, coroutine: Coroutine[Any, Any, T], asked: str) -> None:
+        """`asked`: the name of what was called for it."""
         self._coroutine = coroutine
+        self._asked = asked
         self._made: T | None = None
 
     def __await__(self) -> Generator[Any, Any, T]:
@@ -46,6 +48,9 @@ class Making(Coroutine[Any, Any, T], AbstractAsyncContextManager[T, None]):
                 name=name,
                 obj=self,
             )
+
+    def __repr__(self) -> str:
+        return f"<{self._asked}(...): await it, or enter it by async with>"
 
     async def __aenter__(self) -> T:
         self._made = await self

@@ -22,6 +22,7 @@ from ..public import imported_from
 from ..resume import ResumeToken
 from ..session.opening import Opening, Overrides, RawOpening
 from ..session.options import Origin, Streaming
+from ..transport.attempts import SEARCH_ERRORS
 from ..transport.blocking.connecting import open_connection
 from ..transport.clock import monotonic
 from .commands import Commands
@@ -61,7 +62,11 @@ def connect(
     conninfo, keywords = "", {}
     if refused is not None:
         raise refused
-    opened = open_connection(parameters, _codec)
+    try:
+        opened = open_connection(parameters, _codec)
+    except SEARCH_ERRORS as error:
+        # The inside is of no use to who is turned away.
+        raise error.with_traceback(None)  # noqa: B904 (the same error: it keeps its own cause)
     try:
         return Connection(Wire(opened, _codec))
     except BaseException:

@@ -28,7 +28,15 @@ from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 from ..conninfo import ConnectionParameters, Host
 from ..conninfo.parameters import TargetSessionAttrs
-from ..errors import AuthenticationRejected, ConnectionFailed, Error, ServerError, TLSError
+from ..errors import (
+    AuthenticationError,
+    AuthenticationRejected,
+    ConnectionFailed,
+    Error,
+    ServerError,
+    TLSError,
+    UsageError,
+)
 from ..protocol.authentication import Credentials
 from ..protocol.backend import ServerState
 from ..protocol.conversation import Conversation, StartTLS
@@ -38,6 +46,7 @@ from .clock import Deadline
 from .sockets import Address, is_loopback, unix_address
 
 __all__ = [
+    "SEARCH_ERRORS",
     "STARTUP_LIMIT",
     "Attempt",
     "LookUp",
@@ -54,6 +63,12 @@ _log = logging.getLogger("pgrepl.tls")
 STARTUP_LIMIT: Final = 65536
 """Bytes of a message before the session begins. Nobody has proved anything yet, and no honest
 message is longer."""
+
+SEARCH_ERRORS: Final = (
+    *(AuthenticationError, ConnectionFailed, ServerError, TLSError),
+    UsageError,  # a file that the conninfo names, and that is of no use
+)
+"""What is raised where no server will do: its message tells all, and where it is from nothing."""
 
 TLSUse: TypeAlias = Literal["no", "offered", "required", "direct"]
 """What an attempt does about TLS: nothing; ask, and take no for an answer; ask, and insist; begin

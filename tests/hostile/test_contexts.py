@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +19,15 @@ import pgrepl
 from pgrepl import aio
 from tests.hostile.decoded import begin_decoded
 from tests.hostile.sessions import PATIENCE, START, address, begin_stream
-from tests.support.scripted import SSL_REQUEST, Peer, Script, ScriptedServer, handshake
+from tests.support import builders
+from tests.support.scripted import (
+    SSL_REQUEST,
+    Peer,
+    Script,
+    ScriptedServer,
+    handshake,
+    negotiate,
+)
 
 SOON: Final = 0.05
 
@@ -179,6 +188,56 @@ def test_time_limits_of_connecting(api: str) -> None:
             else:
                 asyncio.run(aio.connect(**limited))
         alone(caught.value)
+
+
+# Where it was raised from
+
+
+def functions_in(error: BaseException) -> list[str]:
+    """Which functions its traceback shows below the test's own."""
+    names = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+    return names[names.index("turned_away") + 1 :]
+
+
+def turned_away(server: ScriptedServer, **more: Any) -> None:
+    pgrepl.connect(**address(server), **more)
+
+
+def test_who_is_turned_away_is_not_shown_the_inside() -> None:
+    def script(peer: Peer) -> None:
+        negotiate(peer)
+        peer.send(builders.error_response("go away", sqlstate="28P01", severity="FATAL"))
+        peer.expect_hang_up()
+
+    async def main(server: ScriptedServer) -> None:
+        async def turned_away() -> None:
+            await aio.connect(**address(server))
+
+        with pytest.raises(pgrepl.AuthenticationError) as caught:
+            await turned_away()
+        assert functions_in(caught.value) == ["_connect"]
+
+    with ScriptedServer(script) as server:
+        with pytest.raises(pgrepl.AuthenticationError) as caught:
+            turned_away(server)
+        assert functions_in(caught.value) == ["connect"]
+    with ScriptedServer(script) as server:
+        asyncio.run(main(server))
+    # The operating system's word stays its cause.
+    with pytest.raises(pgrepl.ConnectionFailed) as failed:
+        turned_away(server)
+    assert functions_in(failed.value) == ["connect"]
+    assert isinstance(failed.value.__cause__, OSError)
+
+
+def test_an_error_of_the_program_shows_where_it_is_from() -> None:
+    class Codec:
+        def FrameReader(self) -> None:
+            raise ZeroDivisionError
+
+    with ScriptedServer(handshake) as server, pytest.raises(ZeroDivisionError) as caught:
+        turned_away(server, _codec=Codec())
+    assert functions_in(caught.value)[-2:] == ["open_transport", "FrameReader"]
 
 
 # Names of what waits, wherever it is called.

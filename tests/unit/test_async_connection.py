@@ -94,6 +94,7 @@ def test_what_connect_gives_is_a_coroutine() -> None:
     assert asyncio.iscoroutine(connecting)
     with pytest.raises(AttributeError, match="expected `async with` or `await` before 'query'"):
         connecting.query  # type: ignore[attr-defined]  # noqa: B018
+    assert repr(connecting) == "<connect(...): await it, or enter it by async with>"
     with pytest.warns(RuntimeWarning, match="was never awaited"):
         del connecting
         gc.collect()

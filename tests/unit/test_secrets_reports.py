@@ -350,9 +350,9 @@ match how:
 
 FAILS = SCRIPTS["a wrong signature"]
 PROGRAMS: dict[str, tuple[Script, str]] = {
-    "an error": (FAILS, "pgrepl.errors.AuthenticationError"),
-    "an error in a thread": (FAILS, "pgrepl.errors.AuthenticationError"),
-    "an error in a loop": (FAILS, "pgrepl.errors.AuthenticationError"),
+    "an error": (FAILS, "pgrepl.AuthenticationError"),
+    "an error in a thread": (FAILS, "pgrepl.AuthenticationError"),
+    "an error in a loop": (FAILS, "pgrepl.AuthenticationError"),
     "an error that nobody asks for": (FAILS, "never retrieved"),
     "a connection that is forgotten": (session, "ResourceWarning"),
     "a connection that is forgotten in a loop": (session, "was not closed"),
