@@ -259,6 +259,8 @@ class AsyncConnection(AsyncCommands):
 
         After a `TimeoutError` or a cancellation, call it again to go on, or `disconnect`.
         """
+        self._wire.transport.expect_own_loop()
+        self._wire.expect_stream_by_hand()
         return await self._wire.stop_streaming(timeout)
 
     async def stop_physical(self, timeout: float | None = None) -> EndOfTimeline | None:

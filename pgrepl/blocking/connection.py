@@ -299,8 +299,10 @@ class Connection(Commands):
 
         That can be much: the server sends the rest of the transaction that it is decoding. Returns
         the results that end the stream; at the end of a timeline they tell the next one. After a
-        `TimeoutError`, call it again to go on, or `disconnect`.
+        `TimeoutError`, call it again to go on, or `disconnect`. Raises `UsageError` where a
+        `Stream` or `RawStream` is on, which its own `stop` ends.
         """
+        self._wire.expect_stream_by_hand()
         return self._wire.stop_streaming(timeout)
 
     def stop_physical(self, timeout: float | None = None) -> EndOfTimeline | None:

@@ -24,7 +24,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from ..errors import UsageError
 
-__all__ = ["ConnectionState", "Step", "Use", "step_before"]
+__all__ = ["ConnectionState", "Step", "Use", "carried", "step_before"]
 
 
 class ConnectionState(enum.Enum):
@@ -77,8 +77,9 @@ class _Row(NamedTuple):
         return self.read if use is Use.READ else self.report
 
 
+_STREAM_ON: Final = "expected no stream to be on"
 _NO_STREAM: Final = "expected a stream that was started; call start_streaming() first"
-_STREAM: Final = "expected no stream to be on; call stop_streaming() first"
+_STREAM: Final = f"{_STREAM_ON}; call stop_streaming() first"
 _BACKUP: Final = "expected no base backup to be on; read it to its end, or close the connection"
 _CLOSED: Final = "expected an open connection, this one is closed"
 
@@ -94,12 +95,21 @@ _ALLOWED: Final[Mapping[ConnectionState, _Row]] = {
 }
 
 
-def step_before(use: Use, state: ConnectionState) -> Step:
+def step_before(use: Use, state: ConnectionState, slot: str | None) -> Step:
     """Return what has to be done first in a state, after which this is to be asked again.
 
-    Raises `UsageError` where the state does not allow the use.
+    `slot`: that of the `Stream` or `RawStream` that is on, None where there is none. Raises
+    `UsageError` where the state does not allow the use.
     """
     answer = _ALLOWED[state].answer(use)
+    if slot is not None and use is Use.COMMAND and state is not ConnectionState.CLOSED:
+        # Also where the server has ended it, which whoever reads it is still to be told.
+        answer = f"{_STREAM_ON}, {carried(slot)}, or use another connection"
     if isinstance(answer, str):
         raise UsageError(answer)
     return answer
+
+
+def carried(slot: str) -> str:
+    """Return what to say of a connection that has a `Stream` or `RawStream` on it."""
+    return f"this connection carries the stream of slot {slot!r}: stop() it"

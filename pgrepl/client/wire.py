@@ -31,7 +31,7 @@ from ..session.wal_stream import StreamState, WalStream
 from ..transport.attempts import Attempt
 from ..transport.clock import now_microseconds
 from .batch_in_hand import BatchInHand
-from .connection_state import ConnectionState, Step, Use, step_before
+from .connection_state import ConnectionState, Step, Use, carried, step_before
 
 __all__ = ["BaseWire", "BaseStreamWire", "Transport"]
 
@@ -138,7 +138,7 @@ class BaseWire(Uncopied):
         """Return what has to be done first. Raises `UsageError` for what is not allowed now."""
         if self.transport.owner.is_parent:
             raise self.transport.owner.refusal()
-        return step_before(use, self.state)
+        return step_before(use, self.state, self._slot_carried)
 
     def close(self) -> None:
         """Close the connection at once."""
@@ -219,7 +219,9 @@ class BaseWire(Uncopied):
         now: float,
     ) -> Session:
         """Return the session of the stream that was opened."""
-        positions = self._stream_in_use().positions
+        stream = self._stream_in_use()
+        stream.slot = checked.slot.name
+        positions = stream.positions
         positions.automatic = not isinstance(opening.start, ResumeToken)
         self._log_beginning(opening, checked)
         return Session(
@@ -307,6 +309,17 @@ class BaseWire(Uncopied):
         except Error as error:
             self.close_if_broken_by(error)
             raise
+
+    @property
+    def _slot_carried(self) -> str | None:
+        """The slot whose `Stream` or `RawStream` is on; None: there is none."""
+        return None if self._stream is None else self._stream.slot
+
+    def expect_stream_by_hand(self) -> None:
+        """Raise `UsageError` where a `Stream` or `RawStream` is on, which is stopped by itself."""
+        slot = self._slot_carried
+        if slot is not None and not (self.closed or self.owner.is_parent):
+            raise UsageError(f"expected a stream that start_streaming() began, {carried(slot)}")
 
     def _stop_under_way(self) -> Exchange[list[Result]] | None:
         """Return the conversation that ends the stream, where it was begun and was cut off."""

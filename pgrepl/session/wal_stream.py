@@ -59,6 +59,8 @@ class WalStream:
         self._results = results
         self.positions: Final = Positions()
         self.physical: Final = physical
+        self.slot: str | None = None
+        """The slot whose `Stream` or `RawStream` this is; None: it is read by hand."""
         self.control_observer: Callable[[Frame], None] | None = None
         """Called with each message that is no WAL message, for whoever traces the connection."""
         self._codec = codec

@@ -7,7 +7,7 @@ import asyncio
 import gc
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import pytest
@@ -191,6 +191,62 @@ def test_what_was_handed_out_goes_with_its_stream(connect: Connect) -> None:
         for read in (connection.receive_wal_message, connection.receive_wal_messages):
             with pytest.raises(UsageError, match=NO_STREAM):
                 read(timeout=PATIENCE)
+
+
+def awaited(connection: Any, result: Any) -> Any:
+    """What was asked for in either flavour."""
+    return connection.wait_for(result) if isinstance(result, Coroutine) else result
+
+
+def carries(peer: Peer) -> None:
+    """Streams until it is stopped, and takes commands and another stream then."""
+    begin_decoded(peer)
+    peer.send(keepalive(0x2000))
+    while peer.recv_message()[0] != b"c":
+        pass
+    peer.send(builders.copy_done() + ENDED)
+    answers_a_query(peer)
+    assert peer.recv_query().startswith("START_REPLICATION PHYSICAL")
+    peer.send(builders.copy_both_response() + keepalive(0x2000))
+    while peer.recv_message()[0] != b"c":
+        pass
+    peer.send(builders.copy_done() + ENDED)
+    peer.expect_hang_up()
+
+
+@pytest.mark.flavours(*FEW_FLAVOURS)
+@pytest.mark.parametrize("raw", [False, True])
+def test_what_a_connection_that_carries_a_stream_refuses_costs_it_nothing(
+    connect: Connect, raw: bool
+) -> None:
+    carried = "this connection carries the stream of slot 's': stop\\(\\) it"
+    with ScriptedServer(carries) as server, connect(**address(server)) as connection:
+        begin = (
+            connection.stream_raw("s", timeout=PATIENCE)
+            if raw
+            else connection.stream("s", publications=["p"], timeout=PATIENCE)
+        )
+        stream = awaited(connection, begin)
+        for command in (connection.identify_system, lambda: connection.query("SELECT 1")):
+            with pytest.raises(UsageError) as caught:
+                command()
+            assert str(caught.value) == (
+                "expected no stream to be on, this connection carries the stream of slot 's': "
+                "stop() it, or use another connection"
+            )
+        with pytest.raises(UsageError, match=f"start_streaming\\(\\) began, {carried}"):
+            connection.stop_streaming(timeout=PATIENCE)
+        assert len(list(awaited(connection, stream.receive(PATIENCE)))) == 1
+        awaited(connection, stream.stop())
+        assert_usable(connection)
+        with pytest.raises(UsageError, match=NO_STREAM):
+            connection.stop_streaming(timeout=PATIENCE)
+        # The next one may be read by hand again.
+        connection.start_physical(start=0x1000, timeout=PATIENCE)
+        with pytest.raises(UsageError, match=STREAM):
+            connection.query("SELECT 1")
+        connection.stop_streaming(timeout=PATIENCE)
+        expect_state(connection, "commands")
 
 
 def outlives(peer: Peer) -> None:
