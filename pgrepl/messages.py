@@ -16,15 +16,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from .errors import UsageError
+from .escapes import printable
 from .lsn import Lsn
 from .public import imported_from
-from .relation import UNCHANGED, Column, Relation, Unchanged, completed, printable
-
-if TYPE_CHECKING:
-    from .row import Default, Row
+from .relation import UNCHANGED, Column, Relation, Unchanged, completed
+from .row import Default, Row
 
 __all__ = [
     "UNCHANGED",
@@ -50,7 +49,6 @@ __all__ = [
     "Type",
     "Unchanged",
     "Update",
-    "printable",
     "to_datetime",
 ]
 

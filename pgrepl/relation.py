@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, NoReturn
 
+from .escapes import printable
 from .identifiers import quoted
 from .public import imported_from
 
@@ -23,7 +24,6 @@ __all__ = [
     "columns_at",
     "completed",
     "marked_columns",
-    "printable",
 ]
 
 MOST_SHOWN: Final = 24
@@ -180,8 +180,3 @@ def _is_unchanged(row: Any, position: int) -> bool:
         return row.raw(position) is UNCHANGED
     except ValueError:  # the row was made from values
         return row[position] is UNCHANGED
-
-
-def printable(name: str) -> str:
-    """Return a name that came from a server so that it cannot steer a terminal."""
-    return name if name.isprintable() else ascii(name)

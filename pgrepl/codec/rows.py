@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ..errors import DecodeError
-from ..relation import MOST_SHOWN, printable
+from ..escapes import printable
+from ..relation import MOST_SHOWN
 from ..row import Row
 
 __all__ = ["row_classes", "shown", "unsent"]

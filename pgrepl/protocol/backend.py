@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from ..errors import ProtocolError
-from ..messages import printable
+from ..escapes import printable
 from ..remedies import add_hint, remedy
 from .conversation import RECEIVE, Conversation, Frame
 

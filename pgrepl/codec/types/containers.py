@@ -20,11 +20,12 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
+from ...escapes import printable
 from ...values import Array, Multirange, Range, composite_class
 from .fields import Fields
 
 __all__ = ["MAX_DEPTH", "ArrayForm", "CompositeForm", "MultirangeForm", "Part", "RangeForm"]
-__all__ += ["RecordForm", "hstore_binary", "hstore_text", "shown"]
+__all__ += ["RecordForm", "hstore_binary", "hstore_text"]
 
 MAX_DEPTH = 32
 """How many containers may stand inside of each other in a binary value."""
@@ -53,11 +54,6 @@ def _check_depth(name: str, depth: int) -> None:
             f"expected at most {MAX_DEPTH} values inside of each other, got one more "
             f"in a binary {name}"
         )
-
-
-def shown(name: str) -> str:
-    """Return a type's name for a message."""
-    return name if name.isprintable() else ascii(name)
 
 
 class _Malformed(Exception):
@@ -97,7 +93,7 @@ class ArrayForm:
         self._delimiter = delimiter.encode() if self._tokens else b""
         self._sign = delimiter
         self._element_of = element_of
-        self._name = f"{shown(element.name)}[]"
+        self._name = f"{printable(element.name)}[]"
 
     def text(self, data: bytes) -> Any:
         if self._tokens is None:
@@ -244,7 +240,7 @@ class RangeForm:
     """A range over one type of bounds."""
 
     def __init__(self, name: str, bound: Part) -> None:
-        self._name = shown(name)
+        self._name = printable(name)
         self._bound = bound
 
     def text(self, data: bytes) -> Any:
@@ -289,7 +285,7 @@ class MultirangeForm:
     """A multirange of one type of ranges."""
 
     def __init__(self, name: str, ranges: Part) -> None:
-        self._name = shown(name)
+        self._name = printable(name)
         self._ranges = ranges
 
     def text(self, data: bytes) -> Any:
@@ -330,7 +326,7 @@ class RecordForm:
 
     def __init__(self, field_of: Callable[[int], Part], name: str = "record") -> None:
         self._field_of = field_of
-        self._name = shown(name)
+        self._name = printable(name)
 
     def binary(self, data: bytes, depth: int) -> tuple[Any, ...]:
         """Return the fields, each decoded as the type that the value names for it."""

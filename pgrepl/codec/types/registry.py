@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
+from ...escapes import printable
 from ...identifiers import quoted
 from ...typedefs import (
     ArrayType,
@@ -50,7 +51,6 @@ from .containers import (
     RecordForm,
     hstore_binary,
     hstore_text,
-    shown,
 )
 
 __all__ = ["Override", "Types", "ValueType"]
@@ -105,7 +105,7 @@ class ValueType(Unpicklable):
         return ValueType(oid, name, self.text, self.binary, at_depth=self._at_depth, like=self.like)
 
     def __repr__(self) -> str:
-        return f"<ValueType {shown(self.name)} oid={self.oid}>"
+        return f"<ValueType {printable(self.name)} oid={self.oid}>"
 
 
 UTF8: Final = "utf-8"
