@@ -1,4 +1,15 @@
-"""PostgreSQL's streaming-replication protocol for Python."""
+"""PostgreSQL's streaming-replication protocol for Python.
+
+Where to start: `connect` makes a connection, `AsyncConnection.connect` one for asyncio, and
+``connection.stream(slot, publications=[...])`` gives the changes of a slot, decoded. Beside them:
+
+- `pgrepl.physical.receive_wal` keeps a server's WAL in a directory, as pg_receivewal does;
+- `pgrepl.basebackup.receive_base_backup` takes a base backup, as pg_basebackup does;
+- `pgrepl.doctor.examine` tells what a server lacks for logical replication, and what mends it;
+- `pgrepl.testing` starts a server for tests.
+
+What goes wrong is an `Error`, whose classes tell what to do about it.
+"""
 
 # isort: off
 from . import starting as _starting  # noqa: F401  (before all that takes long to load)

@@ -52,6 +52,8 @@ def facade(
         raise AttributeError(message, name=name, obj=module)
 
     def listed() -> list[str]:
-        return sorted({*module.__dict__, *names, *rooms})
+        # What else is in there, modules that were loaded among it, is no part of the API.
+        own = {name for name in module.__dict__ if name.startswith("__")}
+        return sorted({*own, *module.__all__, *rooms})
 
     return load, listed

@@ -64,7 +64,10 @@ def _found(old: str, name: str, place: str) -> Any:
 
 def _stand_in(old: str, names: tuple[str, ...]) -> None:
     """Put a module that is gone where imports look first, empty until it is asked for a name."""
-    module = type(sys)(old)
+    here = ", ".join(f"`{NAMES.get(name, 'pgrepl')}.{name}`" for name in names)
+    module = type(sys)(old, f"Gone: what it had is {here} now. It will not stay for long.")
+    # Tools look for one. Nothing can load the module again: there is no file.
+    module.__spec__ = type(__spec__)(old, None)
 
     def load(name: str) -> Any:
         if name not in names:

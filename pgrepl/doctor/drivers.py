@@ -15,8 +15,12 @@ from .examination import examination
 from .finding import Finding
 from .questions import Questions, in_catalogue
 
-if TYPE_CHECKING:  # a program that blocks has no use for asyncio
+if TYPE_CHECKING:
     from ..aio.connection import AsyncConnection
+else:
+    # A program that blocks has no use for asyncio: to who asks for the types of arguments when it
+    # runs, what both flavours are.
+    AsyncConnection = BaseConnection
 
 __all__ = ["answered", "examine"]
 
@@ -74,10 +78,15 @@ def examine(
             f"expected a connection of pgrepl, got {type(connection).__name__}: make one with "
             "pgrepl.connect()"
         )
+    names = tuple(publications)
+    if not all(isinstance(name, str) for name in names):
+        raise UsageError(f"expected the names of publications, got {names!r:.100}")
+    if not isinstance(slot, str | None):
+        raise UsageError(f"expected the name of a slot, or None, got {slot!r:.100}")
     questions = examination(
         connection.server_version,
         connection.parameters.get("server_version", "of unknown version"),
-        tuple(publications),
+        names,
         slot,
     )
     if isinstance(connection, Connection):

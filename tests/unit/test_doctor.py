@@ -245,6 +245,15 @@ def test_a_connection_of_another_library() -> None:
         examine(connection)
 
 
+def test_a_number_is_no_name() -> None:
+    connection: Any = pgrepl.Connection.__new__(pgrepl.Connection)
+    number: Any = 5
+    with pytest.raises(pgrepl.UsageError, match="expected the name of a slot, or None, got 5"):
+        examine(connection, ["shop"], number)
+    with pytest.raises(pgrepl.UsageError, match=r"expected the names of publications, got \(5,\)"):
+        examine(connection, [number], "shop")
+
+
 def test_findings_are_values() -> None:
     finding = Finding("slot", Level.OK, "free", subject={"slot": "s"})
     assert pickle.loads(pickle.dumps(finding)) == finding

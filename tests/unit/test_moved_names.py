@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import importlib
+import importlib.util
 import io
 import os
 import pickle
@@ -156,6 +156,9 @@ def test_a_module_that_moved_goes_on_and_says_where_its_names_are(module: str, n
         _ = old.nothing
     # Tools ask all modules for such things, and are to load nothing by it.
     assert not hasattr(old, "__file__")
+    spec = importlib.util.find_spec(f"pgrepl.{module}")
+    assert spec is not None and spec.name == f"pgrepl.{module}"
+    assert f"`{place}.{name}`" in (old.__doc__ or "")
 
 
 def test_modules_that_moved_load_nothing_until_they_are_asked() -> None:

@@ -8,6 +8,7 @@ import importlib
 import inspect
 import io
 import pydoc
+import re
 import subprocess
 import sys
 import traceback
@@ -41,12 +42,9 @@ every_facade = pytest.mark.parametrize("facade", FACADES)
 
 #: Unions of classes, and a value: what they are made of is said in `typing` and by their class.
 ALIASES: Final = {"BackupEvent", "Change", "UNCHANGED"}
-#: Annotated with what is imported for type checkers alone, by the class or by one of its bases.
-UNRESOLVED: Final = {
-    *("AsyncRawStream", "AsyncStream", "RawStream", "Stream"),
-    *("Delete", "Insert", "Update"),
-    "examine",
-}
+#: Annotated with a name that is imported for type checkers alone: the server's module is that of
+#: its databases' maker, and imports theirs.
+UNRESOLVED: Final = {"pgrepl.testing.database.TemporaryDatabase.__init__"}
 
 
 def found(facade: str, name: str) -> Any:
@@ -77,12 +75,27 @@ def test_the_twin_that_is_not_in_use_says_where_it_is(codec: ModuleType, name: s
         assert getattr(importlib.import_module(twin.__module__), name) is twin
 
 
+def functions_of(thing: Any) -> list[Any]:
+    """The functions of a class and of its bases, properties' included; none of anything else."""
+    found: list[Any] = []
+    for each in thing.__mro__ if inspect.isclass(thing) else ():
+        if each.__module__.partition(".")[0] == "pgrepl":
+            for value in vars(each).values():
+                value = value.fget if isinstance(value, property) else value
+                value = getattr(value, "__func__", value)
+                found += [value] if inspect.isfunction(value) else []
+    return found
+
+
 @every_name
 def test_annotations_can_be_looked_up(facade: str, name: str) -> None:
     thing = found(facade, name)
-    if name in ALIASES or name in UNRESOLVED:
+    if name in ALIASES:
         return
     typing.get_type_hints(thing)
+    for function in functions_of(thing):
+        if f"{function.__module__}.{function.__qualname__}" not in UNRESOLVED:
+            typing.get_type_hints(function)
     if inspect.isclass(thing):
         for method in vars(thing).values():
             if inspect.isfunction(method) and method.__name__ == "__init__":
@@ -170,6 +183,28 @@ def test_a_name_becomes_an_attribute_and_stays_the_same(facade: str) -> None:
     for name in vars(module)["_NAMES"]:
         assert getattr(module, name) is vars(module)[name]
         assert name in dir(module)
+
+
+@every_facade
+def test_what_is_listed_is_public(facade: str) -> None:
+    module = importlib.import_module(facade)
+    _, _, imported = listed(facade)
+    rooms = {name for name, place in imported.items() if place == "."}
+    assert {name for name in dir(module) if name[:2] != "__"} == rooms | {
+        name for name in module.__all__ if name[:2] != "__"
+    }
+    assert {"__doc__", "__name__", "__path__", *module.__all__} <= set(dir(module))
+
+
+def test_help_says_where_to_start() -> None:
+    places = [each for each in re.findall(r"`([\w.]+)`", pgrepl.__doc__ or "") if each != "Error"]
+    assert places[:2] == ["connect", "AsyncConnection.connect"]
+    for place in places:
+        thing: Any = pgrepl
+        for name in place.removeprefix("pgrepl.").split("."):
+            thing = getattr(thing, name)
+    rooms = {each.split(".")[1] for each in places if each.startswith("pgrepl.")}
+    assert rooms == {"physical", "basebackup", "doctor", "testing"}
 
 
 @every_facade
