@@ -70,6 +70,12 @@ _REMEDIES: Final = (
         "max_replication_slots to a greater number, and restart the server",
     ),
     (
+        "42710",
+        "ReplicationSlotCreate",
+        "",
+        "if_not_exists=True takes a slot of the same kind that is there already as it is",
+    ),
+    (
         "42501",
         "CheckSlotPermissions",
         "",

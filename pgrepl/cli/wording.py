@@ -44,6 +44,7 @@ _WORDS: Final = (
         "--on-missing-publication warn lets that come",
     ),
     ("with pg_replication_slot_advance(), or", "with  pgrepl slots advance,  or"),
+    ("if_not_exists=True takes ", "--if-not-exists takes "),
     (". With a ResumeToken as start it is checked", ""),
 )
 """What the library says, and what the program says instead."""

@@ -17,11 +17,11 @@ from pgrepl.protocol.backend import _log_notice
 def test_the_library_still_says_it(phrase: str) -> None:
     """A phrase that the library has changed would be shown as it is there."""
     root = Path(pgrepl.__file__).parent
-    folders = (root / "protocol", root / "basebackup")
+    files = [root / "remedies.py", *(root / "protocol").glob("*.py")]
+    files += (root / "basebackup").glob("*.py")
     texts = [
         node.value
-        for folder in folders
-        for path in folder.glob("*.py")
+        for path in files
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     ]

@@ -355,6 +355,8 @@ LEVEL = {"sqlstate": "55000", "routine": "CheckLogicalDecodingRequirements"}
         (LEVEL | {"sqlstate": "0A000", "message": "not in recovery"}, "connect to the primary"),
         ({"sqlstate": "53400", "routine": "ReplicationSlotCreate"}, "pg_drop_replication_slot"),
         ({"sqlstate": "53400", "routine": "SomethingElse"}, None),
+        ({"sqlstate": "42710", "routine": "ReplicationSlotCreate"}, "if_not_exists=True"),
+        ({"sqlstate": "42710", "routine": "CreatePublication"}, None),
         ({"sqlstate": "22021"}, "client_encoding=SQL_ASCII"),
         ({"sqlstate": "22P05", "routine": "report_untranslatable_char"}, "row.raw()"),
         ({"sqlstate": "42704", "routine": "ReplicationSlotAcquire"}, None),

@@ -312,7 +312,7 @@ def _create_slot(connection: Connection, options: StreamOptions) -> None:
         if options.temporary:
             advice = "give --temporary a slot of another name, or leave it out"
         else:
-            advice = "leave out --create-slot to stream from it, or add --if-not-exists"
+            advice = "leave out --create-slot to stream from it"
         raise CommandFailed(f"{error}; {advice}") from None
     if not made.created:
         # What pgoutput is told of prepared transactions a slot takes on when it is read.
