@@ -16,7 +16,7 @@ from ..aio.connection import connect
 from ..public import imported_from
 from .data_directory import Settings
 from .database import APPLICATION, Rows, TemporaryDatabase, last_rows
-from .server import StopMode, TemporaryServer
+from .server import STOP_TIMEOUT, StopMode, TemporaryServer
 
 __all__ = ["AsyncTemporaryDatabase", "AsyncTemporaryServer"]
 
@@ -169,13 +169,13 @@ class AsyncTemporaryServer:
             raise
         return self
 
-    async def stop(self, mode: StopMode = "fast", timeout: float = 10.0) -> None:
+    async def stop(self, mode: StopMode = "fast", timeout: float = STOP_TIMEOUT) -> None:
         """Stop the server and keep its data; see `TemporaryServer.stop`."""
         await _in_thread(lambda: self._server.stop(mode, timeout))
 
-    async def restart(self, mode: StopMode = "fast") -> None:
+    async def restart(self, mode: StopMode = "fast", timeout: float = STOP_TIMEOUT) -> None:
         """Stop and start on the same data and port; see `TemporaryServer.restart`."""
-        await _in_thread(lambda: self._server.restart(mode))
+        await _in_thread(lambda: self._server.restart(mode, timeout))
 
     async def close(self) -> None:
         """Stop the server at once and remove every trace of it; see `TemporaryServer.close`."""

@@ -89,7 +89,10 @@ class TemporaryDatabase:
         return f"<TemporaryDatabase {self.name} of {self.server!r}>"
 
     def slot(self, stem: str = "slot") -> str:
-        """A slot's name that no other database's test uses: slots belong to the whole server."""
+        """A slot's name that no other database's test uses: slots belong to the whole server.
+
+        Each `stem` has a name of its own, and the same one whenever it is asked for.
+        """
         return f"{self.name}_{stem}"
 
     def dsn(self, **parameters: str | int) -> str:

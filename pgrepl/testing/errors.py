@@ -9,4 +9,5 @@ __all__ = ["TemporaryServerError"]
 
 @imported_from("pgrepl.testing")
 class TemporaryServerError(RuntimeError):
-    """The server cannot be found, made or started; the text says why, and what to do."""
+    """The server cannot be found, made or started, or not be stopped as asked; the text says why,
+    and what to do."""

@@ -35,7 +35,7 @@ from .processes import Processes, Warden
 from .programs import find_programs, major_version
 from .server_account import NoServerAccount, give, server_account
 
-__all__ = ["LOSING_TRACK", "StopMode", "TemporaryServer"]
+__all__ = ["LOSING_TRACK", "STOP_TIMEOUT", "StopMode", "TemporaryServer"]
 
 StopMode: TypeAlias = Literal["smart", "fast", "immediate"]
 
@@ -51,6 +51,9 @@ _STOP_SIGNALS: Final[Mapping[StopMode, str]] = {
     "fast": "SIGINT",
     "immediate": "SIGQUIT",
 }
+
+# Seconds that sessions, and those who stream, have by default to come to their end.
+STOP_TIMEOUT: Final = 30.0
 
 # A postmaster told to shut down at once kills what is left of its children after five seconds.
 _IMMEDIATE_PATIENCE: Final = 10.0
@@ -259,38 +262,61 @@ class TemporaryServer:
                 raise
             return self
 
-    def stop(self, mode: StopMode = "fast", timeout: float = 10.0) -> None:
-        """Stop the server and keep its data. `timeout` seconds for `mode`, then harder means.
+    def stop(self, mode: StopMode = "fast", timeout: float = STOP_TIMEOUT) -> None:
+        """Stop the server and keep its data.
 
         `fast` ends sessions, and waits for those who stream until they have all and have confirmed
-        it; `immediate` is a crash; `smart` waits for sessions to end by themselves. In a forked
-        child it does nothing: the server is its parent's.
+        it; `smart` before that waits for sessions of SQL to end by themselves; `immediate` is a
+        crash. `timeout`: seconds that this may take. In a forked child it does nothing: the server
+        is its parent's.
+
+        Raises:
+            TemporaryServerError: `fast` or `smart` took longer, and it had to be a crash after all.
+                The server is stopped then as well, and `start()` runs it again.
         """
         if self._owner.is_parent:
             return
         with self._lock:
-            server = self._server
-            if server is None:
-                return
-            for sign, patience in (
-                (signal.Signals[_STOP_SIGNALS[mode]], timeout),
-                (signal.SIGQUIT, _IMMEDIATE_PATIENCE),
-                (signal.SIGKILL, _IMMEDIATE_PATIENCE),
-            ):
-                server.send_signal(signal.SIGCONT)  # a frozen server hears nothing
-                server.send_signal(sign)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    server.wait(patience)
-                    break
-            # Left by a server that was killed; the warden must not take its number for a live one.
-            (self.data_directory / "postmaster.pid").unlink(missing_ok=True)
-            self._server = None
+            if not self._end(mode, timeout):
+                raise TemporaryServerError(
+                    f"the server has not stopped in mode {mode!r} within {timeout:g} s, and was "
+                    "made to crash: sessions that stream must confirm all that they are sent "
+                    "(ack), or close; a crash that is meant is stop('immediate')"
+                )
 
-    def restart(self, mode: StopMode = "fast") -> None:
-        """Stop and start on the same data and port. `immediate` is a crash with recovery."""
+    def _end(self, mode: StopMode, timeout: float) -> bool:
+        """End the process, if there is one, at last by harder means; whether `mode` was kept."""
+        server = self._server
+        if server is None:
+            return True
+        is_as_asked = False
+        for sign, patience in (
+            (signal.Signals[_STOP_SIGNALS[mode]], timeout),
+            (signal.SIGQUIT, _IMMEDIATE_PATIENCE),
+            (signal.SIGKILL, _IMMEDIATE_PATIENCE),
+        ):
+            server.send_signal(signal.SIGCONT)  # a frozen server hears nothing
+            server.send_signal(sign)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(patience)
+                is_as_asked = mode == "immediate" or sign.name == _STOP_SIGNALS[mode]
+                break
+        # Left by a server that was killed; the warden must not take its number for a live one.
+        (self.data_directory / "postmaster.pid").unlink(missing_ok=True)
+        self._server = None
+        return is_as_asked
+
+    def restart(self, mode: StopMode = "fast", timeout: float = STOP_TIMEOUT) -> None:
+        """Stop and start on the same data and port; see `stop`. `immediate` is a crash with
+        recovery.
+
+        Raises:
+            TemporaryServerError: as `stop` and `start`. Where it has not stopped in time, it is not
+                started again either.
+        """
         self._refuse_child()
         with self._lock:
-            self.stop(mode)
+            self.stop(mode, timeout)
             self.start()
 
     def _refuse_child(self) -> None:
@@ -307,7 +333,7 @@ class TemporaryServer:
         with self._lock:
             if self._processes is None:
                 return
-            self.stop("immediate")
+            self._end("immediate", _IMMEDIATE_PATIENCE)
             shutil.rmtree(self.folder, ignore_errors=True)
             if self._warden is not None:
                 self._warden.dismiss()

@@ -40,6 +40,7 @@ def files(tmp_path: Path) -> list[Path]:
         "conftest.py",
         "consumer.py",
         "test_consumer.py",
+        "test_password.py",
         "test_async_consumer.py",
     ]
     return written
@@ -79,14 +80,20 @@ class TestPage:
 
     def test_its_tests_pass(self, files: list[Path], installation: servers.Installation) -> None:
         said = run_tests(files[0].parent, installation)
-        assert re.search(r"\b2 passed in", said), said
+        assert re.search(r"\b3 passed in", said), said
+
+    def test_a_fixture_of_ones_own_has_its_imports(self) -> None:
+        [snippet] = re.findall(r"```python\n(import pytest\n.*?)```", PAGE.read_text(), re.DOTALL)
+        defined: dict[str, object] = {}
+        exec(snippet, defined)
+        assert "postgres_server" in defined
 
     def test_a_consumer_that_does_not_come_back_fails_its_test(self, files: list[Path]) -> None:
         for path in files:
             text = path.read_text()
             path.write_text(text.replace("if not error.retryable:", "if True:"))
         said = run_tests(files[0].parent)
-        assert re.search(r"\b2 failed in", said), said
+        assert re.search(r"\b2 failed, 1 passed in", said), said
 
     def test_its_program_runs(self, files: list[Path], installation: servers.Installation) -> None:
         ended = subprocess.run(
@@ -264,6 +271,33 @@ class TestServer:
             assert server.version == installation.version
             [(number,)] = server.execute("SHOW server_version_num")
             assert str(number).startswith(installation.major)
+
+    def test_an_orderly_end_is_no_crash_without_a_word(self, server: TemporaryServer) -> None:
+        """A consumer that does not confirm keeps a server from it."""
+
+        async def restart() -> None:
+            await AsyncTemporaryServer.of(server).restart(timeout=0.5)
+
+        ends: list[Callable[[], None]] = [
+            lambda: server.restart(timeout=0.5),
+            lambda: asyncio.run(restart()),
+        ]
+
+        with server.new_database() as database:
+            database.execute("CREATE TABLE t (a int); CREATE PUBLICATION p FOR TABLE t")
+            with pgrepl.connect(database.dsn()) as connection:
+                connection.create_logical_slot(database.slot())
+            database.execute("INSERT INTO t VALUES (1)")
+            for end in ends:
+                connection = pgrepl.connect(database.dsn())
+                stream = connection.stream(database.slot(), publications=["p"])
+                assert [change.new["a"] for change in next(stream.transactions())] == [1]
+                with pytest.raises(TemporaryServerError, match=r"'fast' within 0\.5 s"):
+                    end()
+                connection.disconnect()
+                assert not server.is_running
+                server.start()
+            server.stop("immediate", timeout=30)
 
     def test_two_threads_restart_it(self, server: TemporaryServer) -> None:
         with ThreadPoolExecutor() as pool:
