@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, TypedDict, Unpack, overload
+from typing import Any, Final, Literal, TypeAlias, TypedDict, Unpack, overload
 
 from ..aio.connection import AsyncConnection
 from ..blocking.connection import Connection
@@ -27,6 +27,8 @@ from .settings import BackupFormat, BackupProgress, ReceivedBackup, Settings, Wa
 from .wal import AsyncWalBeside, WalBeside
 
 __all__ = ["receive_base_backup"]
+
+_Checksums: TypeAlias = Literal["NONE", "CRC32C", "SHA224", "SHA256", "SHA384", "SHA512"]
 
 # Bytes that are collected for the thread: to ask it costs more than to write a few messages.
 _GATHERED: Final = 1 << 18
@@ -46,7 +48,7 @@ class _Keywords(TypedDict, total=False):
     max_rate: int | None
     verify_checksums: bool | None
     manifest: Literal["yes", "no", "force-encode"] | None
-    manifest_checksums: Literal["NONE", "CRC32C", "SHA224", "SHA256", "SHA384", "SHA512"] | None
+    manifest_checksums: _Checksums | None
     incremental: str | Path | None
     tablespace_mapping: Mapping[str, str | Path] | None
     fsync: bool
@@ -89,9 +91,7 @@ def receive_base_backup(
     max_rate: int | None = None,
     verify_checksums: bool | None = None,
     manifest: Literal["yes", "no", "force-encode"] | None = None,
-    manifest_checksums: (
-        Literal["NONE", "CRC32C", "SHA224", "SHA256", "SHA384", "SHA512"] | None
-    ) = None,
+    manifest_checksums: _Checksums | None = None,
     incremental: str | Path | None = None,
     tablespace_mapping: Mapping[str, str | Path] | None = None,
     fsync: bool = True,
@@ -148,16 +148,26 @@ def receive_base_backup(
         progress=progress,
         asked=asked,
     )
-    if wal_connection is not None and isinstance(wal_connection, AsyncConnection) != isinstance(
-        connection, AsyncConnection
-    ):
+    return _driver(connection, settings).run(directory)
+
+
+def _driver(connection: Connection | AsyncConnection, settings: Settings) -> _Blocking | _Async:
+    """Return what drives the connection. Raises `UsageError` where that for the WAL is none to go
+    beside it."""
+    beside = settings.wal_connection
+    is_async = isinstance(connection, AsyncConnection)
+    if beside is connection:
+        raise UsageError(
+            "expected a second connection for the WAL beside the backup, got the same one"
+        )
+    if beside is not None and isinstance(beside, AsyncConnection) != is_async:
         raise UsageError(
             "expected both connections of one kind, blocking or asyncio's, got "
-            f"{type(connection).__name__} and {type(wal_connection).__name__}"
+            f"{type(connection).__name__} and {type(beside).__name__}"
         )
     if isinstance(connection, AsyncConnection):
-        return _Async(connection, settings).run(directory)
-    return _Blocking(connection, settings).run(directory)
+        return _Async(connection, settings)
+    return _Blocking(connection, settings)
 
 
 class _Blocking:

@@ -107,7 +107,7 @@ class Settings:
             if self.wal_connection is None:
                 raise UsageError(
                     "expected a wal_connection for wal='stream': a second connection to the same "
-                    'server, made by  connect(..., replication="physical")'
+                    'server, made like the first with replication="physical"'
                 )
             if self.create_slot and self.slot is None:
                 raise UsageError("expected a slot where create_slot is given: its name")

@@ -69,6 +69,15 @@ def test_connections_of_two_kinds(target: Path) -> None:
             receive_base_backup(connections[0], target, wal="stream", wal_connection=connections[1])
 
 
+@pytest.mark.parametrize("connection", [Server(()), AwaitedServer(Server(()))])
+def test_one_connection_for_both(target: Path, connection: Any) -> None:
+    """It is refused before anything is begun, and can be used on."""
+    with pytest.raises(UsageError, match="expected a second connection for the WAL beside"):
+        receive_base_backup(connection, target, wal="stream", wal_connection=connection)
+    assert not target.exists()
+    assert getattr(connection, "server", connection).options == {}
+
+
 def test_where_things_are_done(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files in one thread, progress in the loop's, which goes on while the disk takes its time."""
     loop_thread, at_work = threading.get_ident(), set()
