@@ -69,7 +69,10 @@ def test_it_runs_ends_by_ctrl_c_and_runs_again(
                 lambda: bool(
                     running.poll() is not None
                     or database.execute(
-                        "SELECT 1 FROM pg_replication_slots WHERE slot_name = %s AND active", [slot]
+                        # A slot is active while it is made, too, which may end behind what follows.
+                        "SELECT 1 FROM pg_replication_slots JOIN pg_stat_replication"
+                        " ON active_pid = pid WHERE slot_name = %s AND state = 'streaming'",
+                        [slot],
                     )
                 ),
                 "it streams",
