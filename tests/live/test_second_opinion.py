@@ -154,8 +154,7 @@ def text(history: History) -> list[Told]:
     try:
         return list(read_text(history.database))
     except psycopg.OperationalError as error:
-        # It reads what is not there for some transactions that were rolled back, as seen on 18:
-        # `PGREPL_SEED` of the run brings it again. The server starts anew by itself.
+        # Seen on 18: a segmentation fault in test_decoding. The server starts anew by itself.
         pytest.skip(f"the server's test_decoding has crashed, and has no opinion: {error}")
 
 
