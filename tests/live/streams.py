@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, TypeAlias, TypeGuard, TypeVar
 
 import pgrepl
-from tests.support.clusters import Database
+from tests.support.clusters import Cluster, Database
 
 _Result = TypeVar("_Result")
 
@@ -137,10 +137,11 @@ def eventually(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.01)
 
 
-def wait_until_free(database: Database, slot: str) -> None:
-    """Wait until the last user of a slot has left it."""
+def wait_until_free(server: Cluster | Database, slot: str) -> None:
+    """Wait until the last user of a slot has left it, and all that it sent is read, or never will
+    be."""
     eventually(
-        lambda: database.execute(
+        lambda: server.execute(
             "SELECT 1 FROM pg_replication_slots WHERE slot_name = %s AND NOT active", [slot]
         ),
         "the slot is free",

@@ -12,7 +12,7 @@ import pytest
 
 from pgrepl.testing import TemporaryServer
 from tests.live.program import complaint, output, run, running
-from tests.live.streams import PATIENCE, eventually
+from tests.live.streams import PATIENCE, eventually, wait_until_free
 from tests.live.test_physical import next_segment, write_wal
 from tests.live.wal_archives import (
     KEPT,
@@ -24,7 +24,6 @@ from tests.live.wal_archives import (
     restart_lsn,
     wait_until_flushed,
 )
-from tests.support.clusters import Cluster
 
 pytest.importorskip("click")
 
@@ -42,16 +41,6 @@ def slot(server: TemporaryServer) -> Iterator[str]:
     yield "receiver"
     wait_until_free(cluster, "receiver")
     cluster.execute("SELECT pg_drop_replication_slot('receiver')")
-
-
-def wait_until_free(cluster: Cluster, slot: str) -> None:
-    """When the server has read all that its last user sent."""
-    eventually(
-        lambda: cluster.execute(
-            "SELECT 1 FROM pg_replication_slots WHERE slot_name = %s AND NOT active", [slot]
-        ),
-        "nobody uses the slot",
-    )
 
 
 def text(position: int) -> str:
