@@ -35,13 +35,21 @@ _SPACE: Final = " \t\n\r\f\v"
 _KEYWORD: Final = re.compile(rf"([^{_SPACE}=]+)[{_SPACE}]*=[{_SPACE}]*")
 # mysql://, jdbc:postgresql://, postgresql:/h
 _OTHER_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9.+:-]*:/")
+# What stands between the password of a URI and its parameters.
+_PLACE: Final = ("host", "port", "dbname")
 
 
 class _Parsed(dict[str, str]):
     """A dict that does not show what is, or may be, a password."""
 
     def __repr__(self) -> str:
-        shown = (f"{name!r}: {_shown(name, value)}" for name, value in self.items())
+        # Where an '@' stands, a password was perhaps not percent-encoded, and what is read as the
+        # place is the rest of it.
+        hidden = _PLACE if any("@" in self.get(name, "") for name in _PLACE) else ()
+        shown = (
+            f"{name!r}: {'***' if name in hidden else _shown(name, value)}"
+            for name, value in self.items()
+        )
         return f"{{{', '.join(shown)}}}"
 
     def copy(self) -> Self:
@@ -58,7 +66,6 @@ class _Parsed(dict[str, str]):
 
 
 def _shown(name: str, value: str) -> str:
-    # Where an '@' stands, a password was perhaps not percent-encoded, and this is the rest of it.
     # What was put in beside keywords is nobody's to judge.
     is_known = name in KEYWORDS and not KEYWORDS[name].is_secret
     return repr(value) if is_known and "@" not in value else "***"

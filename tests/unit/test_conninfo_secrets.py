@@ -63,6 +63,7 @@ def test_v17_a_password_that_was_not_quoted(password: str) -> None:
 
 
 @given(PASSWORDS)
+@example("Zq7@Zq7/")
 def test_a_conninfo_that_is_only_read(password: str) -> None:
     """Whatever libpq takes for the name of a database, by mistake, is masked where it may be the
     rest of a password."""
