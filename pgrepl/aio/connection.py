@@ -23,6 +23,7 @@ from ..session.opening import Opening, Overrides, RawOpening
 from ..session.options import Origin, Streaming
 from ..transport.aio.connecting import open_async_connection
 from ..transport.attempts import SEARCH_ERRORS
+from ..transport.coalescing import MAX_DELAY, expect_delay
 from .commands import AsyncCommands
 from .making import Making
 from .raw_stream import AsyncRawStream
@@ -100,9 +101,11 @@ class AsyncConnection(AsyncCommands):
 
     # The stream
 
-    async def start_streaming(self, sql: str, timeout: float | None = None) -> None:
+    async def start_streaming(
+        self, sql: str, timeout: float | None = None, *, max_delay: float = MAX_DELAY
+    ) -> None:
         """Run a START_REPLICATION command; see `Connection.start_streaming`."""
-        await self._wire.run(self._wire.start(sql), timeout)
+        await self._wire.run(self._wire.start(sql, expect_delay(max_delay)), timeout)
 
     async def start_physical(
         self,
@@ -110,10 +113,12 @@ class AsyncConnection(AsyncCommands):
         *,
         start: int,
         timeline: int | None = None,
+        max_delay: float = MAX_DELAY,
         timeout: float | None = None,
     ) -> None:
         """Stream raw WAL; see `Connection.start_physical`."""
-        await self._wire.run(self._wire.start_physical(slot, start, timeline), timeout)
+        conversation = self._wire.start_physical(slot, start, timeline, expect_delay(max_delay))
+        await self._wire.run(conversation, timeout)
 
     def stream(
         self,
@@ -132,6 +137,7 @@ class AsyncConnection(AsyncCommands):
         typed: bool = True,
         status_interval: float = 10.0,
         receive_timeout: float | None = 60.0,
+        max_delay: float = MAX_DELAY,
         memory_limit: int = 64 << 20,
         until: int | Literal["now"] | None = None,
         timeout: float | None = None,
@@ -141,6 +147,7 @@ class AsyncConnection(AsyncCommands):
         ``async with connection.stream(...) as stream``, which stops it at the end, or ``stream =
         await connection.stream(...)``.
         """
+        expect_delay(max_delay)
         opening = Opening.of(
             slot,
             publications,
@@ -160,7 +167,7 @@ class AsyncConnection(AsyncCommands):
 
         async def begin() -> AsyncStream:
             wire = self._wire
-            opened = await wire.run(wire.open(opening), timeout)
+            opened = await wire.run(wire.open(opening, max_delay), timeout)
             checked, now = opened.checked, wire.transport.time()
             session = wire.session(opening, checked, status_interval, receive_timeout, now)
             return AsyncStream(wire, session, opened)
@@ -175,17 +182,19 @@ class AsyncConnection(AsyncCommands):
         start: int | ResumeToken | None = None,
         status_interval: float = 10.0,
         receive_timeout: float | None = 60.0,
+        max_delay: float = MAX_DELAY,
         timeout: float | None = None,
     ) -> Making[AsyncRawStream]:
         """Stream a logical slot undecoded, whatever its plugin; see `Connection.stream_raw`.
 
         ``async with`` or ``await``, as for `stream`.
         """
+        expect_delay(max_delay)
         opening = RawOpening.of(slot, options, start)
 
         async def begin() -> AsyncRawStream:
             wire = self._wire
-            checked = await wire.run(wire.open_raw(opening), timeout)
+            checked = await wire.run(wire.open_raw(opening, max_delay), timeout)
             now = wire.transport.time()
             session = wire.session(opening, checked, status_interval, receive_timeout, now)
             return AsyncRawStream(wire, session, checked)

@@ -28,7 +28,7 @@ class AsyncReception(BaseReception):
     async def _next_batch(self, deadline: Deadline) -> Any | None:
         """Return the next batch; None: the stream was stopped by another task, or nothing more is
         to be given."""
-        if self._ends_at_limit():
+        if self._limit is not None and self._ends_at_limit():
             return None
         try:
             batch = self._wire.batch_at_hand()
@@ -47,8 +47,11 @@ class AsyncReception(BaseReception):
         try:
             while True:
                 limit = self._wait_begins(deadline.left())
-                with contextlib.suppress(TimeoutError):
+                try:
                     batch = await self._wire.next_batch(limit)
+                except TimeoutError:
+                    pass
+                else:
                     is_in_vain = False
                     return batch
                 self._feedback.silence()

@@ -25,6 +25,7 @@ from ..session.options import Origin, Streaming
 from ..transport.attempts import SEARCH_ERRORS
 from ..transport.blocking.connecting import open_connection
 from ..transport.clock import monotonic
+from ..transport.coalescing import MAX_DELAY, expect_delay
 from .commands import Commands
 from .raw_stream import RawStream
 from .stream import Stream
@@ -99,15 +100,18 @@ class Connection(Commands):
 
     # The stream
 
-    def start_streaming(self, sql: str, timeout: float | None = None) -> None:
+    def start_streaming(
+        self, sql: str, timeout: float | None = None, *, max_delay: float = MAX_DELAY
+    ) -> None:
         """Run a START_REPLICATION command; on return WAL messages can be received.
 
         Raises `SlotNotFound`, `SlotInUse` or another `ServerError`; the connection can be used on.
         After a stream was stopped the connection takes commands and physical streams, but no
         logical one, which a server would end at once: that is a `UsageError`, and wants a new
-        connection.
+        connection. While messages come fast, reads wait for more to come, for `max_delay` seconds
+        at most; 0 for not at all.
         """
-        self._wire.run(self._wire.start(sql), timeout)
+        self._wire.run(self._wire.start(sql, expect_delay(max_delay)), timeout)
 
     def start_physical(
         self,
@@ -115,6 +119,7 @@ class Connection(Commands):
         *,
         start: int,
         timeline: int | None = None,
+        max_delay: float = MAX_DELAY,
         timeout: float | None = None,
     ) -> None:
         """Stream raw WAL from a position on, through a physical slot or without one.
@@ -123,7 +128,8 @@ class Connection(Commands):
         end of a timeline, at once where it ends at `start`, `receive_wal_message` gives None, and
         then `stop_physical` says where it goes on. Raises what `start_streaming` raises.
         """
-        self._wire.run(self._wire.start_physical(slot, start, timeline), timeout)
+        conversation = self._wire.start_physical(slot, start, timeline, expect_delay(max_delay))
+        self._wire.run(conversation, timeout)
 
     def stream(
         self,
@@ -142,6 +148,7 @@ class Connection(Commands):
         typed: bool = True,
         status_interval: float = 10.0,
         receive_timeout: float | None = 60.0,
+        max_delay: float = MAX_DELAY,
         memory_limit: int = 64 << 20,
         until: int | Literal["now"] | None = None,
         timeout: float | None = None,
@@ -163,9 +170,10 @@ class Connection(Commands):
 
         The server hears from this side every `status_interval` seconds, or a third of its
         wal_sender_timeout where that is less. After `receive_timeout` seconds of silence, None for
-        any time, the connection has failed. Transactions that are streamed before they end wait in
-        `memory_limit` bytes, and beyond that in a temporary file. `timeout` is for the beginning
-        alone.
+        any time, the connection has failed. While messages come fast, reads wait for more to come,
+        for `max_delay` seconds at most; with 0 they do not: docs/streams.md. Transactions that are
+        streamed before they end wait in `memory_limit` bytes, and beyond that in a temporary file.
+        `timeout` is for the beginning alone.
 
         `until`: iterating over transactions or batches ends by itself behind the last transaction
         that was committed up to there, ``"now"`` for where the server's WAL ends as the stream
@@ -176,6 +184,7 @@ class Connection(Commands):
         comes after a token, or the server does not have what `start` says yet, `SystemMismatch`,
         `PublicationNotFound`, and what `start_streaming` raises.
         """
+        expect_delay(max_delay)
         opening = Opening.of(
             slot,
             publications,
@@ -193,7 +202,7 @@ class Connection(Commands):
             origin=origin,
         )
         wire = self._wire
-        opened = wire.run(wire.open(opening), timeout)
+        opened = wire.run(wire.open(opening, max_delay), timeout)
         checked = opened.checked
         session = wire.session(opening, checked, status_interval, receive_timeout, monotonic())
         return Stream(wire, session, opened)
@@ -206,6 +215,7 @@ class Connection(Commands):
         start: int | ResumeToken | None = None,
         status_interval: float = 10.0,
         receive_timeout: float | None = 60.0,
+        max_delay: float = MAX_DELAY,
         timeout: float | None = None,
     ) -> RawStream:
         """Stream a logical slot undecoded, whatever its plugin: wal2json, test_decoding, pgoutput.
@@ -214,9 +224,10 @@ class Connection(Commands):
         `stream`: feedback goes on by itself, what was not acknowledged comes again. The slot is
         checked before; publications, which are one plugin's options, are not.
         """
+        expect_delay(max_delay)
         opening = RawOpening.of(slot, options, start)
         wire = self._wire
-        checked = wire.run(wire.open_raw(opening), timeout)
+        checked = wire.run(wire.open_raw(opening, max_delay), timeout)
         session = wire.session(opening, checked, status_interval, receive_timeout, monotonic())
         return RawStream(wire, session, checked)
 

@@ -6,7 +6,6 @@ is asked; so nobody waits for a peer that is gone.
 
 from __future__ import annotations
 
-import contextlib
 from types import TracebackType
 from typing import Any, Self
 
@@ -40,7 +39,7 @@ class Reception(BaseReception):
     def _next_batch(self, deadline: Deadline) -> Any | None:
         """Return the next batch; None: the stream was stopped by another thread, or nothing more is
         to be given."""
-        if self._ends_at_limit():
+        if self._limit is not None and self._ends_at_limit():
             return None
         try:
             batch = self._wire.batch_at_hand()
@@ -59,8 +58,11 @@ class Reception(BaseReception):
         try:
             while True:
                 limit = self._wait_begins(deadline.left())
-                with contextlib.suppress(TimeoutError):
+                try:
                     batch = self._wire.next_batch(limit)
+                except TimeoutError:
+                    pass
+                else:
                     is_in_vain = False
                     return batch
                 self._feedback.silence()
@@ -105,20 +107,21 @@ class Reception(BaseReception):
         if self._ended:
             return
         self._ended = True
-        deadline = Deadline(timeout)
+        deadline, has_failed = Deadline(timeout), False
         try:
             if not self._wire.closed:
                 self._feedback.send(final=True, timeout=timeout)
                 self._wire.stop_streaming(deadline.left())
-            self._log_end(self._reason_for_end)
         except (TimeoutError, ConnectionFailed, UsageError):
             # A UsageError says that somebody is reading.
-            self._log_end(f"{self._reason_for_end}, and the connection was closed")
+            has_failed = True
             self._wire.disconnect()
         finally:
             self._feedback.stop()
             self._release_signals()
             self._release_storage()
+        # Behind all that the feedback's thread has told.
+        self._log_end(self._reason_for_end + ", and the connection was closed" * has_failed)
 
     def __enter__(self) -> Self:
         return self

@@ -183,7 +183,7 @@ class BaseReception(Uncopied, ABC):
     def _ends_at_limit(self) -> bool:
         """Say whether nothing more is to be given; then a slot in which there was nothing goes on,
         as it does when the application waits."""
-        if self._limit is None or not self._is_at_limit:
+        if not self._is_at_limit:
             return False
         if self._is_between and self._has_given_all:
             self._feedback.wait_begins(self._delivered, True)
@@ -231,9 +231,10 @@ class BaseReception(Uncopied, ABC):
 
     def _fail(self, error: BaseException | None = None) -> None:
         """Close the connection, so that nothing more is sent."""
-        self._log_end(_described(error))
         self._feedback.stop()
         self._close()
+        # Behind all that the feedback's thread has told.
+        self._log_end(_described(error))
         self._release_signals()
         self._release_storage()
 
@@ -249,7 +250,9 @@ class BaseReception(Uncopied, ABC):
         """Tell the server what it should know before a wait that has so many seconds; return for
         how long at most to wait."""
         limit = self._feedback.wait_begins(self._delivered, self._is_between)
-        return min((each for each in (limit, left) if each is not None), default=None)
+        if limit is None or (left is not None and left < limit):
+            return left
+        return limit
 
     def stats(self) -> Stats:
         """Return where the stream stands, and what has come since it began. From any thread."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from functools import partial
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 from ..codec.abc import Codec, WalBatch
@@ -78,6 +79,10 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Close the connection at once."""
+
+    def coalesce(self, max_delay: float) -> None:
+        """Have the reads of the stream that begins wait for company, for so many seconds at
+        most."""
 
     def expect_no_reader(self) -> None:
         """Raise `UsageError` while somebody else is receiving."""
@@ -171,8 +176,8 @@ class BaseWire(Uncopied):
 
     # The start of a stream
 
-    def start(self, sql: str) -> Conversation[None]:
-        """Run a START_REPLICATION command."""
+    def start(self, sql: str, max_delay: float) -> Conversation[None]:
+        """Run a START_REPLICATION command; `max_delay`: see `transport.coalescing`."""
         # Inside the conversation, so that a start that was cut off takes effect when it goes on.
         physical = not replication.is_logical(sql)
         if self.server.has_stopped_stream and not physical:
@@ -187,28 +192,30 @@ class BaseWire(Uncopied):
             self.server.has_stopped_stream = False
         self._timeline = None
         self._stream = WalStream(self.codec, self.server, physical, results)
+        self.transport.coalesce(max_delay)
         self._doing = _STREAMING
 
     def start_physical(
-        self, slot: str | None, start: int, timeline: int | None
+        self, slot: str | None, start: int, timeline: int | None, max_delay: float
     ) -> Conversation[None]:
         """Begin to stream raw WAL."""
         command = replication.start_physical_command(slot, start, timeline)
         if self.server.version < _KNOWS_ITS_TIMELINE:
             yield from replication.identify_system(self.server)
-        yield from self.start(command)
+        yield from self.start(command, max_delay)
         self._timeline = timeline
         # Whoever begins there has what lies before it, and may say so before anything comes: a slot
         # that nobody has used yet keeps no WAL until it is told.
         self._stream_in_use().positions.observe(start)
 
-    def open(self, opening: Opening) -> Conversation[Opened]:
+    def open(self, opening: Opening, max_delay: float) -> Conversation[Opened]:
         """Check a slot, and begin to stream it decoded."""
-        return opening.conversation(self.server, self.codec, self.start)
+        start = partial(self.start, max_delay=max_delay)
+        return opening.conversation(self.server, self.codec, start)
 
-    def open_raw(self, opening: RawOpening) -> Conversation[Preflight]:
+    def open_raw(self, opening: RawOpening, max_delay: float) -> Conversation[Preflight]:
         """Check a slot, and begin to stream it undecoded."""
-        return opening.conversation(self.server, self.start)
+        return opening.conversation(self.server, partial(self.start, max_delay=max_delay))
 
     def session(
         self,

@@ -35,6 +35,7 @@ from ..lsn import Lsn, encode_lsn
 from ..protocol.replication import SystemIdentity
 from ..protocol.timelines import EndOfTimeline
 from ..public import imported_from
+from ..transport.coalescing import MAX_DELAY
 from .abc import Directory
 from .compression import Compression
 from .resuming import Found, survey
@@ -218,6 +219,8 @@ class Receiver:
                 self._options.slot,
                 start=writer.position,
                 timeline=writer.timeline,
+                # Somebody's commit waits for what is synchronous.
+                max_delay=0.0 if self._options.synchronous else MAX_DELAY,
             )
         )
         self.streaming = True

@@ -13,7 +13,6 @@ is for the application to acknowledge such a position. Nothing is ever added to 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 __all__ = ["Positions", "Report"]
@@ -55,15 +54,21 @@ class Positions:
 
         Everything up to `position` counts, as far as it was delivered, or had nothing to deliver.
         """
-        position = min(position, max(self.delivered, self.settled))
+        reach = self.delivered if self.delivered > self.settled else self.settled
+        if position > reach:
+            position = reach
         before = self.acknowledged
-        self.acknowledged = Report(
-            *(
-                max(known, position) if moved else known
-                for known, moved in zip(before, (written, flushed, applied), strict=True)
-            )
-        )
-        return self.acknowledged != before
+        write, flush, apply = before
+        if written and position > write:
+            write = position
+        if flushed and position > flush:
+            flush = position
+        if applied and position > apply:
+            apply = position
+        if before == (write, flush, apply):
+            return False
+        self.acknowledged = Report(write, flush, apply)
+        return True
 
     def due(self) -> Report:
         """Return what may be reported now, and remember it as reported."""
@@ -72,9 +77,12 @@ class Positions:
 
     def peek(self) -> Report:
         """Return what `due` would."""
+        acknowledged, settled = self.acknowledged, self.settled
+        if not self.automatic or settled <= min(acknowledged):
+            return self._within_bounds(acknowledged)
+        delivered = self.delivered
         return self._within_bounds(
-            max(known, self.settled) if self.automatic and known >= self.delivered else known
-            for known in self.acknowledged
+            Report(*[max(each, settled) if each >= delivered else each for each in acknowledged])
         )
 
     @property
@@ -92,13 +100,22 @@ class Positions:
 
     def report(self, written: int, flushed: int, applied: int) -> Report:
         """Return what may be reported when this is asked for, and remember it."""
-        self.last = self._within_bounds((written, flushed, applied))
+        self.last = self._within_bounds(Report(written, flushed, applied))
         return self.last
 
-    def _within_bounds(self, asked: Iterable[int]) -> Report:
+    def _within_bounds(self, asked: Report) -> Report:
+        last, received = self.last, self.received
+        if asked == last:
+            return last
         return Report(
-            *(
-                max(before, min(position, self.received))
-                for before, position in zip(self.last, asked, strict=True)
-            )
+            _between(last.written, asked.written, received),
+            _between(last.flushed, asked.flushed, received),
+            _between(last.applied, asked.applied, received),
         )
+
+
+def _between(low: int, position: int, high: int) -> int:
+    """Return a position that is no higher than `high`, and above all no lower than `low`."""
+    if position > high:
+        position = high
+    return position if position > low else low

@@ -116,10 +116,19 @@ class Session:
 
     def acknowledge(
         self, position: int, now: float, written: bool, flushed: bool, applied: bool
-    ) -> None:
-        """The application has acknowledged everything up to a position."""
-        if self.positions.acknowledge(position, written, flushed, applied):
-            self._news_at = min(self._news_at, now if self._waits else now + _BUSY_DELAY)
+    ) -> bool:
+        """The application has acknowledged everything up to a position.
+
+        Says whether something is due earlier for it: of many that come one after the other, only
+        the first one has that.
+        """
+        if not self.positions.acknowledge(position, written, flushed, applied):
+            return False
+        news_at = now if self._waits else now + _BUSY_DELAY
+        if news_at >= self._news_at:
+            return False
+        self._news_at = news_at
+        return True
 
     def ask(self, now: float) -> float:
         """The application waits to hear how far the server has come. Has it asked, at most once in

@@ -242,7 +242,15 @@ def test_an_error_of_the_program_shows_where_it_is_from() -> None:
 
 # Names of what waits, wherever it is called.
 _WAITING: Final = {
-    *("_wait", "_wait_until_ready", "_wait_until_sent", "_receive_more", "_flush", "_next_reply"),
+    *(
+        "_wait",
+        "_wait_until_readable",
+        "_wait_until_writable",
+        "_wait_until_sent",
+        "_receive_more",
+        "_flush",
+        "_next_reply",
+    ),
     *("_next_frame", "_converse", "run", "run_async", "select"),
     *("next_batch", "_next_batch", "_fetch", "_fetch_until", "_finish", "sleep", "wait"),
     *("fetch_more", "_fetch_more_changes", "result"),

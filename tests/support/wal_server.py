@@ -133,7 +133,9 @@ class Connection:
         self.calls.append(f"timeline_history {timeline}")
         return TimelineHistory(f"{timeline:08X}.history", b"history of %d" % timeline)
 
-    def start_physical(self, slot: str | None, *, start: int, timeline: int) -> None:
+    def start_physical(
+        self, slot: str | None, *, start: int, timeline: int, max_delay: float
+    ) -> None:
         self.calls.append(f"start {Lsn(start)} {timeline}")
         if slot == "missing":
             raise SlotNotFound({"severity": "ERROR", "sqlstate": "42704"})

@@ -23,10 +23,11 @@ from ...codec.abc import MAX_FRAME_LENGTH, FrameReader, WalBatch
 from ...errors import ConnectionFailed, Error, ProtocolError, TLSError, UsageError
 from ...protocol.conversation import Compute, Exchange, Frame, PeerCertificate, Receive, Send
 from ...session.wal_stream import WalStream
-from ..clock import Deadline, Pace
+from ..clock import Deadline, Pace, monotonic
+from ..coalescing import Coalescing
 from ..tls_filter import TLSFilter
 from .loop_socket import LoopSocket
-from .loops import end_wait_in_vain, reads_when_ready
+from .loops import end_wait, reads_when_ready
 
 __all__ = ["AsyncTransport"]
 
@@ -36,6 +37,8 @@ _MOST_UNSENT: Final = 65536
 # A turn of the loop costs as much as hundreds of messages, so a server that never pauses is read
 # without, as often as this before other tasks have their turn.
 _MOST_READS: Final = 8
+# Event loops count in milliseconds: what is less would be no time, or more of it.
+_TICK: Final = 0.001
 # Exceptions of a place where a task waited, or of our own making: no message was lost on the way.
 _ORDERLY: Final = (Error, TimeoutError, asyncio.CancelledError, GeneratorExit)
 
@@ -60,11 +63,13 @@ class AsyncTransport(LoopSocket):
         self._reads = 0  # without a turn of the loop
         self._most_reads = _MOST_READS if reads_when_ready(self._loop) else 0
         self._is_streaming = False  # what is waited for is a stream's, and can be asked to end
+        self._coalescing = Coalescing()
+        self._is_unix = connected.family not in (socket.AF_INET, socket.AF_INET6)
 
     def end_wait(self) -> None:
         """End a wait for a stream, as if its time were up."""
         if self._is_streaming and self._waiter is not None:
-            end_wait_in_vain(self._waiter)
+            end_wait(self._waiter)
 
     def after_interruption(self, error: BaseException) -> None:
         """Close the connection if an exception from outside, Ctrl-C above all, may have cost a
@@ -78,6 +83,16 @@ class AsyncTransport(LoopSocket):
         self.reader.limit = MAX_FRAME_LENGTH
         if self._tls is not None:
             self._tls.session_has_begun()
+
+    def coalesce(self, max_delay: float) -> None:
+        """Have the reads of the stream that begins wait for company; see `Coalescing`.
+
+        For `max_delay` seconds at most, but for a tick of the loop's clock where that is less. Not
+        on a Unix socket, whose buffer is full before.
+        """
+        if self._is_unix:
+            max_delay = 0.0
+        self._coalescing = Coalescing(max_delay and max(max_delay, _TICK))
 
     # Who may use it
 
@@ -111,7 +126,7 @@ class AsyncTransport(LoopSocket):
             )
 
     def _expect_open(self) -> None:
-        if self._closed:
+        if self.closed:
             raise UsageError("expected an open connection, this one is closed")
 
     # Conversations and streams
@@ -156,7 +171,10 @@ class AsyncTransport(LoopSocket):
         try:
             self._is_streaming = True
             while (batch := stream.next_batch(self.reader)) is None:
+                if pause := self._coalescing.pause(monotonic()):
+                    await self._let_more_come(pause, deadline)
                 await self._receive_more(deadline)
+            self._coalescing.took(len(batch), monotonic())
             return batch
         except ConnectionFailed as error:
             raise stream.connection_lost(error) from None
@@ -167,7 +185,10 @@ class AsyncTransport(LoopSocket):
         """Return the stream's next batch if it is whole already, else None."""
         self.expect_no_reader()
         self._expect_open()
-        return stream.next_batch(self.reader)
+        batch = stream.next_batch(self.reader)
+        if batch is not None:
+            self._coalescing.took(len(batch), monotonic())
+        return batch
 
     async def shake_hands(self) -> None:
         """Set up TLS. Raises `TLSError`."""
@@ -202,7 +223,7 @@ class AsyncTransport(LoopSocket):
 
     def post(self, data: bytes) -> None:
         """Send bytes without waiting; not at all while the server takes no more."""
-        if not self._closed and not self._writing_paused and not self.owner.is_parent:
+        if not self.closed and not self._writing_paused and not self.owner.is_parent:
             self._write(data)
 
     def send_last(self, data: bytes) -> None:
@@ -255,7 +276,7 @@ class AsyncTransport(LoopSocket):
 
     async def _receive_more(self, deadline: Deadline) -> None:
         """Wait until there is more in the reader."""
-        if self._closed or self._eof:
+        if self.closed or self._eof:
             raise self._failure("receiving")
         # The loop is always given one turn; a server that never pauses must not outlast the limit
         # by more.
@@ -269,17 +290,31 @@ class AsyncTransport(LoopSocket):
         self._reads = 0
         if self._paused:
             self._resume()
-        self._waiter = waiter = self._loop.create_future()
-        timer = self._end_wait_after(waiter, deadline)
+        if not await self._wait(deadline.left(), goes_on=False):
+            raise deadline.error()
+        self._has_read = True
+
+    async def _let_more_come(self, seconds: float, deadline: Deadline) -> None:
+        """Read nothing for so long; other tasks have their turn."""
+        left = deadline.left()
+        self._pause()
+        if not await self._wait(seconds if left is None else min(seconds, left), goes_on=True):
+            raise deadline.error()
+        self._reads = 0
+
+    async def _wait(self, seconds: float | None, goes_on: bool) -> bool:
+        """Wait until there is a reason to go on; False: it was in vain. `goes_on`: what it is when
+        the time is up."""
+        waiter: asyncio.Future[bool] = self._loop.create_future()
+        self._waiter, timer = waiter, None
+        if seconds is not None:
+            timer = self._loop.call_later(seconds, end_wait, waiter, goes_on)
         try:
-            in_time = await waiter
+            return await waiter
         finally:
             self._waiter = None
             if timer is not None:
                 timer.cancel()
-        if not in_time:
-            raise deadline.error()
-        self._has_read = True
 
     def _read_socket(self) -> bool:
         """Read the socket without the loop; False: nothing is there, or its end."""
@@ -302,10 +337,10 @@ class AsyncTransport(LoopSocket):
         self, waiter: asyncio.Future[bool], deadline: Deadline
     ) -> asyncio.TimerHandle | None:
         left = deadline.left()
-        return None if left is None else self._loop.call_later(left, end_wait_in_vain, waiter)
+        return None if left is None else self._loop.call_later(left, end_wait, waiter)
 
     def _failure(self, doing: str) -> ConnectionFailed | TLSError | ProtocolError:
-        if self._closed:
+        if self.closed:
             return ConnectionFailed("the connection was closed while another task was using it")
         if isinstance(self._error, ProtocolError):
             return self._error

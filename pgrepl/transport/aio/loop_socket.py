@@ -38,7 +38,8 @@ class LoopSocket(Uncopied, asyncio.BufferedProtocol):
         self._tls = tls
         self._sink = reader if tls is None else tls
         self._transport: asyncio.Transport | None = None
-        self._closed = False
+        self.closed = False
+        """Whether the connection is closed, by this side or after a failure."""
         self._eof = False
         self._error: Exception | None = None
         self._socket_closed = asyncio.Event()  # by the loop
@@ -120,7 +121,7 @@ class LoopSocket(Uncopied, asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The loop closes the socket after this."""
-        if exc is not None and not self._closed:
+        if exc is not None and not self.closed:
             self._abort(exc)
             # Where sending failed, what the server said before it closed may still be there.
             with contextlib.suppress(OSError):
@@ -166,22 +167,17 @@ class LoopSocket(Uncopied, asyncio.BufferedProtocol):
     # The end
 
     @property
-    def closed(self) -> bool:
-        """Whether the connection is closed, by this side or after a failure."""
-        return self._closed
-
-    @property
     def has_tls(self) -> bool:
         """Whether everything is sent and received by TLS."""
         return self._tls is not None
 
     def fileno(self) -> int:
         """Return the socket's file descriptor, -1 once the connection is closed."""
-        return -1 if self._closed else self._socket.fileno()
+        return -1 if self.closed else self._socket.fileno()
 
     def close(self) -> None:
         """Close the connection at once; safe to call again, while a task waits, and anywhere."""
-        self._closed = True
+        self.closed = True
         if self._transport is None or self.owner.is_parent:
             self._socket.close()
         elif is_running(self._loop):

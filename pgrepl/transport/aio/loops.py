@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-__all__ = ["end_wait_in_vain", "is_running", "reads_when_ready"]
+__all__ = ["end_wait", "is_running", "reads_when_ready"]
 
 
 def is_running(loop: asyncio.AbstractEventLoop) -> bool:
@@ -22,7 +22,7 @@ def reads_when_ready(loop: asyncio.AbstractEventLoop) -> bool:
     return type(loop).__module__.partition(".")[0] == "uvloop"
 
 
-def end_wait_in_vain(waiter: asyncio.Future[bool]) -> None:
-    """End the wait for what has not come, if it has not ended."""
+def end_wait(waiter: asyncio.Future[bool], goes_on: bool = False) -> None:
+    """End a wait, if it has not ended: in vain, or for whoever waits to go on."""
     if not waiter.done():
-        waiter.set_result(False)
+        waiter.set_result(goes_on)

@@ -10,11 +10,11 @@ closes the descriptor, and nothing else goes: see `ownership`.
 from __future__ import annotations
 
 import contextlib
-import selectors
 import socket
 import ssl
 import threading
-from typing import Any, Final, TypeVar
+import time
+from typing import Final, TypeVar
 
 from ...codec.abc import MAX_FRAME_LENGTH, FrameReader, WalBatch
 from ...errors import ConnectionFailed, TLSError, UsageError
@@ -29,17 +29,17 @@ from ...protocol.conversation import (
     Send,
 )
 from ...session.wal_stream import WalStream
-from ..clock import Deadline, Pace
+from ..clock import Deadline, Pace, monotonic
+from ..coalescing import Coalescing
 from ..sockets import expect_silence
 from ..tls import TLSClient
 from ..tls_filter import TLSFilter
+from .readiness import Readiness, wait_until_writable
 from .signals import Signals
 
 __all__ = ["BlockingTransport"]
 
 _Result = TypeVar("_Result")
-# poll() where there is one: select() fails for descriptors above 1023.
-_Selector: Any = getattr(selectors, "PollSelector", selectors.SelectSelector)
 # Bytes of a conversation that are collected before they go out, where it sends much at a time.
 _MOST_UNSENT: Final = 65536
 
@@ -68,21 +68,19 @@ class BlockingTransport(Uncopied):
         self._tls: TLSFilter | None = None  # from the handshake on
         self._pace: Pace | None = Pace()
         self._unsent = bytearray()
-        self._closed = False
+        self.closed = False
+        """Whether the connection is closed, by this side or after a failure."""
         self._late_error: OSError | None = None  # of a read that had brought something as well
         self._has_read = False
+        # Whether a read will find something for certain, the end of the connection perhaps.
+        self._has_more = False
         self._this_thread = _ThisThread()
         self._io_lock = threading.Lock()  # a TLS object must not be used by two threads at once
         self._reading = threading.Lock()
-        self._readable = _Selector()
-        self._readable.register(connected.fileno(), selectors.EVENT_READ)
+        self._readable = Readiness(connected.fileno())
         self._signals: Signals | None = None
         self._is_streaming = False  # what is waited for is a stream's, and can be asked to end
-
-    @property
-    def closed(self) -> bool:
-        """Whether the connection is closed, by this side or after a failure."""
-        return self._closed
+        self._coalescing = Coalescing()
 
     @property
     def socket(self) -> socket.socket:
@@ -103,33 +101,34 @@ class BlockingTransport(Uncopied):
 
     def close(self) -> None:
         """Close the connection at once; safe to call again, and while another thread reads."""
-        self._closed = True
+        self.closed = True
         if self.owner.is_parent:
             # No shutdown, which would be the parent's as well, and no lock: see `ownership`.
-            self._close_descriptors()
+            self._socket.close()
             return
         # Wakes a thread that waits, which then closes the descriptor when it is done with it.
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         if self._reading.acquire(blocking=False):
             try:
-                self._close_descriptors()
+                self._socket.close()
             finally:
                 self._reading.release()
 
     def end_waits_on(self, signals: Signals | None) -> None:
         """Have waits for a stream end, as if their time were up, when a signal comes."""
-        if self._closed:
+        if self.closed:
             return
         if self._signals is not None:
-            self._readable.unregister(self._signals.fileno())
+            self._readable.remove(self._signals.fileno())
         if signals is not None:
-            self._readable.register(signals.fileno(), selectors.EVENT_READ)
+            self._readable.add(signals.fileno())
         self._signals = signals
 
-    def _close_descriptors(self) -> None:
-        self._readable.close()
-        self._socket.close()
+    def coalesce(self, max_delay: float) -> None:
+        """Have the reads of the stream that begins wait for company, for so many seconds at most;
+        see `Coalescing`."""
+        self._coalescing = Coalescing(max_delay)
 
     def expect_no_reader(self) -> None:
         """Raise `UsageError` while another thread is reading, and in a forked child."""
@@ -142,7 +141,7 @@ class BlockingTransport(Uncopied):
             )
 
     def _expect_open(self) -> None:
-        if self._closed:
+        if self.closed:
             raise UsageError("expected an open connection, this one is closed")
 
     @property
@@ -170,8 +169,8 @@ class BlockingTransport(Uncopied):
             try:
                 return self._converse(exchange, deadline)
             finally:
-                if self._closed:
-                    self._close_descriptors()
+                if self.closed:
+                    self._socket.close()
 
     def next_batch(self, stream: WalStream, deadline: Deadline) -> WalBatch:
         """Return the stream's next batch, empty when it has ended.
@@ -186,16 +185,19 @@ class BlockingTransport(Uncopied):
                 self._expect_open()
                 self._has_read = False
                 while (batch := stream.next_batch(self.reader)) is None:
+                    if pause := self._coalescing.pause(monotonic()):
+                        self._pause(pause, deadline)
                     self._receive_more(deadline)
+                self._coalescing.took(len(batch), monotonic())
                 return batch
             except ConnectionFailed as error:
                 raise stream.connection_lost(error) from None
             finally:
-                if self._closed:
-                    self._close_descriptors()
+                if self.closed:
+                    self._socket.close()
 
     def batch_at_hand(self, stream: WalStream) -> WalBatch | None:
-        """Return the stream's next batch if it has come already, else None.
+        """Return the stream's next batch if it has come already, else None. Reads once at most.
 
         Raises what `next_batch` raises, but for `TimeoutError`.
         """
@@ -204,15 +206,19 @@ class BlockingTransport(Uncopied):
         with self._reading:
             try:
                 self._expect_open()
-                while (batch := stream.next_batch(self.reader)) is None:
-                    if not self._receive_at_hand():
+                batch = stream.next_batch(self.reader)
+                if batch is None:
+                    if self._coalescing.pause(monotonic()) or not self._receive_at_hand():
                         return None
+                    batch = stream.next_batch(self.reader)
+                if batch is not None:
+                    self._coalescing.took(len(batch), monotonic())
                 return batch
             except ConnectionFailed as error:
                 raise stream.connection_lost(error) from None
             finally:
-                if self._closed:
-                    self._close_descriptors()
+                if self.closed:
+                    self._socket.close()
 
     def _receive_at_hand(self) -> bool:
         """Receive what is there; False: nothing is."""
@@ -220,6 +226,7 @@ class BlockingTransport(Uncopied):
             with self._io_lock:
                 received = self._read_socket()
         except BlockingIOError:
+            self._has_more = False
             return False
         except OSError as error:
             raise self._failure("receiving", error) from error
@@ -278,7 +285,7 @@ class BlockingTransport(Uncopied):
         if self.owner.is_parent:
             return
         with self._io_lock, contextlib.suppress(OSError):
-            if not self._unsent and not self._closed:
+            if not self._unsent and not self.closed:
                 self._socket.send(self._encrypted(data))
 
     def _next_reply(self, deadline: Deadline) -> Frame:
@@ -308,26 +315,35 @@ class BlockingTransport(Uncopied):
         if self._pace is not None:
             self._pace.wait(deadline)
         # Not in a handler: Ctrl-C would carry the handled error along.
-        while not self._receive_at_hand():
-            self._wait_until_ready(selectors.EVENT_READ, deadline)
+        while not (self._has_more and self._receive_at_hand()):
+            self._wait_until_readable(deadline)
         self._has_read = True
+
+    def _pause(self, seconds: float, deadline: Deadline) -> None:
+        """Let more come before the next read, which is tried before there is a wait for it."""
+        left = deadline.left()
+        self._this_thread.is_waiting = True
+        time.sleep(seconds if left is None else min(seconds, left))
+        self._this_thread.is_waiting = False
+        self._has_more = True
 
     def _read_socket(self) -> int:
         """Read once, however much there is, and have it decrypted."""
         if self._late_error is not None:
             raise self._late_error
         tls = self._tls
+        if tls is not None and tls.ended:
+            return 0
+        room = self.reader.get_buffer() if tls is None else tls.get_buffer()
+        received = self._socket.recv_into(room)
+        # Where there was room left the socket is empty now, and a wait is due before the next read.
+        self._has_more = received == len(room)
+        del room  # the reader may use a chunk again only when nobody looks into it
+        if self.closed:
+            return 0
         if tls is None:
-            received = self._socket.recv_into(self.reader.get_buffer())
-            if self._closed:
-                return 0
             self.reader.buffer_updated(received)
             return received
-        if tls.ended:
-            return 0
-        received = self._socket.recv_into(tls.get_buffer())
-        if self._closed:
-            return 0
         if not received:
             tls.end_of_file()
             # What the handshake makes of it is for the handshake to say.
@@ -342,6 +358,8 @@ class BlockingTransport(Uncopied):
             # After what has arrived is dealt with; OpenSSL itself tells of it only once, and of an
             # orderly end from then on.
             self._late_error = error.with_traceback(None)
+        if tls.ended or self._late_error is not None:
+            self._has_more = True
         self._send_tls_records(tls)
 
     def _send_tls_records(self, tls: TLSFilter) -> None:
@@ -383,27 +401,31 @@ class BlockingTransport(Uncopied):
             except OSError as error:
                 raise self._failure("sending", error) from error
             # Not in a handler: a TimeoutError would carry the handled error along.
-            self._wait_until_ready(selectors.EVENT_WRITE, deadline)
+            self._wait_until_writable(deadline)
 
     def _send_unsent(self) -> None:
         while self._unsent:
             del self._unsent[: self._socket.send(self._unsent)]
 
-    def _wait_until_ready(self, event: int, deadline: Deadline) -> None:
+    def _wait_until_readable(self, deadline: Deadline) -> None:
         left = deadline.left()
         self._this_thread.is_waiting = True
-        if event == selectors.EVENT_READ:
-            ready = self._readable.select(left)
-            signals = self._signals
-            if signals is not None and any(key.fd == signals.fileno() for key, _ in ready):
-                signals.drain()
-                if self._is_streaming:
-                    raise self._timeout_error(deadline)
-        else:
-            with _Selector() as selector:
-                selector.register(self._socket.fileno(), event)
-                ready = selector.select(left)
-        if not ready and (left is not None and not deadline.left()):
+        ready = self._readable.wait(left)
+        signals = self._signals
+        if signals is not None and any(each == signals.fileno() for each, _ in ready):
+            signals.drain()
+            if self._is_streaming:
+                raise self._timeout_error(deadline)
+        if not ready and left is not None and not deadline.left():
+            raise self._timeout_error(deadline)
+        self._this_thread.is_waiting = False
+        self._has_more = True
+
+    def _wait_until_writable(self, deadline: Deadline) -> None:
+        left = deadline.left()
+        self._this_thread.is_waiting = True
+        ready = wait_until_writable(self._socket.fileno(), left)
+        if not ready and left is not None and not deadline.left():
             raise self._timeout_error(deadline)
         self._this_thread.is_waiting = False
 
@@ -413,7 +435,7 @@ class BlockingTransport(Uncopied):
 
     def _receive_byte(self, deadline: Deadline) -> bytes:
         while (answer := self._byte_at_hand()) is None:
-            self._wait_until_ready(selectors.EVENT_READ, deadline)
+            self._wait_until_readable(deadline)
         return answer
 
     def _byte_at_hand(self) -> bytes | None:
@@ -449,7 +471,7 @@ class BlockingTransport(Uncopied):
             self._receive_more(deadline)
 
     def _failure(self, doing: str, error: OSError | None) -> ConnectionFailed | TLSError:
-        if self._closed:
+        if self.closed:
             return ConnectionFailed("the connection was closed while another thread was using it")
         if error is not None:
             if self._tls is not None:

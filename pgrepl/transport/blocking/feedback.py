@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -18,12 +17,13 @@ from ...codec.abc import WalBatch
 from ...errors import Error
 from ...ownership import Uncopied
 from ...session.session import Session
-from ..clock import Deadline, now_microseconds
+from ..clock import Deadline, monotonic, now_microseconds
 from .driver import BlockingTransport
 
 __all__ = ["Feedback"]
 
 _SEND_TIMEOUT: Final = 5.0
+_AT_ONCE: Final = Deadline(0.0)
 
 
 class Feedback(Uncopied):
@@ -59,7 +59,7 @@ class Feedback(Uncopied):
 
     def clock(self) -> tuple[float, int]:
         """Return the time by the session's clock, and the wall's: microseconds since 2000."""
-        return time.monotonic(), now_microseconds()
+        return monotonic(), now_microseconds()
 
     def acknowledge(
         self, delivered: int, position: int, written: bool, flushed: bool, applied: bool
@@ -67,28 +67,32 @@ class Feedback(Uncopied):
         """Take an acknowledgement. Waits for nobody."""
         if self.owner.is_parent:
             raise self.owner.refusal()
+        session, now = self._session, monotonic()
         with self._lock:
-            self._session.delivered(delivered)
-            self._session.acknowledge(position, time.monotonic(), written, flushed, applied)
-            self._wake_thread_if_due_earlier()
+            session.delivered(delivered)
+            if session.acknowledge(position, now, written, flushed, applied):
+                self._wake_thread_if_due_earlier()
 
     def wait_begins(self, delivered: int, idle: bool) -> float | None:
         """Send what is due before the application waits; return for how long at most it should."""
         if self.owner.is_parent:
             raise self.owner.refusal()
+        session, now = self._session, monotonic()
         with self._lock:
-            self._session.delivered(delivered)
-            self._session.wait_begins(time.monotonic(), idle)
+            session.delivered(delivered)
+            session.wait_begins(now, idle)
             # What is sent does not move it, and whoever calls this is the one that receives.
-            silent_at = self._session.silent_at
-        self.send()
-        return None if silent_at == math.inf else max(silent_at - time.monotonic(), 0.0)
+            silent_at = session.silent_at
+            is_sent = self._send_due(now)
+        if not is_sent:
+            self._send_queued(_SEND_TIMEOUT)
+        return None if silent_at == math.inf else max(silent_at - now, 0.0)
 
     def received(self, batch: WalBatch) -> None:
         """Take note of what has come, which ends the wait, and answer at once where the server asks
         for that."""
         with self._lock:
-            self._session.received(batch, time.monotonic())
+            self._session.received(batch, monotonic())
         if batch.reply_requested:
             self.send()
 
@@ -100,14 +104,14 @@ class Feedback(Uncopied):
     def ask(self) -> float:
         """Ask the server how far it has come; return the seconds after which to do so again."""
         with self._lock:
-            after = self._session.ask(time.monotonic())
+            after = self._session.ask(monotonic())
         self.send()
         return after
 
     def silence(self) -> None:
         """Take note that nothing came. Raises `ConnectionFailed` after too long a time of that."""
         with self._lock:
-            self._session.silence(time.monotonic())
+            self._session.silence(monotonic())
 
     def send(self, final: bool = False, timeout: float = _SEND_TIMEOUT) -> None:
         """Send the status that is due, if one is.
@@ -117,17 +121,28 @@ class Feedback(Uncopied):
         if self.owner.is_parent:
             raise self.owner.refusal()
         with self._lock:
-            data = self._session.data_to_send(time.monotonic(), now_microseconds(), final)
-            if data is None:
-                self._wake_thread_if_due_earlier()
-                return
-            # Within the lock, so that no later status gets ahead of it.
-            try:
-                self._transport.send(data, Deadline(0.0))
-                return
-            except TimeoutError:
-                pass
-        # It is queued. Outside of the lock: this waits, and whoever acknowledges must not.
+            is_sent = self._send_due(monotonic(), final)
+        if not is_sent:
+            self._send_queued(timeout)
+
+    def _send_due(self, now: float, final: bool = False) -> bool:
+        """Send the status that is due, if one is; False: the server does not take it yet.
+
+        Within the lock, so that no later status gets ahead of it.
+        """
+        data = self._session.data_to_send(now, now_microseconds(), final)
+        if data is None:
+            self._wake_thread_if_due_earlier()
+            return True
+        try:
+            self._transport.send(data, _AT_ONCE)
+        except TimeoutError:
+            return False
+        return True
+
+    def _send_queued(self, timeout: float) -> None:
+        """Send what the server did not take. Outside of the lock: this waits, and whoever
+        acknowledges must not."""
         with contextlib.suppress(TimeoutError):
             self._transport.send(b"", Deadline(timeout))
 
@@ -149,7 +164,7 @@ class Feedback(Uncopied):
     def _run(self) -> None:
         while self._wait_until_due():
             with self._lock:
-                is_health_due = self._session.is_health_due(time.monotonic())
+                is_health_due = self._session.is_health_due(monotonic())
             if is_health_due:
                 # Without the lock: this may log, and a handler takes as long as it likes.
                 self._tell_health(*self.clock())
@@ -164,7 +179,7 @@ class Feedback(Uncopied):
         with self._lock:
             while not self._stopped:
                 self._wakes_at = min(self._session.due_at, self._session.health_at)
-                left = self._wakes_at - time.monotonic()
+                left = self._wakes_at - monotonic()
                 if left <= 0:
                     return True
                 self._changed.wait(left)
