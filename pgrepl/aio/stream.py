@@ -20,7 +20,7 @@ from ..errors import UsageError
 from ..messages import LogicalMessage
 from ..public import imported_from
 from ..session.opening import Opened
-from ..session.received import ReceivedTransaction
+from ..session.received import READ, ReceivedTransaction
 from ..session.session import Session
 from ..transport.clock import Deadline
 from .reception import AsyncReception
@@ -54,7 +54,8 @@ class AsyncTransaction(BaseTransaction):
         received = self._received
         if received.owned is not None:
             return _OwnedIterator(iter(received.owned))
-        received.require_readable()
+        if received.unreadable is not None:
+            received.require_readable()
         return _ChangeIterator(self._reading, received)
 
     def __iter__(self) -> Iterator[Change]:
@@ -81,7 +82,7 @@ class AsyncTransaction(BaseTransaction):
             received.require_readable()
             try:
                 while not received.has_ended:
-                    changes.extend(reading.changes_at_hand(received))
+                    changes.extend(reading.changes_of(received))
                     if not received.has_ended:
                         await reading.fetch_more()
                 received.require_complete()
@@ -114,19 +115,19 @@ class _ChangeIterator(AsyncIterator[Change]):
     def __init__(self, reading: TransactionReading, received: ReceivedTransaction) -> None:
         self._reading = reading
         self._received = received
-        self._run: Iterator[Change] = iter(())  # what of them has come
+        self._run = reading.changes_of(received)  # what of them has come
 
     async def __anext__(self) -> Change:
         for change in self._run:
             return change
         received, reading = self._received, self._reading
         while not received.has_ended:
-            self._run = reading.changes_at_hand(received)
+            await reading.fetch_more()
+            self._run = reading.changes_of(received)
             for change in self._run:
                 return change
-            if not received.has_ended:
-                await reading.fetch_more()
-        received.require_complete()
+        if received.unreadable is not READ:
+            received.require_complete()
         raise StopAsyncIteration
 
 
@@ -147,8 +148,8 @@ class _TransactionIterator(AsyncIterator[AsyncTransaction | Idle]):
 
     async def __anext__(self) -> AsyncTransaction | Idle:
         reading = self._reading
-        before = reading.given
-        if before is not None and not before.has_ended:
+        before = reading.open
+        if before is not None and not (before.has_ended or reading.is_gathering):
             await self._pass_to_end(before)
         while (received := self._next_one()) is None:
             if self._idle_deadline is None:

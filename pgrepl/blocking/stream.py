@@ -44,8 +44,9 @@ class Transaction(BaseTransaction):
         received = self._received
         if received.owned is not None:
             return iter(received.owned)
-        received.require_readable()
-        return _changes_of(received, self._reading)
+        if received.unreadable is not None:
+            received.require_readable()
+        return self._reading.changes_of(received, self._reading.fetch_more)
 
     def read(self) -> list[Change]:
         """Return the rest of its changes, which it owns from then on.
@@ -62,15 +63,6 @@ class Transaction(BaseTransaction):
                 raise
             received.owned = changes
         return list(received.owned)
-
-
-def _changes_of(received: ReceivedTransaction, reading: TransactionReading) -> Iterator[Change]:
-    """Give the changes of a transaction that were not read yet, as they come."""
-    while not received.has_ended:
-        yield from reading.changes_at_hand(received)
-        if not received.has_ended:
-            reading.fetch_more()
-    received.require_complete()
 
 
 @imported_from("pgrepl")

@@ -14,7 +14,7 @@ from ..messages import Message, RollbackPrepared
 from ..protocol.preflight import Preflight
 from ..resume import ResumeToken
 from ..session.positions import Positions
-from ..session.received import Moved
+from ..session.received import READ, Moved
 from .delivery import BaseTransaction, Batch, Idle, Source, received_and_source_of
 from .handled import HandledChanges
 from .reading.decoded import Decoded
@@ -71,7 +71,10 @@ class Acknowledging:
         received, source = received_and_source_of(transaction)
         if source is not self.source:
             self.require_same_slot(source)
-        received.acknowledge(moved)
+        if received.unreadable is READ:
+            received.acknowledged = moved
+        else:
+            received.acknowledge(moved)
         if received.has_ended:
             assert received.end_lsn is not None
             self.acknowledge_position(received.end_lsn, moved)

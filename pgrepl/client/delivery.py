@@ -67,17 +67,36 @@ class BaseTransaction(Uncopied):
     None where there is none.
     """
 
-    __slots__ = ("_reading", "_received", "commit_lsn", "commit_time", "gid", "kind", "xid")
+    __slots__ = ("_reading", "_received")
 
     def __init__(self, received: ReceivedTransaction, reading: Any) -> None:
         self._received = received
         self._reading = reading  # by which its changes come
-        # What is known from the beginning, and looked at more often than it is made.
-        self.kind: Final = received.kind
-        self.xid: Final = received.xid
-        self.commit_lsn: Final = received.commit_lsn
-        self.commit_time: Final = received.commit_time
-        self.gid: Final = received.gid
+
+    @property
+    def kind(self) -> Kind:
+        """What has become of it, see above."""
+        return self._received.kind
+
+    @property
+    def xid(self) -> int | None:
+        """Its id at the server; None where there is none."""
+        return self._received.xid
+
+    @property
+    def commit_lsn(self) -> Lsn | None:
+        """The position of the commit, or of what `kind` says; None for a message."""
+        return self._received.commit_lsn
+
+    @property
+    def commit_time(self) -> int | None:
+        """When that was, in microseconds since 2000-01-01 UTC; None for a message."""
+        return self._received.commit_time
+
+    @property
+    def gid(self) -> str | None:
+        """The name of a prepared transaction, or None."""
+        return self._received.gid
 
     @property
     def commit_datetime(self) -> datetime | None:

@@ -191,7 +191,8 @@ class BaseStream(BaseReception):
         the server waits for can be moved apart: ``ack(txn, applied=False)`` when it is durable,
         ``ack(txn)`` when others can see it.
         """
-        self._require_on()
+        if self._ended or self._wire.closed:
+            self._require_on()
         moved = (written, flushed, applied)
         if isinstance(upto, BaseTransaction):
             self._acknowledging.acknowledge_transaction(upto, moved)

@@ -69,19 +69,12 @@ class ReceivedTransaction:
     `owned`: its changes, where it owns them and needs no stream any more.
     """
 
-    __slots__ = (
-        "acknowledged",
-        "commit_lsn",
-        "commit_time",
-        "end_lsn",
-        "gid",
-        "has_ended",
-        "kind",
-        "origin",
-        "owned",
-        "unreadable",
-        "xid",
-    )
+    # What most transactions have; to set it for each of them costs as much as all the rest.
+    gid: str | None = None
+    origin: Origin | None = None
+    unreadable: Unreadable | None = None
+    acknowledged: Moved | None = None
+    owned: Iterable[Any] | None = None
 
     def __init__(
         self,
@@ -97,12 +90,9 @@ class ReceivedTransaction:
         self.commit_lsn: Final = commit_lsn
         self.commit_time: Final = commit_time
         self.end_lsn = end_lsn
-        self.gid: Final = gid
-        self.origin: Origin | None = None
         self.has_ended = end_lsn is not None
-        self.unreadable: Unreadable | None = None
-        self.acknowledged: Moved | None = None
-        self.owned: Iterable[Any] | None = None
+        if gid is not None:
+            self.gid = gid
 
     @property
     def is_whole(self) -> bool:

@@ -62,6 +62,9 @@ class Session:
             if limit is not None and not limit > 0:
                 raise UsageError(f"expected a {name} above 0 seconds, got {limit!r}")
         self.positions: Final = positions
+        self.delivered: Final = positions.deliver
+        """The application has been given everything up to the end of a transaction, at a
+        position."""
         self.interval: Final = (
             min(status_interval, sender_timeout / 3) if sender_timeout else status_interval
         )
@@ -109,10 +112,6 @@ class Session:
         self.nbytes += batch.nbytes
         if batch.reply_requested:
             self._must_answer = True
-
-    def delivered(self, position: int) -> None:
-        """The application has been given everything up to the end of a transaction."""
-        self.positions.deliver(position)
 
     def acknowledge(
         self, position: int, now: float, written: bool, flushed: bool, applied: bool

@@ -83,27 +83,32 @@ class Transactions:
 
         The one before must have ended. Raises `DecodeError`.
         """
-        for message in self._changes or ():
-            made = self._begun_by(message)
-            if made is not None:
+        changes = self._changes
+        if changes is None:
+            return None
+        for message in changes:
+            # First what comes by the thousand.
+            if type(message) is Begin:
+                self.open = ReceivedTransaction(
+                    "commit", message.xid, message.final_lsn, message.commit_time
+                )
+            elif (made := self._begun_by(message)) is not None:
                 self.open = made
-                self._read_origin(made)
-                return made
+            else:
+                continue
+            if changes.peek() == "O":
+                self._read_origin(self.open, changes)
+            return self.open
         return None
 
-    def _read_origin(self, transaction: ReceivedTransaction) -> None:
-        # It comes right behind the beginning. In another batch: `run` finds it.
-        changes = self._changes
-        if transaction.end_lsn is None and changes is not None and changes.peek() == "O":
+    def _read_origin(self, transaction: ReceivedTransaction, changes: Changes) -> None:
+        """Read an Origin that comes next; where that is in another batch, `run` finds it."""
+        if transaction.end_lsn is None:
             origin = next(changes)
             assert isinstance(origin, Origin)
             transaction.origin = origin
 
     def _begun_by(self, message: LogicalMessage) -> ReceivedTransaction | None:
-        if isinstance(message, Begin):
-            return ReceivedTransaction(
-                "commit", message.xid, message.final_lsn, message.commit_time
-            )
         if isinstance(message, BeginPrepare):
             lsn, time, gid = message.prepare_lsn, message.prepare_time, message.gid
             return ReceivedTransaction("prepare", message.xid, lsn, time, gid=gid)
@@ -167,7 +172,8 @@ class Transactions:
             return self._outside
         if transaction.end_lsn is not None:
             return iter(())
-        self._read_origin(transaction)
+        if changes.peek() == "O":
+            self._read_origin(transaction, changes)
         return changes.of_transaction()
 
     def run_ends(self) -> bool:
@@ -186,9 +192,17 @@ class Transactions:
         elif transaction.end_lsn is None:
             if changes.origin is not None:
                 transaction.origin = changes.origin
-            if changes.end is None:
+            end = changes.end
+            if end is None:
                 return False
-            self._note_end(transaction, changes.end)
+            if (
+                type(end) is Commit
+                and end.commit_lsn == transaction.commit_lsn
+                and self._last_end <= end.commit_lsn <= end.end_lsn
+            ):
+                self._last_end = transaction.end_lsn = end.end_lsn
+            else:
+                self._note_end(transaction, end)
         transaction.has_ended = True
         return True
 
@@ -208,7 +222,8 @@ class Transactions:
         elif transaction.end_lsn is None:
             if self._stored is None:
                 self._stored = spool.put_aside()
-            self._read_origin(transaction)
+            if changes.peek() == "O":
+                self._read_origin(transaction, changes)
             changes.put_aside(self._stored)
             if not self.run_ends():
                 return None

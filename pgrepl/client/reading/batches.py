@@ -65,7 +65,7 @@ class BatchReading:
         is_message = received.kind == "message"
         index = 0 if is_message else handled.index
         before = len(changes)
-        changes += islice(transactions.changes_at_hand(received), max_rows - before)
+        changes += islice(transactions.changes_of(received), max_rows - before)
         taken = len(changes) - before
         if taken:
             self._last = None
@@ -83,7 +83,7 @@ class BatchReading:
         transactions, changes = self._transactions, self.gathered
         received = transactions.assembled.open
         if received is not None and transactions.assembled.at_end:
-            changes += transactions.changes_at_hand(received)
+            changes += transactions.changes_of(received)
         end_lsn = max(transactions.decoded.delivered, self._acknowledging.start)
         batch = Batch(
             changes,

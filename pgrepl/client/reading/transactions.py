@@ -124,30 +124,40 @@ class TransactionReading:
 
     # The changes of the open one
 
-    def changes_at_hand(self, received: ReceivedTransaction) -> Iterator[Change]:
-        """Give what has come of a transaction; then it has ended, or another batch is needed."""
-        assembled = self.assembled
-        if received.unreadable is not None or assembled.open is not received:
-            self._require_open(received)
+    def changes_of(
+        self, received: ReceivedTransaction, fetch_more: Callable[[], None] | None = None
+    ) -> Iterator[Change]:
+        """Give what has come of a transaction; then it has ended, or another batch is needed, which
+        `fetch_more` waits for."""
         handled = self.handled
-        try:
-            run = assembled.run()
-            if handled.to_come:
-                handled.pass_over(received, run)
-            yield from run
-            # Meanwhile it may have been passed over, by whoever asked for the next one.
-            has_ended = received.unreadable is None and assembled.run_ends()
-        except GeneratorExit:
-            raise  # nothing is lost
-        except BaseException as error:
-            self.decoded.was_stopped(error)
-            raise
-        if received.unreadable is not None or self.assembled is not assembled:
-            self._require_open(received)
-        if has_ended:
-            received.unreadable = READ
-            if handled.index or received.acknowledged is not None:
-                self._end(received)
+        while not received.has_ended:
+            assembled = self.assembled
+            if received.unreadable is not None or assembled.open is not received:
+                self._require_open(received)
+            try:
+                run = assembled.run()
+                if handled.to_come:
+                    handled.pass_over(received, run)
+                yield from run
+                # Meanwhile it may have been passed over, by whoever asked for the next one.
+                has_ended = received.unreadable is None and assembled.run_ends()
+            except GeneratorExit:
+                raise  # nothing is lost
+            except BaseException as error:
+                self.decoded.was_stopped(error)
+                raise
+            if received.unreadable is not None or self.assembled is not assembled:
+                self._require_open(received)
+            if has_ended:
+                received.unreadable = READ
+                if handled.index or received.acknowledged is not None:
+                    self._end(received)
+            elif fetch_more is None:
+                return
+            else:
+                fetch_more()
+        if received.unreadable is not READ:
+            received.require_complete()
 
     def _require_open(self, received: ReceivedTransaction) -> None:
         """Raise `UsageError` unless the changes that come next are this transaction's."""

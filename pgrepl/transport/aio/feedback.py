@@ -50,22 +50,24 @@ class AsyncFeedback(Uncopied):
         """Take an acknowledgement, from any thread. Raises `UsageError` in a forked child."""
         if self.owner.is_parent:
             raise self.owner.refusal()
-        arguments = (delivered, position, written, flushed, applied)
         try:
             is_elsewhere = asyncio.get_running_loop() is not self._loop
         except RuntimeError:
             is_elsewhere = True
         if not is_elsewhere:
-            self._acknowledge(*arguments)
+            self._acknowledge(delivered, position, written, flushed, applied)
         else:
-            self._loop.call_soon_threadsafe(self._acknowledge, *arguments)
+            self._loop.call_soon_threadsafe(
+                self._acknowledge, delivered, position, written, flushed, applied
+            )
 
     def _acknowledge(
         self, delivered: int, position: int, written: bool, flushed: bool, applied: bool
     ) -> None:
-        self._session.delivered(delivered)
-        self._session.acknowledge(position, self._loop.time(), written, flushed, applied)
-        if self._session.due_at < self._wakes_at:
+        session = self._session
+        session.delivered(delivered)
+        is_due_earlier = session.acknowledge(position, self._loop.time(), written, flushed, applied)
+        if is_due_earlier and session.due_at < self._wakes_at:
             self._schedule()
 
     def wait_begins(self, delivered: int, idle: bool) -> float | None:
