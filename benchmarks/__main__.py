@@ -31,7 +31,7 @@ _RESULTS: Final = ROOT / "benchmarks" / "results"
 _ROUNDS: Final = 5
 _MESSAGES: Final = 16_000_000
 _ROWS: Final = 400_000
-_LIVE_ROWS: Final = 500_000
+_LIVE_ROWS: Final = 400_000
 _LIVE_SECONDS: Final = 20
 _QUICK_ROUNDS: Final = 2
 _QUICK_MESSAGES: Final = 4_000_000
@@ -55,7 +55,9 @@ def _parser() -> argparse.ArgumentParser:
         help=f"how many reference rows a fast contender takes, others accordingly ({_ROWS})",
     )
     parser.add_argument(
-        "--live-rows", type=int, help=f"how many rows of a real server to drain ({_LIVE_ROWS})"
+        "--live-rows",
+        type=int,
+        help=f"how many rows of a real server to drain, in transactions of 10 000 ({_LIVE_ROWS})",
     )
     parser.add_argument(
         "--live-seconds",
@@ -67,8 +69,8 @@ def _parser() -> argparse.ArgumentParser:
         "--only",
         action="append",
         metavar="PATTERN",
-        help="a part, stream, rows or live, or contenders, such as 'pgrepl-c-*' or 'live-drain-*'; "
-        "may be given again; see --list",
+        help="a part, stream, rows or live, or contenders, such as 'pgrepl-c-*' or "
+        "'live-single-*'; may be given again; see --list",
     )
     parser.add_argument("--list", action="store_true", help="show the contenders' names")
     parser.add_argument(
@@ -86,7 +88,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tcp",
         action="store_true",
-        help="replay and reach servers over TCP on the loopback interface instead of a Unix socket",
+        help="the stream: replay over TCP on the loopback interface instead of a Unix socket",
+    )
+    parser.add_argument(
+        "--unix",
+        action="store_true",
+        help="live: drain over a Unix socket instead of TCP on the loopback interface",
     )
     parser.add_argument("--no-instructions", action="store_true", help="do not run valgrind")
     return parser
@@ -160,7 +167,7 @@ def _run(server: Programs, options: argparse.Namespace, progress: Callable[[str]
         keep(rows.OUTPUT, found, len(of_rows) == len(row_contenders.LINE_UP))
     if of_live:
         found = live.measure_live(
-            *(of_live, Course(server, rounds, options.tcp, progress), meta),
+            *(of_live, Course(server, rounds, not options.unix, progress), meta),
             messages=options.messages,
             rows=options.live_rows,
             seconds=options.live_seconds,

@@ -6,7 +6,7 @@ fast as anybody can take them, so that an event loop's share can be seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, median
@@ -24,15 +24,16 @@ from .contenders import FLOOR, FLOOR_AGAIN, Contender
 from .course import Course
 from .gauge import Reading
 from .task import DrainTask
-from .workload import end_lsn_of, load, place_of, server
+from .workload import SHAPES, end_lsn_of, load, place_of, prepare, server
 
 _MEBIBYTE: Final = 1 << 20
 
-_DRAIN_HEADINGS: Final = ("", "seconds", "wall / bare", "CPU s", "of wall", "MiB", "grown")
+_DRAIN_HEADINGS: Final = ("", "us/msg", "psycopg2 / this", "seconds", "wall / bare", "MiB", "grown")
 _DRAIN_LEGEND: Final = """\
-Wall and CPU seconds of the client from START_REPLICATION to the last commit; of wall: CPU over wall
-time; MiB: its memory at most, and by how much that grew in the drain. wall / bare: over the mean of
-the two bare drains of the same round. Medians (smallest..largest) of the rounds."""
+us/msg: microseconds of the client's CPU a message, from START_REPLICATION to the last commit;
+psycopg2 / this: the CPU of psycopg2 reading the payload over this one's, in the round. wall / bare:
+over the mean of the two bare drains of the round. MiB: its memory at most, and by how much that
+grew in the drain. Medians (smallest..largest) of the rounds."""
 
 _REPLAY_HEADINGS: Final = ("", "ns/msg", "M msg/s", "blocking / this")
 _REPLAY_LEGEND: Final = """\
@@ -65,7 +66,8 @@ class Drained:
 
     def times_floor(self, name: str) -> Spread | None:
         """Return the wall time over that of the bare drain, of both of them in the round."""
-        floors = [self.readings[each] for each in (FLOOR, FLOOR_AGAIN) if each in self.readings]
+        named = (self.contenders[0].name_of(each) for each in (FLOOR, FLOOR_AGAIN))
+        floors = [self.readings[each] for each in named if each in self.readings]
         if name not in self.readings or not floors:
             return None
         seconds = [fmean(map(_wall, both)) for both in zip(*floors, strict=True)]
@@ -73,11 +75,17 @@ class Drained:
 
     def cpu_of_blocking(self, contender: Contender) -> Spread | None:
         """Return the CPU of the blocking contender with the same work over that of this one."""
-        ours = self.readings.get(contender.name)
-        theirs = self.readings.get(contender.blocking or "")
-        if ours is None or theirs is None:
+        if contender.blocking is None:
             return None
-        return Spread.of_ratios([each.cpu for each in theirs], [each.cpu for each in ours])
+        return self.cpu_of(contender.blocking, contender.who)
+
+    def cpu_of(self, who: str, over: str) -> Spread | None:
+        """Return the CPU of one contender over that of another, in each round."""
+        name_of = self.contenders[0].name_of
+        above, below = self.readings.get(name_of(who)), self.readings.get(name_of(over))
+        if above is None or below is None:
+            return None
+        return Spread.of_ratios([each.cpu for each in above], [each.cpu for each in below])
 
 
 def _wall(reading: Reading) -> float:
@@ -117,24 +125,35 @@ def _race(
     )
 
 
-def measure_drains(contenders: Sequence[Contender], course: Course, *, rows: int) -> Drained:
-    """Drain a real server's slots. Raises `RunFailed`, `TemporaryServerError`, `WireError`."""
+def measure_drains(
+    contenders: Sequence[Contender], course: Course, *, rows: int
+) -> Iterator[Drained]:
+    """Drain a real server's slots, shape by shape. Raises `RunFailed`, `TemporaryServerError`,
+    `WireError`."""
 
     def slot_of(contender: Contender, number: int) -> str:
         return f"{contender.name}_{number}".replace("-", "_")
 
-    slots = [slot_of(each, number) for each in contenders for number in range(course.rounds)]
     course.report(f"starting PostgreSQL {course.programs.version}")
-    with server(course.programs.bin_directory, len(slots)) as cluster:
-        course.report(f"making {len(slots)} slots, writing {rows} rows")
-        idle = load(place_of(cluster, course.tcp), cluster.port, slots, rows)
-        readings, missing = _race(
-            contenders,
-            lambda each, number: replace(idle, slot=slot_of(each, number)),
-            idle,
-            course,
-        )
-    return Drained(contenders, idle, dict.fromkeys(readings, idle.messages), readings, missing)
+    with server(course.programs.bin_directory, len(contenders) * course.rounds) as cluster:
+        place = place_of(cluster, course.tcp)
+        prepare(place, cluster.port)
+        for shape in SHAPES.values():
+            chosen = [each for each in contenders if each.course == shape.name]
+            if not chosen:
+                continue
+            slots = [slot_of(each, number) for each in chosen for number in range(course.rounds)]
+            course.report(f"making {len(slots)} slots, writing transactions of {shape.size} rows")
+            idle = replace(
+                load(place, cluster.port, slots, shape, rows),
+                pg_recvlogical=str(course.programs.bin_directory / "pg_recvlogical"),
+            )
+
+            def task(each: Contender, number: int, idle: DrainTask = idle) -> DrainTask:
+                return replace(idle, slot=slot_of(each, number))
+
+            readings, missing = _race(chosen, task, idle, course)
+            yield Drained(chosen, idle, dict.fromkeys(readings, idle.messages), readings, missing)
 
 
 def measure_replays(contenders: Sequence[Contender], course: Course, *, messages: int) -> Drained:
@@ -188,14 +207,11 @@ def print_drains(drained: Drained, title: str) -> None:
     lines: list[tuple[str, ...]] = []
     for contender in drained.measured:
         name = contender.name
-        seconds = drained.spread(name, _wall)
-        ratio = drained.times_floor(name)
-        cpu = drained.spread(name, _cpu)
         cells = (
-            number(seconds.median),
-            str(ratio or ""),
-            number(cpu.median),
-            f"{cpu.median / seconds.median:.0%}",
+            number(_cpu_per_message(drained, name).median / 1e3),
+            str(drained.cpu_of("psycopg2", contender.who) or ""),
+            number(drained.spread(name, _wall).median),
+            str(drained.times_floor(name) or ""),
             number(drained.spread(name, _memory).median),
             f"{drained.spread(name, _growth).median:.1f}",
         )
@@ -230,17 +246,32 @@ def _cpu_per_message(drained: Drained, name: str) -> Spread:
     return Spread.of(each.cpu / messages * 1e9 for each in drained.readings[name])
 
 
+# How many times less CPU than psycopg2 that reads the payload: raw messages, typed rows with acks.
+_TARGETS: Final = {"large": (4, 2), "single": (3, 2)}
+
+
 def verdicts_of_drains(drained: Drained) -> list[Verdict]:
-    works = (("typed", "transactions()"), ("batches", "batches()"))
-    return [
-        Verdict(
-            f"typed rows, {call}, real server, wall at most 1.05x of the bare drain",
-            1.05,
-            drained.times_floor(f"live-drain-pgrepl-{work}"),
-            at_least=False,
-        )
-        for work, call in works
-    ]
+    course = drained.contenders[0].course
+    verdicts = []
+    if course in _TARGETS:
+        for who, label, bound in zip(
+            ("pgrepl-payloads", "pgrepl-typed", "pgrepl-batches"),
+            ("raw messages", "typed rows with acks", "batches of them"),
+            (_TARGETS[course][0], *[_TARGETS[course][1]] * 2),
+            strict=True,
+        ):
+            text = f"{course} transactions, {label}, at least {bound}x less CPU than psycopg2"
+            verdicts.append(Verdict(text, bound, drained.cpu_of("psycopg2", who)))
+    if course == "single":
+        text = "single transactions, batches() at most 1x the CPU of transactions()"
+        ratio = drained.cpu_of("pgrepl-batches", "pgrepl-typed")
+        verdicts.append(Verdict(text, 1.0, ratio, at_least=False))
+    if course == "large":
+        for work, call in (("typed", "transactions()"), ("batches", "batches()")):
+            text = f"large transactions, {call}, wall at most 1.05x of the bare drain"
+            ratio = drained.times_floor(drained.contenders[0].name_of(f"pgrepl-{work}"))
+            verdicts.append(Verdict(text, 1.05, ratio, at_least=False))
+    return verdicts
 
 
 def verdicts_of_replays(drained: Drained) -> list[Verdict]:
@@ -271,14 +302,19 @@ def as_json(drained: Drained) -> list[dict[str, Any]]:
                 "wall_seconds": drained.spread(name, _wall).as_json(),
                 "cpu_seconds": drained.spread(name, _cpu).as_json(),
                 "cpu_ns_per_message": _cpu_per_message(drained, name).as_json(),
-                "times_wall_of_bare_drain": floor.as_json() if floor else None,
+                "times_wall_of_bare_drain": _json(floor),
+                "psycopg2_cpu_over_this": _json(drained.cpu_of("psycopg2", contender.who)),
                 "compared_with": contender.blocking if blocking else None,
-                "blocking_cpu_over_this": blocking.as_json() if blocking else None,
+                "blocking_cpu_over_this": _json(blocking),
                 "peak_memory_bytes": _bytes(drained, name, lambda each: each.peak_memory),
                 "memory_before_bytes": _bytes(drained, name, lambda each: each.memory_before),
             }
         )
     return lines
+
+
+def _json(spread: Spread | None) -> dict[str, float] | None:
+    return spread.as_json() if spread else None
 
 
 def _bytes(drained: Drained, name: str, of: Callable[[Reading], int]) -> int:

@@ -7,7 +7,11 @@ that nobody else has to import that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import resource
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from .gauge import Gauge, run_client
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
     from pgrepl import Connection, Stream, Transaction
 
 _BUFFER_SIZE: Final = 65536
+_COMMIT: Final = ord("C")
 
 
 def bare_recv(task: DrainTask, gauge: Gauge) -> None:
@@ -45,7 +50,26 @@ def bare_recv(task: DrainTask, gauge: Gauge) -> None:
         raise ClientFailed(f"expected at least {task.size} bytes, got {received}")
 
 
-def psycopg2_payload(task: DrainTask, gauge: Gauge) -> None:
+def pg_recvlogical(task: DrainTask, gauge: Gauge) -> None:
+    """PostgreSQL's own client, writing to /dev/null; its start and its connection are counted."""
+    command = [
+        *(task.pg_recvlogical, f"--host={task.host}", f"--port={task.port}"),
+        *("--username=postgres", "--dbname=postgres", "--start", f"--slot={task.slot}"),
+        *("--no-loop", "--file=/dev/null", "--fsync-interval=0", "--option=proto_version=1"),
+        f"--option=publication_names={task.publication}",
+        f"--endpos={task.end_lsn >> 32:X}/{task.end_lsn & 0xFFFFFFFF:X}",
+    ]
+    if not task.slot:
+        subprocess.run([task.pg_recvlogical, "--version"], check=True, stdout=subprocess.DEVNULL)
+        return
+    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True)
+    wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    gauge.add(wall, cpu)
+
+
+def psycopg2_payload(task: DrainTask, gauge: Gauge, acknowledges: bool = False) -> None:
     """psycopg2's consume_stream, the payload as it comes."""
     import psycopg2
     from psycopg2.extras import LogicalReplicationConnection, StopReplication
@@ -59,11 +83,18 @@ def psycopg2_payload(task: DrainTask, gauge: Gauge) -> None:
         if message.payload == last_commit:
             raise StopReplication
 
+    def consume_and_acknowledge(message: Any) -> None:
+        payload = message.payload
+        if payload[0] == _COMMIT:
+            message.cursor.send_feedback(flush_lsn=message.data_start)
+            if payload == last_commit:
+                raise StopReplication
+
     cursor = connection.cursor()
     cursor.start_replication_expert(task.command, decode=False)
     gauge.start()
     try:
-        cursor.consume_stream(consume)
+        cursor.consume_stream(consume_and_acknowledge if acknowledges else consume)
     except StopReplication:
         gauge.stop()
     connection.close()
@@ -165,9 +196,35 @@ def headers(task: DrainTask, gauge: Gauge) -> None:
         check("messages", task.messages, received)
 
 
+def payloads(task: DrainTask, gauge: Gauge) -> None:
+    """Level 1: batches of WAL messages, a view of each payload."""
+    from pgrepl import XLogData
+
+    with _connection(task) as connection:
+        if not task.slot:
+            return
+        connection.start_streaming(task.command)
+        gauge.start()
+        received = 0
+        while received < task.messages:
+            batch = connection.receive_wal_messages()
+            count = len(batch.wal_start)
+            messages: Sequence[Any] = batch
+            if count != len(batch):
+                messages = [message for message in batch if isinstance(message, XLogData)]
+            for message in messages:
+                _ = message.data
+            received += count
+        gauge.stop()
+        check("as the last commit", task.last_commit, bytes(messages[-1]).hex())
+
+
 DRAINS: Final[dict[str, Callable[[DrainTask, Gauge], None]]] = {
     "bare": bare_recv,
     "psycopg2": psycopg2_payload,
+    "psycopg2-acks": partial(psycopg2_payload, acknowledges=True),
+    "pg_recvlogical": pg_recvlogical,
+    "payloads": payloads,
     "unread": _stream(_by_transaction(_unread), "transactions"),
     "typed": _stream(_by_transaction(_typed), "transactions"),
     "batches": _stream(_batches, "rows"),

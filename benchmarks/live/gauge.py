@@ -51,6 +51,11 @@ class Gauge:
         self._cpu += time.process_time() - cpu
         self._wall += time.perf_counter() - wall
 
+    def add(self, wall: float, cpu: float) -> None:
+        """Take what another process has taken."""
+        self._wall += wall
+        self._cpu += cpu
+
     def print(self) -> None:
         """Print the reading for `Reading.parse`; to be called once, when all is done."""
         reading = Reading(self._wall, self._cpu, _peak_memory(), self._memory_before)

@@ -135,7 +135,8 @@ def _turn(contender: Contender, idle: WaitTask, query: Callable[[str], None]) ->
     slot = contender.name.replace("-", "_")
     query(f"TRUNCATE {idle.publication}")
     query(f"SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')")
-    output = run(contender.command(replace(idle, slot=slot)), contender.environment).output
+    task = replace(idle, slot=slot, max_delay=contender.max_delay)
+    output = run(contender.command(task), contender.environment).output
     query(f'DROP_REPLICATION_SLOT "{slot}" WAIT')
     return Waited(**json.loads(output))
 

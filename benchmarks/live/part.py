@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from pgrepl.testing import TemporaryServerError
@@ -11,8 +11,8 @@ from pgrepl.testing import TemporaryServerError
 from ..measure import RunFailed
 from ..report import Verdict, print_missing, version_of
 from ..wire import WireError
-from . import drain, latency
-from .contenders import Contender, Race
+from . import drain, latency, rate
+from .contenders import TRANSPORTS, Contender, Race
 from .course import Course
 
 OUTPUT: Final = "live.json"
@@ -23,18 +23,24 @@ class _Findings:
     """What a race gave: lines for the JSON, who is missing and why, targets, how much was done."""
 
     lines: list[dict[str, Any]]
-    missing: Mapping[str, str]
+    missing: dict[str, str]
     verdicts: list[Verdict] = field(default_factory=list)
     amount: dict[str, float] = field(default_factory=dict)
 
 
 def _drains(contenders: Sequence[Contender], course: Course, about: str, rows: int) -> _Findings:
-    drained = drain.measure_drains(contenders, course, rows=rows)
-    course.report("")
-    rows = drained.task.rows
-    drain.print_drains(drained, f"\nA real slot of {rows:,} rows, drained. {about}")
-    verdicts = drain.verdicts_of_drains(drained)
-    return _Findings(drain.as_json(drained), drained.missing, verdicts, {"drain_rows": rows})
+    found = _Findings([], {})
+    for drained in drain.measure_drains(contenders, course, rows=rows):
+        course.report("")
+        task, shape = drained.task, drained.contenders[0].course
+        size = task.rows // task.transactions
+        load = f"{task.transactions:,} transactions, each of {size:,} row{'s'[: size - 1]}"
+        drain.print_drains(drained, f"\nA real slot of {load}, drained. {about}")
+        found.lines.extend(drain.as_json(drained))
+        found.missing.update(drained.missing)
+        found.verdicts.extend(drain.verdicts_of_drains(drained))
+        found.amount[f"{shape}_rows"] = task.rows
+    return found
 
 
 def _replays(
@@ -43,17 +49,35 @@ def _replays(
     drained = drain.measure_replays(contenders, course, messages=messages)
     course.report("")
     drain.print_replays(drained, f"\nThe same rows, replayed from memory. {about}")
-    return _Findings(drain.as_json(drained), drained.missing, drain.verdicts_of_replays(drained))
+    verdicts = drain.verdicts_of_replays(drained)
+    return _Findings(drain.as_json(drained), dict(drained.missing), verdicts)
 
 
 def _latency(
     contenders: Sequence[Contender], course: Course, about: str, seconds: float
 ) -> _Findings:
-    lines, missing = latency.measure_latency(contenders, course, seconds=seconds)
+    found = _Findings([], {})
+    for transport in TRANSPORTS:
+        chosen = [each for each in contenders if each.course == f"latency-{transport}"]
+        if not chosen:
+            continue
+        lines, missing = latency.measure_latency(
+            chosen, replace(course, tcp=transport == "tcp"), seconds=seconds
+        )
+        course.report("")
+        title = f"\nLatency at {latency.RATE} commits a second, {transport} socket. {about}"
+        latency.print_latency(lines, title)
+        found.lines.extend(line.as_json() for line in lines)
+        found.missing.update(missing)
+    found.amount.update(latency_seconds=seconds, commits_per_second=latency.RATE)
+    return found
+
+
+def _rate(contenders: Sequence[Contender], course: Course, about: str, seconds: float) -> _Findings:
+    kept, missing = rate.measure_rate(contenders, course, seconds=seconds)
     course.report("")
-    latency.print_latency(lines, f"\nLatency at {latency.RATE} commits a second. {about}")
-    amount = {"latency_seconds": seconds, "commits_per_second": latency.RATE}
-    return _Findings([line.as_json() for line in lines], missing, amount=amount)
+    rate.print_rate(kept, f"\n{rate.RATE:,} one-row commits a second, wanted. {about}")
+    return _Findings([each.as_json() for each in kept], missing, amount={"rate": rate.RATE})
 
 
 def measure_live(
@@ -72,13 +96,14 @@ def measure_live(
     `CaptureError`, `RunFailed`.
     """
     about = (
-        f"PostgreSQL {course.programs.version}, {course.transport} socket; "
+        f"PostgreSQL {course.programs.version} over {course.transport}; "
         f"CPython {meta['python']}; {course.rounds} rounds"
     )
     races: dict[Race, tuple[str, Callable[[list[Contender]], _Findings]]] = {
         "drain": ("drains", lambda each: _drains(each, course, about, rows)),
         "replay": ("replays", lambda each: _replays(each, course, about, messages)),
         "latency": ("latency", lambda each: _latency(each, course, about, seconds)),
+        "rate": ("rate", lambda each: _rate(each, course, about, seconds)),
     }
     found: dict[str, _Findings] = {}
     for race, (key, measure) in races.items():

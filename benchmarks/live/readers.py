@@ -74,6 +74,10 @@ def bare(task: WaitTask, latencies: Latencies) -> None:
             del pending[:taken]
 
 
+def _options(task: WaitTask) -> dict[str, Any]:
+    return {} if task.max_delay is None else {"max_delay": task.max_delay}
+
+
 def pgrepl_blocking(task: WaitTask, latencies: Latencies) -> None:
     """`Connection.stream`, transaction by transaction, each acknowledged."""
     import pgrepl
@@ -81,7 +85,9 @@ def pgrepl_blocking(task: WaitTask, latencies: Latencies) -> None:
     with pgrepl.connect(**task.keywords) as connection:
         if not task.slot:
             return
-        with connection.stream(task.slot, publications=[task.publication]) as stream:
+        with connection.stream(
+            task.slot, publications=[task.publication], **_options(task)
+        ) as stream:
             change: Any
             for transaction in stream.transactions():
                 for change in transaction:
@@ -98,7 +104,9 @@ async def _pgrepl_asyncio(task: WaitTask, latencies: Latencies) -> None:
     async with pgrepl.AsyncConnection.connect(**task.keywords) as connection:
         if not task.slot:
             return
-        async with connection.stream(task.slot, publications=[task.publication]) as stream:
+        async with connection.stream(
+            task.slot, publications=[task.publication], **_options(task)
+        ) as stream:
             change: Any
             async for transaction in stream.transactions():
                 async for change in transaction:

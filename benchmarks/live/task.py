@@ -69,7 +69,7 @@ class DrainTask(Task):
 
     `rows` is the number of Inserts, `last_id` the last one's. The rest is known once the stream was
     counted: the bytes of all XLogData, their number and that of the Commits; the last of those, in
-    hex, and the end that it tells.
+    hex, and the end that it tells. `pg_recvlogical` is the path of that program.
     """
 
     rows: int
@@ -80,6 +80,7 @@ class DrainTask(Task):
     last_commit: str = ""
     end_lsn: int = 0
     passes: int = 1
+    pg_recvlogical: str = ""
 
     publication: ClassVar[str] = "reference"
 
@@ -88,15 +89,29 @@ class DrainTask(Task):
 class WaitTask(Task):
     """A slot to wait at for so many rows, their ids from 1 on, written at so many a second.
 
-    The first `warm_up` rows are not counted. `pg_recvlogical` is the path of that program.
+    The first `warm_up` rows are not counted. `pg_recvlogical` is the path of that program,
+    `max_delay` an option of pgrepl's; None: as it is by itself.
     """
 
     rows: int
     warm_up: int
     rate: int
     pg_recvlogical: str
+    max_delay: float | None = None
 
     publication: ClassVar[str] = "moments"
+
+
+@dataclass(frozen=True, slots=True)
+class KeepTask(Task):
+    """A slot to keep up with while so many single rows are committed, at so many a second by so
+    many writers."""
+
+    rows: int
+    rate: int
+    writers: int
+
+    publication: ClassVar[str] = "reference"
 
 
 def check(what: str, expected: object, got: object) -> None:

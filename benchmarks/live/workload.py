@@ -1,26 +1,23 @@
 """A real server with the load in its WAL, and one slot for every drain, made before it.
 
-Law: every slot begins at the same place and has the same transactions; what they are is counted
-once, from the wire, before anybody is measured.
+Law: every slot of a shape begins at the same place and has the same transactions; what they are is
+counted once, from the wire, before anybody is measured.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from pgrepl.testing import TemporaryServer
 
-from ..capture import CYCLE
 from ..record import WRITE_ROWS
 from ..tables import FIRST_ID, REFERENCE
 from ..wire import FRAME_HEADER, XLOGDATA_HEADER, WireError, frames
-from .task import DrainTask, open_session
-
-CYCLE_ROWS: Final = sum(rows * transactions for rows, transactions in CYCLE)
+from .task import BATCH_ROWS, DrainTask, open_session
 
 _SURVEY: Final = "survey"
 
@@ -47,9 +44,28 @@ def place_of(cluster: TemporaryServer, tcp: bool) -> str:
     return cluster.host if tcp else str(cluster.socket_directory)
 
 
-def load(host: str, port: int, slots: list[str], rows: int) -> DrainTask:
-    """Make the table and the slots, write at least so many rows; returns a task without a slot."""
-    cycles = -(-rows // CYCLE_ROWS)
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Transactions of so many rows. `share` is the part of --live-rows that they are given."""
+
+    name: str
+    size: int
+    share: float
+
+    def transactions(self, rows: int) -> int:
+        """Return how many there are where --live-rows is that: whole batches."""
+        unit = max(self.size, BATCH_ROWS)
+        return max(1, round(rows * self.share / unit)) * unit // self.size
+
+
+SHAPES: Final = {
+    shape.name: shape
+    for shape in (Shape("large", 10_000, 1), Shape("ten", 10, 1 / 4), Shape("single", 1, 1 / 8))
+}
+
+
+def prepare(host: str, port: int) -> None:
+    """Make the table, what fills it, and its publication."""
     with open_session(host, port) as session:
         for statement in (
             WRITE_ROWS,
@@ -57,13 +73,20 @@ def load(host: str, port: int, slots: list[str], rows: int) -> DrainTask:
             f"CREATE PUBLICATION {DrainTask.publication} FOR TABLE {REFERENCE.name}",
         ):
             session.query(statement)
+
+
+def load(host: str, port: int, slots: list[str], shape: Shape, rows: int) -> DrainTask:
+    """Make the slots, write the rows behind them; returns a task without a slot."""
+    transactions = shape.transactions(rows)
+    written = shape.size * transactions
+    with open_session(host, port) as session:
+        session.query(f"TRUNCATE {REFERENCE.name}")
         for slot in (_SURVEY, *slots):
             session.query(f"SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')")
-        written = 0
-        for size, transactions in CYCLE * cycles:
-            session.query(f"CALL write_rows({FIRST_ID + written}, {size}, {transactions})")
-            written += size * transactions
-    return _surveyed(DrainTask(host, port, _SURVEY, written, FIRST_ID + written - 1))
+        session.query(f"CALL write_rows({FIRST_ID}, {shape.size}, {transactions})")
+        task = _surveyed(DrainTask(host, port, _SURVEY, written, FIRST_ID + written - 1))
+        session.query(f'DROP_REPLICATION_SLOT "{_SURVEY}" WAIT')
+    return task
 
 
 def _surveyed(task: DrainTask) -> DrainTask:
