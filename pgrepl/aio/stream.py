@@ -6,7 +6,7 @@ cancelled, by `asyncio.timeout` for instance, and the next call goes on where it
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Final, TypeAlias, overload
 
 from ..client.acknowledging import Acknowledging
@@ -16,6 +16,7 @@ from ..client.reading.messages import MessageReading
 from ..client.reading.transactions import TransactionReading
 from ..client.reading.ways import Way
 from ..client.stream import BaseStream
+from ..codec.abc import Mould
 from ..errors import UsageError
 from ..messages import LogicalMessage
 from ..public import imported_from
@@ -52,11 +53,14 @@ class AsyncTransaction(BaseTransaction):
         to iterate over: all was read, or passed over, or `skip` said that it is not needed.
         """
         received = self._received
+        run: AsyncIterator[Change] | None = received.run
+        if run is not None:
+            return run
         if received.owned is not None:
             return _OwnedIterator(iter(received.owned))
         if received.unreadable is not None:
             received.require_readable()
-        return _ChangeIterator(self._reading, received)
+        return _ChangeIterator(received, self._reading)
 
     def __iter__(self) -> Iterator[Change]:
         """Iterate over the changes that it owns. Raises `UsageError` unless it does."""
@@ -112,7 +116,7 @@ class _ChangeIterator(AsyncIterator[Change]):
 
     __slots__ = ("_reading", "_received", "_run")
 
-    def __init__(self, reading: TransactionReading, received: ReceivedTransaction) -> None:
+    def __init__(self, received: ReceivedTransaction, reading: TransactionReading) -> None:
         self._reading = reading
         self._received = received
         self._run = reading.changes_of(received)  # what of them has come
@@ -134,19 +138,33 @@ class _ChangeIterator(AsyncIterator[Change]):
 class _TransactionIterator(AsyncIterator[AsyncTransaction | Idle]):
     """The transactions of a stream, and where nothing comes for `idle` seconds, that."""
 
-    __slots__ = ("_fetch", "_idle", "_idle_deadline", "_next_one", "_reading")
+    __slots__ = ("_fetch", "_idle", "_idle_deadline", "_next_one", "_reading", "_ready", "_whole")
 
     def __init__(
-        self, reading: TransactionReading, fetch: Fetch, whole: bool, idle: float | None
+        self,
+        reading: TransactionReading,
+        fetch: Fetch,
+        ready: Callable[[Any], Awaitable[Any]],
+        whole: bool,
+        idle: float | None,
     ) -> None:
         self._reading = reading
+        self._ready = ready
+        self._whole = whole
         self._fetch = fetch
         self._next_one: Final = reading.next_whole if whole else reading.next
         self._idle = idle
         # Of the wait that goes on, also if it was cut off.
         self._idle_deadline: Deadline | None = None
 
-    async def __anext__(self) -> AsyncTransaction | Idle:
+    def __anext__(self) -> Awaitable[AsyncTransaction | Idle]:
+        # A coroutine for each would cost more than a row.
+        if not self._whole and (begun := self._reading.begin()) is not None:
+            self._idle_deadline = None
+            return self._ready(begun)
+        return self._wait_for_next()
+
+    async def _wait_for_next(self) -> AsyncTransaction | Idle:
         reading = self._reading
         before = reading.open
         if before is not None and not (before.has_ended or reading.is_gathering):
@@ -271,6 +289,11 @@ class AsyncStream(AsyncReception, BaseStream):
         self._feedback = wire.feedback(session, self._health_logger())
         self._prepare_to_read()
 
+    def _mould(self, reading: TransactionReading) -> Mould:
+        received = ReceivedTransaction("commit", None, None, None)
+        given = AsyncTransaction(received, reading)
+        return self._wire.codec.Mould(received, given, reading, READ, _ChangeIterator)
+
     # Reading
 
     def __aiter__(self) -> AsyncIterator[LogicalMessage]:
@@ -294,7 +317,9 @@ class AsyncStream(AsyncReception, BaseStream):
         With `whole` they own their changes, and can be iterated over by ``for`` too.
         """
         self._begin_transactions(idle, Way.WHOLE_TRANSACTIONS if whole else Way.TRANSACTIONS)
-        return _TransactionIterator(self._transactions, self._fetch, whole, idle)
+        return _TransactionIterator(
+            self._transactions, self._fetch, self._wire.codec.ready, whole, idle
+        )
 
     @overload
     def batches(

@@ -9,11 +9,12 @@ from ..client.delivery import BaseTransaction, Batch, Change, Idle, StreamEvent
 from ..client.reading.transactions import TransactionReading
 from ..client.reading.ways import Way
 from ..client.stream import BaseStream
+from ..codec.abc import Mould
 from ..errors import UsageError
 from ..messages import LogicalMessage
 from ..public import imported_from
 from ..session.opening import Opened
-from ..session.received import ReceivedTransaction
+from ..session.received import READ, ReceivedTransaction
 from ..session.session import Session
 from ..transport.clock import Deadline
 from .reception import Reception
@@ -42,6 +43,9 @@ class Transaction(BaseTransaction):
         to iterate over: all was read, or passed over, or `skip` said that it is not needed.
         """
         received = self._received
+        run: Iterator[Change] | None = received.run
+        if run is not None:
+            return run
         if received.owned is not None:
             return iter(received.owned)
         if received.unreadable is not None:
@@ -65,6 +69,10 @@ class Transaction(BaseTransaction):
         return list(received.owned)
 
 
+def _rest_of(received: ReceivedTransaction, reading: TransactionReading) -> Iterator[Change]:
+    return reading.changes_of(received, reading.fetch_more)
+
+
 @imported_from("pgrepl")
 class Stream(Reception, BaseStream):
     """The decoded changes of a slot, made by `Connection.stream`; a context manager that stops.
@@ -79,6 +87,11 @@ class Stream(Reception, BaseStream):
         self._may_have_lost = False  # of what had come, where Ctrl-C came in between
         self._feedback = wire.feedback(session, self._slot, self._health_logger())
         self._prepare_to_read()
+
+    def _mould(self, reading: TransactionReading) -> Mould:
+        received = ReceivedTransaction("commit", None, None, None)
+        given = Transaction(received, reading)
+        return self._wire.codec.Mould(received, given, reading, READ, _rest_of)
 
     # Reading
 
@@ -118,12 +131,17 @@ class Stream(Reception, BaseStream):
         """
         self._begin_transactions(idle, Way.WHOLE_TRANSACTIONS if whole else Way.TRANSACTIONS)
         reading = self._transactions
-        received = reading.given
         next_one = reading.next_whole if whole else reading.next
         idle_deadline = Deadline.after(idle)
         while True:
+            while not whole and (begun := reading.begin()) is not None:
+                yield begun
+                if idle is not None:
+                    idle_deadline = Deadline(idle)
+            received = reading.given
             if received is not None and not received.has_ended:
                 self._pass_to_end(received)
+                continue
             received = next_one()
             if received is not None:
                 yield Transaction(received, reading)

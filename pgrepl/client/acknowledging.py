@@ -15,7 +15,7 @@ from ..protocol.preflight import Preflight
 from ..resume import ResumeToken
 from ..session.positions import Positions
 from ..session.received import READ, Moved
-from .delivery import BaseTransaction, Batch, Idle, Source, received_and_source_of
+from .delivery import BaseTransaction, Batch, Idle, Source, received_and_reading_of
 from .handled import HandledChanges
 from .reading.decoded import Decoded
 from .reception import Feedback
@@ -68,9 +68,9 @@ class Acknowledging:
 
     def acknowledge_transaction(self, transaction: BaseTransaction, moved: Moved) -> None:
         """Acknowledge everything up to a transaction's end, as soon as that has come."""
-        received, source = received_and_source_of(transaction)
-        if source is not self.source:
-            self.require_same_slot(source)
+        received, reading = received_and_reading_of(transaction)
+        if reading.acknowledging is not self:
+            self.require_same_slot(reading.acknowledging.source)
         if received.unreadable is READ:
             received.acknowledged = moved
         else:

@@ -11,6 +11,7 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from ..codec.outlines import outlines_of
 from ..lsn import Lsn
 from ..messages import (
     Commit,
@@ -39,15 +40,20 @@ __all__ = [
     "Batch",
     "Change",
     "Idle",
+    "Part",
     "Source",
     "StreamEvent",
     "TransactionPart",
-    "received_and_source_of",
+    "received_and_reading_of",
     "source_of",
 ]
 
 Change: TypeAlias = Insert | Update | Delete | Truncate | Message
 """What a transaction consists of."""
+
+Part: TypeAlias = "tuple[ReceivedTransaction | bytearray, int, int]"
+"""Of which transaction changes are, where they begin in their batch, and how many came before. In
+place of the transaction the outlines of several, see `codec.outlines`, whose changes follow."""
 
 Source: TypeAlias = tuple[str, str]
 """Whose positions something has: the slot's name and the system's identifier."""
@@ -171,16 +177,16 @@ class Batch:
         end_lsn: Lsn,
         index: int = 0,
         *,
-        parts: Sequence[tuple[ReceivedTransaction, int, int]] = (),
+        parts: Sequence[Part] = (),
         is_end: bool = False,
         source: Source | None = None,
     ) -> None:
-        """`parts`: transactions, where their changes begin, and how many came before; `is_end`:
-        whether the last of them ends here; `source`: of the stream that gave it."""
+        """`parts`: see `Part`; `is_end`: whether the last of them ends here; `source`: of the
+        stream that gave it."""
         self.changes = changes
         self.end_lsn = end_lsn
         self.index = index
-        self._parts: Sequence[tuple[ReceivedTransaction, int, int] | TransactionPart] = parts
+        self._parts: Sequence[Part | TransactionPart] = parts
         self._is_end = is_end
         self._source = source
 
@@ -189,9 +195,12 @@ class Batch:
         """What the batch has of each transaction, in order; of none that has no changes in it."""
         parts, size = self._parts, len(self.changes)
         if not isinstance(parts, tuple):
-            made = []
+            made: list[TransactionPart] = []
             for number, (transaction, begin, index) in enumerate(parts, 1):  # type: ignore[misc]
                 is_last = number == len(parts)
+                if isinstance(transaction, bytearray):
+                    made += _whole_parts(transaction, begin)
+                    continue
                 end = size if is_last else parts[number][1]  # type: ignore[index]
                 made.append(_part(transaction, not is_last or self._is_end, index, begin, end))
             self._parts = tuple(made)
@@ -229,9 +238,20 @@ def _part(
     )
 
 
+def _whole_parts(outlines: bytearray, begin: int) -> Iterator[TransactionPart]:
+    for commit_lsn, end_lsn, time, changes, xid in outlines_of(outlines):
+        end = begin + changes
+        if changes:
+            lsn, end_at = Lsn(commit_lsn), Lsn(end_lsn)
+            yield TransactionPart(
+                "commit", xid, None, lsn, time, None, end_at, 0, slice(begin, end)
+            )
+        begin = end
+
+
 # The package's doors to what users hold, and see nothing of.
-received_and_source_of: Final[Callable[[BaseTransaction], tuple[ReceivedTransaction, Source]]] = (
-    attrgetter("_received", "_reading.acknowledging.source")
+received_and_reading_of: Final[Callable[[BaseTransaction], tuple[ReceivedTransaction, Any]]] = (
+    attrgetter("_received", "_reading")
 )
 source_of: Final[Callable[[Batch], Source | None]] = attrgetter("_source")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any
 
+from ..codec.abc import Mould
 from ..errors import UsageError
 from ..resume import ResumeToken
 from ..session.limit import Limit
@@ -56,7 +57,12 @@ class BaseStream(BaseReception):
         self._transactions = TransactionReading(
             decoded, acknowledging, handled, self._fetch_more_changes
         )
+        self._transactions.mould = self._mould(self._transactions)
         self._batches = BatchReading(self._transactions, acknowledging, handled)
+
+    @abstractmethod
+    def _mould(self, reading: TransactionReading) -> Mould:
+        """Return what makes transactions that are at hand as a whole."""
 
     @abstractmethod
     def _fetch_more_changes(self) -> Any:

@@ -59,6 +59,10 @@ class BaseStreamWire(Protocol):
         """The process that made it."""
 
     @property
+    def codec(self) -> Codec:
+        """What makes of bytes what the stream gives."""
+
+    @property
     def empty_batch(self) -> WalBatch:
         """A batch with nothing in it."""
 

@@ -6,7 +6,7 @@ give the same values, or the same error class with the same message and offset.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeAlias, overload
 
@@ -272,6 +272,23 @@ class Changes(Protocol):
     def peek(self) -> str | None:
         """Return the tag of the next message, None at the end of the batch."""
 
+    def begin(self, mould: Any) -> Any:
+        """Begin the transaction that comes next, if the batch has all of it and it is ordinary.
+
+        Returns what the `Mould` of the same twin makes of it; its `run` decodes the changes, and
+        settles its end. None: something else comes next, which iterating gives as ever. Ordinary
+        are changes that were neither streamed nor prepared, without an origin, and whose Commit
+        keeps what their Begin said. Raises what `Decoder.feed` raises.
+        """
+
+    def gather(self, changes: list[Any], parts: list[Any], max_rows: int) -> int:
+        """Add the changes of ordinary transactions that the batch has as a whole, see `begin`.
+
+        Up to so many in `changes`, and no part of a transaction. Adds to `parts` their
+        `outlines`, packed, where their changes begin in the list, and 0. Returns where the last
+        of them ends; 0: there was none. Raises what `Decoder.feed` raises.
+        """
+
     def of_transaction(self) -> Iterator[LogicalMessage]:
         """Iterate over the changes of the transaction that is open, as far as the batch has it.
 
@@ -344,6 +361,27 @@ class Kept(Protocol):
     def __iter__(self) -> Iterator[Any]: ...
 
 
+class Mould(Protocol):
+    """Makes transactions that a batch has as a whole, each a copy of two templates.
+
+    `received` and `given`: what is known of a transaction, and what users get, with slots and
+    nothing else. The given copy has the received one as `_received`; that has `xid`, `commit_lsn`
+    and `commit_time` of its own, and a `run`, which gives the changes, until it is set to another:
+    then comes ``rest(received, reading)``, which iterates as well. At the end the run sets
+    `end_lsn`, `has_ended`, `unreadable` to `read`, and `run` to None, and calls
+    ``reading.end(received)`` where `acknowledged` is not None. ``reading.has_failed(error)`` is
+    called where decoding raises.
+    """
+
+    def __init__(
+        self, received: Any, given: Any, reading: Any, read: Any, rest: Callable[[Any, Any], Any]
+    ) -> None: ...
+
+    @property
+    def received(self) -> Any:
+        """What is known of the transaction that was made last."""
+
+
 # By another name, since `Codec.WalBatch` hides the class inside of `Codec`.
 _NextBatch: TypeAlias = WalBatch | None
 
@@ -364,6 +402,8 @@ class Codec(Protocol):
     @property
     def Row(self) -> type[Row]: ...
     @property
+    def Mould(self) -> type[Mould]: ...
+    @property
     def Types(self) -> type[Types]: ...
 
     def name_place(self, place: str, *classes: type) -> None:
@@ -375,6 +415,9 @@ class Codec(Protocol):
         None: the next frame is not whole yet, or is not CopyData. Raises `ProtocolError` when the
         first frame is at fault.
         """
+
+    def ready(self, result: Any) -> Awaitable[Any]:
+        """Return an awaitable for what is there; None: for the end of an asynchronous iteration."""
 
     def standby_status(
         self, written: int, flushed: int, applied: int, client_time: int, reply_requested: bool

@@ -66,15 +66,24 @@ class ReceivedTransaction:
     `client.delivery.BaseTransaction`. `has_ended`: nothing of it is left to come, however it was
     read. `unreadable`: why its changes can no longer be read from the stream; None: they can.
     `acknowledged`: the positions that an acknowledgement moves, where it came before the end.
-    `owned`: its changes, where it owns them and needs no stream any more.
+    `owned`: its changes, where it owns them and needs no stream any more. `run`: gives those that
+    were not read yet, as long as all of them are at hand and nobody reads them in another way.
     """
 
-    # What most transactions have; to set it for each of them costs as much as all the rest.
-    gid: str | None = None
-    origin: Origin | None = None
-    unreadable: Unreadable | None = None
-    acknowledged: Moved | None = None
-    owned: Iterable[Any] | None = None
+    __slots__ = (
+        "acknowledged",
+        "commit_lsn",
+        "commit_time",
+        "end_lsn",
+        "gid",
+        "has_ended",
+        "kind",
+        "origin",
+        "owned",
+        "run",
+        "unreadable",
+        "xid",
+    )
 
     def __init__(
         self,
@@ -90,9 +99,13 @@ class ReceivedTransaction:
         self.commit_lsn: Final = commit_lsn
         self.commit_time: Final = commit_time
         self.end_lsn = end_lsn
+        self.gid: Final = gid
+        self.origin: Origin | None = None
         self.has_ended = end_lsn is not None
-        if gid is not None:
-            self.gid = gid
+        self.unreadable: Unreadable | None = None
+        self.acknowledged: Moved | None = None
+        self.owned: Iterable[Any] | None = None
+        self.run: Any = None
 
     @property
     def is_whole(self) -> bool:
@@ -112,6 +125,7 @@ class ReceivedTransaction:
 
     def begin_passing_over(self) -> None:
         """Have nobody read its changes any more, before they are passed over."""
+        self.run = None
         if self.unreadable is None:
             self.unreadable = _BEING_PASSED_OVER
 
@@ -133,7 +147,7 @@ class ReceivedTransaction:
         """Have its changes, or the rest of them, not needed: it is whole without them."""
         if self.unreadable is not READ or self.owned is not None:
             self.unreadable = Unreadable.SKIPPED
-        self.owned = None
+        self.owned = self.run = None
 
     def acknowledge(self, moved: Moved) -> None:
         """Take note of an acknowledgement, which counts from the transaction's end on.

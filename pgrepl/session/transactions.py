@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any, Final
 
-from ..codec.abc import Changes, Replay
+from ..codec.abc import Changes, Mould, Replay
 from ..codec.spool import Spool
 from ..codec.stored import Stored
 from ..errors import DecodeError
@@ -56,7 +56,8 @@ class Transactions:
         self._outside: Iterator[Any] | None = None  # the changes that are not in the batch
         self._replay: Replay | None = None  # the same, where it was streamed
         self._stored: Stored | None = None  # where it is put aside, to be given as a whole
-        self._last_end = 0
+        self.last_end = 0
+        """Where the last transaction that has ended did so, of those that come in order."""
 
     @property
     def is_gathering(self) -> bool:
@@ -78,11 +79,37 @@ class Transactions:
         """Go on with another batch; the one before must be used up."""
         self._changes = changes
 
+    def begin(self, mould: Mould) -> Any:
+        """Begin the next transaction where it is at hand as a whole, and the one before has ended;
+        None: ask `next`. Raises `DecodeError`."""
+        changes, before = self._changes, self.open
+        if changes is None or (before is not None and not before.has_ended):
+            return None
+        begun = changes.begin(mould)
+        if begun is not None:
+            self.open = mould.received
+        return begun
+
+    def gather_whole(self, changes: list[Any], parts: list[Any], max_rows: int) -> bool:
+        """Add the changes of transactions that are at hand as a whole to a list, where the one
+        before has ended, see `Changes.gather`; False: ask `next`. Raises `DecodeError`."""
+        at_hand, before = self._changes, self.open
+        if at_hand is None or (before is not None and not before.has_ended):
+            return False
+        end_lsn = at_hand.gather(changes, parts, max_rows)
+        if end_lsn:
+            self.open, self.last_end = None, max(self.last_end, end_lsn)
+        return end_lsn != 0
+
     def next(self) -> ReceivedTransaction | None:
         """Begin the next transaction; None: another batch is needed.
 
         The one before must have ended. Raises `DecodeError`.
         """
+        before = self.open
+        if before is not None and before.kind == "commit" and before.end_lsn is not None:
+            # Where it was read by its run, nobody has taken note of that here.
+            self.last_end = max(self.last_end, before.end_lsn)
         changes = self._changes
         if changes is None:
             return None
@@ -198,9 +225,9 @@ class Transactions:
             if (
                 type(end) is Commit
                 and end.commit_lsn == transaction.commit_lsn
-                and self._last_end <= end.commit_lsn <= end.end_lsn
+                and self.last_end <= end.commit_lsn <= end.end_lsn
             ):
-                self._last_end = transaction.end_lsn = end.end_lsn
+                self.last_end = transaction.end_lsn = end.end_lsn
             else:
                 self._note_end(transaction, end)
         transaction.has_ended = True
@@ -282,12 +309,12 @@ class Transactions:
             )
         # A server that had passed over PREPARE TRANSACTION, since two_phase was not on yet, makes
         # up for it at COMMIT PREPARED, with the positions that it had then.
-        if lsn < self._last_end and tag not in (b"P", b"p"):
+        if lsn < self.last_end and tag not in (b"P", b"p"):
             raise DecodeError(
                 f"expected transactions in the order of their commits, got one at {lsn} after one "
-                f"that ended at {encode_lsn(self._last_end)}",
+                f"that ended at {encode_lsn(self.last_end)}",
                 tag=tag,
                 offset=_LSN_AT[tag],
                 lsn=lsn,
             )
-        self._last_end = max(self._last_end, end_lsn)
+        self.last_end = max(self.last_end, end_lsn)

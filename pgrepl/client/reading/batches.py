@@ -6,9 +6,9 @@ from itertools import islice
 from typing import Final
 
 from ...lsn import Lsn
-from ...session.received import Moved, ReceivedTransaction
+from ...session.received import Moved
 from ..acknowledging import Acknowledging
-from ..delivery import Batch, Change, source_of
+from ..delivery import Batch, Change, Part, source_of
 from ..handled import HandledChanges
 from .transactions import TransactionReading
 
@@ -46,12 +46,14 @@ class BatchReading:
         self._handled: Final = handled
         self.gathered: list[Change] = []
         # Transactions, where their changes begin, and how many came before.
-        self._parts: list[tuple[ReceivedTransaction, int, int]] = []
+        self._parts: list[Part] = []
         self._last: _LastBatch | None = None
 
     def gather(self, max_rows: int) -> bool:
         """Add what is at hand to the next batch, up to a limit; False: nothing is."""
         transactions = self._transactions
+        if self._gather_whole(max_rows):
+            return True
         received = transactions.assembled.open
         if received is not None and received.unreadable is not None:
             if not transactions.pass_over(received):
@@ -77,6 +79,19 @@ class BatchReading:
             return True
         self._acknowledge_end()
         return received.has_ended
+
+    def _gather_whole(self, max_rows: int) -> bool:
+        """Add the transactions that are at hand as a whole; False: none is next."""
+        changes, last = self.gathered, self._last
+        before = len(changes)
+        # First of all: what is gathered is not behind a batch that may be acknowledged meanwhile.
+        self._last = None
+        has_gathered = self._transactions.gather_whole(changes, self._parts, max_rows)
+        if len(changes) == before:
+            self._last = last
+            if has_gathered:
+                self._acknowledge_end()
+        return has_gathered
 
     def make(self) -> Batch:
         """Return the next batch, with the end of the transaction where that comes next."""
@@ -111,8 +126,12 @@ class BatchReading:
 
         Its end may come when the batch with the last of them has long been acknowledged.
         """
-        last, received = self._last, self._transactions.assembled.open
-        if last is None or last.moved is None or received is None:
+        # Nothing is called in between: whoever reads goes on in another thread.
+        last, assembled = self._last, self._transactions.assembled
+        received, end_lsn = assembled.open, assembled.last_end
+        if last is None or last.moved is None:
             return
-        if received.has_ended and received.end_lsn is not None:
+        if received is None:
+            self._acknowledging.acknowledge_position(end_lsn, last.moved)
+        elif received.has_ended and received.end_lsn is not None:
             self._acknowledging.acknowledge_position(received.end_lsn, last.moved)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from ...codec.abc import Changes
+from ...codec.abc import Changes, Mould
 from ...errors import UsageError
 from ...session.limit import Limit
 from ...session.received import READ, ReceivedTransaction
@@ -22,10 +22,13 @@ class TransactionReading:
     """Transactions in the order of their commits, and the changes of the last one.
 
     `assembled`: makes them of what was decoded, and keeps the open one. `fetch_more`: of the
-    stream's flavour, waits until more of the open transaction is at hand.
+    stream's flavour, waits until more of the open transaction is at hand. `mould`: makes those that
+    are at hand as a whole.
     """
 
-    __slots__ = ("acknowledging", "assembled", "decoded", "fetch_more", "handled")
+    __slots__ = ("acknowledging", "assembled", "decoded", "fetch_more", "handled", "mould")
+
+    mould: Mould
 
     def __init__(
         self,
@@ -46,6 +49,8 @@ class TransactionReading:
 
     def forget(self) -> None:
         """Give nothing more of what has come."""
+        if self.assembled.open is not None:
+            self.assembled.open.run = None
         self.assembled = Transactions()
 
     @property
@@ -64,6 +69,34 @@ class TransactionReading:
         return None if self.assembled.is_gathering else self.assembled.open
 
     # The next one
+
+    def begin(self) -> Any:
+        """Return the next transaction for whoever reads it, if all of it is at hand, nothing is out
+        of the ordinary, and the one before has ended; None: see `next`."""
+        decoded = self.decoded
+        if decoded.limit is not None or self.handled.index or decoded.has_ended():
+            return None
+        try:
+            return self.assembled.begin(self.mould)
+        except BaseException as error:
+            if decoded.was_stopped(error):
+                return None
+            raise
+
+    def gather_whole(self, changes: list[Change], parts: list[Any], max_rows: int) -> bool:
+        """Add the changes of such transactions to a list that has up to so many; False: see `next`.
+
+        `parts`: gets what there is to know of them, see `codec.abc.Changes.gather`.
+        """
+        decoded = self.decoded
+        if decoded.limit is not None or self.handled.index or decoded.has_ended():
+            return False
+        try:
+            return self.assembled.gather_whole(changes, parts, max_rows)
+        except BaseException as error:
+            if decoded.was_stopped(error):
+                return False
+            raise
 
     def next(self) -> ReceivedTransaction | None:
         """Begin the next transaction; None: another batch is needed, or nothing more is given."""
@@ -101,7 +134,7 @@ class TransactionReading:
                 return None
             raise
         received.owned = gathered
-        self._end(received)
+        self.end(received)
         return received
 
     def _next_within(self, limit: Limit) -> ReceivedTransaction | None:
@@ -129,6 +162,7 @@ class TransactionReading:
     ) -> Iterator[Change]:
         """Give what has come of a transaction; then it has ended, or another batch is needed, which
         `fetch_more` waits for."""
+        received.run = None
         handled = self.handled
         while not received.has_ended:
             assembled = self.assembled
@@ -151,13 +185,17 @@ class TransactionReading:
             if has_ended:
                 received.unreadable = READ
                 if handled.index or received.acknowledged is not None:
-                    self._end(received)
+                    self.end(received)
             elif fetch_more is None:
                 return
             else:
                 fetch_more()
         if received.unreadable is not READ:
             received.require_complete()
+
+    def has_failed(self, error: BaseException) -> None:
+        """Take note of what kept a transaction's run from going on."""
+        self.decoded.was_stopped(error)
 
     def _require_open(self, received: ReceivedTransaction) -> None:
         """Raise `UsageError` unless the changes that come next are this transaction's."""
@@ -170,6 +208,7 @@ class TransactionReading:
 
     def have_read_again(self, received: ReceivedTransaction, changes: list[Change]) -> None:
         """Have changes read again that were taken for a list that was not finished."""
+        received.run = None
         if self.assembled.open is received and not received.has_ended:
             self.assembled.put_back(changes)
 
@@ -185,10 +224,10 @@ class TransactionReading:
             any_changes, has_ended = self.assembled.pass_over()
         received.note_passed_over(any_changes)
         if has_ended:
-            self._end(received)
+            self.end(received)
         return has_ended
 
-    def _end(self, received: ReceivedTransaction) -> None:
+    def end(self, received: ReceivedTransaction) -> None:
         """Take note of a transaction's end, and acknowledge it if it was acknowledged before."""
         self.handled.end(received)
         if received.acknowledged is not None and received.end_lsn is not None:

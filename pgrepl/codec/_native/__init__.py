@@ -1,7 +1,7 @@
 """The native twin of the codec: Cython over the plain C of src_c."""
 
 from .frames import FrameReader, name_place
-from .pgoutput import Decoder
+from .pgoutput import Decoder, Mould, ready
 from .rows import Row
 from .values import Types
 from .wal import PrimaryKeepalive, WalBatch, XLogData, next_batch, standby_status
@@ -9,6 +9,7 @@ from .wal import PrimaryKeepalive, WalBatch, XLogData, next_batch, standby_statu
 __all__ = [
     "Decoder",
     "FrameReader",
+    "Mould",
     "PrimaryKeepalive",
     "Row",
     "Types",
@@ -16,5 +17,6 @@ __all__ = [
     "XLogData",
     "name_place",
     "next_batch",
+    "ready",
     "standby_status",
 ]

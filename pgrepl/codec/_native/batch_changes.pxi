@@ -90,6 +90,18 @@ cdef class Changes:
             self.decoder.end(self.decoder.unsettled)
             self.decoder.unsettled = 0
 
+    def begin(self, Mould mould not None):
+        """Begin the transaction that comes next, if the batch has all of it and it is ordinary."""
+        cdef Outline outline
+        if not look_ahead(self, &outline):
+            return None
+        pass_bare(self)
+        return mould.make(self, &outline)
+
+    def gather(self, list changes not None, list parts not None, Py_ssize_t max_rows):
+        """Add the changes of ordinary transactions that the batch has as a whole."""
+        return gather_whole(self, changes, parts, max_rows)
+
     def of_transaction(self):
         """Iterate over the changes of the transaction that is open."""
         cdef TransactionChanges changes = TransactionChanges.__new__(TransactionChanges)

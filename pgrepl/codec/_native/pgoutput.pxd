@@ -20,6 +20,7 @@ cdef extern from "pgr_cursor.h":
         const uint8_t *at
         pgr_error error
     uint32_t pgr_load32(const uint8_t *p) nogil
+    uint64_t pgr_load64(const uint8_t *p) nogil
     pgr_cursor pgr_cursor_over(const uint8_t *start, uint8_t tag, pgr_span part) nogil
 
 

@@ -6,18 +6,25 @@ width - is found here, in the order of the pure twin.
 """
 
 cimport cython
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_Resize
 from cpython.buffer cimport (
     PyBUF_SIMPLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
 )
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
-from cpython.object cimport PyTypeObject
+from cpython.exc cimport PyErr_SetNone
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_INCREF
+from libc.string cimport memcpy
 
 from .changes cimport (
     check_widths, flaw_at, flaw_of, lsn_of, make_change, make_message, make_truncate,
     text_of, xid_of
 )
 from .rows cimport Layout, layout_of
-from .slots cimport Slots, new_instance, put, slots_of
+from .sending cimport PYGEN_ERROR, PYGEN_RETURN, PySendResult, let_send
+from .slots cimport (
+    Slots, all_slots_of, copy_of, new_instance, put, replace, slot, slots_of, track
+)
 from .spool cimport Writer, kept_of, replay_of, writer_of
 from .values cimport Types
 from .wal cimport WalBatch, pgr_wal_columns
@@ -111,6 +118,7 @@ encoding="utf-8")\n--\n
     cdef uint64_t transactions  # how many have ended
     cdef int64_t time           # of the last one's end
     cdef bint has_time
+    cdef bint bare              # Begin and Commit are known, and not made: see at_hand.pxi
 
     def __cinit__(
         self, proto_version=1, streaming="off", types=None, typed=True, bint ordered=False,
@@ -282,11 +290,11 @@ encoding="utf-8")\n--\n
             self.changes += 1
             return made
         elif message.tag == c"B":
-            return make_begin(&message.body.begin)
+            return None if self.bare else make_begin(&message.body.begin)
         elif message.tag == c"C":
             self.end(message.body.commit.end_lsn)
             self.ended_at(message.body.commit.commit_time)
-            return make_commit(&message.body.commit)
+            return None if self.bare else make_commit(&message.body.commit)
         elif message.tag == c"M":
             made = make_message(message)
             self.changes += 1
@@ -481,6 +489,10 @@ cdef uint64_t position_of(lsn) except? 0:
 
 include "batch_changes.pxi"
 include "plain_messages.pxi"
+include "at_hand.pxi"
+include "runs.pxi"
 
 seal(<PyTypeObject *>Changes)
 seal(<PyTypeObject *>TransactionChanges)
+seal(<PyTypeObject *>Run)
+seal(<PyTypeObject *>Ready)

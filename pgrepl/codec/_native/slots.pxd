@@ -36,15 +36,17 @@ cdef extern from "Python.h":
     object PyType_GenericAlloc(PyTypeObject *cls, Py_ssize_t items)
     void PyObject_GC_Track(PyObject *instance)
     void PyObject_GC_UnTrack(PyObject *instance)
+    void Py_XDECREF(PyObject *instance)
     int PyObject_GenericSetAttr(object instance, object name, object value) except -1
 
 
 cdef enum:
-    MAX_FIELDS = 5
+    MAX_FIELDS = 12
 
 
 cdef struct Slots:
     PyTypeObject *type
+    Py_ssize_t count                    # of `all_slots_of`
     bint is_plain                       # has no __new__ of its own, and no __dict__
     PyObject *names[MAX_FIELDS]
     Py_ssize_t offsets[MAX_FIELDS]      # 0: not a plain slot
@@ -83,6 +85,34 @@ cdef inline Slots slots_of(type cls, tuple names) except *:
     return slots
 
 
+cdef inline Slots all_slots_of(type cls, tuple names) except *:
+    """Look up all slots of a class, those of its bases too: the names that are given come first."""
+    cdef Slots slots
+    cdef Py_ssize_t i
+    homes = {}
+    for home in cls.__mro__:
+        for name in home.__dict__.get("__slots__", ()):
+            homes[name] = home
+            if name not in names:
+                names += (name,)
+    slots = slots_of(cls, names)
+    slots.count = len(names)
+    for i in range(slots.count):
+        slots.offsets[i] = slot_offset(homes[names[i]], names[i])
+        if slots.offsets[i] == 0 or not slots.is_plain:
+            raise TypeError(f"expected slots and nothing else in {cls!r}, got {names[i]!r}")
+    return slots
+
+
+cdef inline object copy_of(object template, const Slots *slots):
+    """Return a copy, by `all_slots_of` its class, which the collector does not see yet."""
+    cdef Py_ssize_t i
+    made = new_instance(slots)
+    for i in range(slots.count):
+        replace(made, slots, i, <object>slot(template, slots, i))
+    return made
+
+
 cdef inline object new_instance(const Slots *slots):
     if slots.is_plain:
         instance = PyType_GenericAlloc(slots.type, 0)
@@ -107,3 +137,19 @@ cdef inline int put(object instance, const Slots *slots, Py_ssize_t field, objec
     Py_INCREF(value)
     (<PyObject **>(<char *><PyObject *>instance + offset))[0] = <PyObject *>value
     return 0
+
+
+cdef inline PyObject *slot(object instance, const Slots *slots, Py_ssize_t field) noexcept:
+    """Return what is in a field, by `all_slots_of` the class: never NULL, and borrowed."""
+    return (<PyObject **>(<char *><PyObject *>instance + slots.offsets[field]))[0]
+
+
+cdef inline void replace(
+    object instance, const Slots *slots, Py_ssize_t field, object value
+) noexcept:
+    """Set a field, by `all_slots_of` the class, in place of what is in it."""
+    cdef PyObject **place = <PyObject **>(<char *><PyObject *>instance + slots.offsets[field])
+    cdef PyObject *before = place[0]
+    Py_INCREF(value)
+    place[0] = <PyObject *>value
+    Py_XDECREF(before)

@@ -4,12 +4,14 @@ from ...public import imported_from
 from .frames import FrameReader
 from .pgoutput import Decoder
 from .rows import Row
+from .runs import Mould, ready
 from .values import Types
 from .wal import PrimaryKeepalive, WalBatch, XLogData, next_batch, standby_status
 
 __all__ = [
     "Decoder",
     "FrameReader",
+    "Mould",
     "PrimaryKeepalive",
     "Row",
     "Types",
@@ -17,6 +19,7 @@ __all__ = [
     "XLogData",
     "name_place",
     "next_batch",
+    "ready",
     "standby_status",
 ]
 

@@ -7,9 +7,11 @@ Source: PostgreSQL documentation, "Logical Replication Message Formats".
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, final
+from typing import Any, Final, final
 
+from ...errors import UsageError
 from ...messages import (
     Commit,
     Delete,
@@ -23,15 +25,20 @@ from ...messages import (
 )
 from ...typedefs import TypeDefinition
 from .. import abc as contract
+from ..outlines import OUTLINE, Outline
 from ..spool import Spool
-from ..stored import Stored
+from ..stored import Stored, entered
 from ..unpicklable import Unpicklable
 from .decoding import Decoding, contents_of
+from .runs import Mould
 from .spool import Kept, Replay, Writer
 from .values import Override
 from .wal import WalBatch, XLogData
 
 __all__ = ["Decoder"]
+
+_BEGIN: Final = struct.Struct(">xQqI")
+_COMMIT: Final = struct.Struct(">xxQQ8x")
 
 
 @final
@@ -161,6 +168,67 @@ class Changes(Unpicklable):
     def settle(self) -> None:
         """Count the streamed transaction as delivered: its changes have been read."""
         self._decoding.settle()
+
+    def begin(self, mould: Mould) -> Any:
+        """Begin the transaction that comes next, if the batch has all of it and it is ordinary."""
+        outline = self._outline_ahead()
+        if outline is None:
+            return None
+        self._decoded()
+        return mould.make(self._next_of_whole, outline)
+
+    def gather(self, changes: list[Any], parts: list[Any], max_rows: int) -> int:
+        """Add the changes of ordinary transactions that the batch has as a whole."""
+        first, end_lsn, outlines = len(changes), 0, bytearray()
+        while (outline := self._outline_ahead()) is not None:
+            if outline.changes > max_rows - len(changes):
+                break
+            self._decoded()
+            while (change := self._next_of_whole()) is not None:
+                changes.append(change)
+            end_lsn = outline.end_lsn
+            outlines += OUTLINE.pack(*outline, 0)
+        if end_lsn:
+            parts.append((outlines, first, 0))
+        return end_lsn
+
+    def _outline_ahead(self) -> Outline | None:
+        """Return what there is to know of the transaction that comes next, if the batch has all of
+        it: Begin, changes and what describes relations, Commit, in order. All else is left to the
+        general way: what comes with an origin, was prepared or streamed, or is wrong, which is
+        said there."""
+        decoding, count = self._decoding, 0
+        if decoding.block is not None or decoding.unsettled or decoding.failed is not None:
+            return None
+        for place in range(self._next, len(self._payloads)):
+            data = self._payloads[place].data
+            tag = bytes(data[:1])
+            if place == self._next:
+                if tag != b"B" or len(data) != _BEGIN.size:
+                    return None
+                commit_lsn, time, xid = _BEGIN.unpack(data)
+            elif tag == b"C":
+                if len(data) != _COMMIT.size:
+                    return None
+                lsn, end_lsn = _COMMIT.unpack(data)
+                if lsn != commit_lsn or not decoding.delivered <= lsn <= end_lsn:
+                    return None
+                return Outline(commit_lsn, end_lsn, time, count, xid)
+            elif tag and tag in b"IUDTM":
+                count += 1
+            elif not tag or tag not in b"RY":
+                return None
+        return None
+
+    def _next_of_whole(self) -> LogicalMessage | None:
+        """Decode the next change of a transaction that is at hand as a whole; None behind them."""
+        while self._next < len(self._payloads):
+            message = self._decoded()
+            if isinstance(message, Insert | Update | Delete | Truncate | Message):
+                return message
+            if isinstance(message, Commit):
+                return None
+        raise UsageError(entered)  # somebody was here while a relation was described
 
     def of_transaction(self) -> Iterator[LogicalMessage]:
         """Iterate over the changes of the transaction that is open."""
