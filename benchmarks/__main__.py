@@ -15,14 +15,15 @@ from typing import Any, Final, TypeVar
 
 from pgrepl.testing import TemporaryServerError
 
-from . import callgrind, contenders, stream
-from .live import contenders as live_contenders
+from . import callgrind, stream
+from .catalogue import live as live_line_up
+from .catalogue import rows as row_line_up
+from .catalogue import stream as stream_line_up
 from .live import part as live
 from .live.course import Course
 from .measure import ROOT, Named, RunFailed
 from .record import CaptureError
 from .report import version_of, write_json
-from .rows import contenders as row_contenders
 from .rows import part as rows
 from .servers import Programs, chosen_server
 
@@ -142,9 +143,9 @@ def _progress() -> Callable[[str], None]:
 def _run(server: Programs, options: argparse.Namespace, progress: Callable[[str], None]) -> bool:
     """Run what was chosen of all parts; returns False where nothing was."""
     meta = {"python": platform.python_version(), "pgrepl": version_of("pgrepl")}
-    of_stream = _chosen("stream", contenders.LINE_UP, options.only)
-    of_rows = _chosen("rows", row_contenders.LINE_UP, options.only)
-    of_live = _chosen("live", live_contenders.LINE_UP, options.only)
+    of_stream = _chosen("stream", stream_line_up.LINE_UP, options.only)
+    of_rows = _chosen("rows", row_line_up.LINE_UP, options.only)
+    of_live = _chosen("live", live_line_up.LINE_UP, options.only)
 
     def keep(name: str, found: dict[str, Any], is_whole: bool) -> None:
         if options.output or (is_whole and not options.quick):
@@ -159,12 +160,12 @@ def _run(server: Programs, options: argparse.Namespace, progress: Callable[[str]
             tcp=options.tcp,
             report=progress,
         )
-        keep(stream.OUTPUT, found, len(of_stream) == len(contenders.LINE_UP))
+        keep(stream.OUTPUT, found, len(of_stream) == len(stream_line_up.LINE_UP))
     if of_rows:
         found = rows.measure_rows(
             of_rows, server, meta, rows=options.rows, rounds=rounds, report=progress
         )
-        keep(rows.OUTPUT, found, len(of_rows) == len(row_contenders.LINE_UP))
+        keep(rows.OUTPUT, found, len(of_rows) == len(row_line_up.LINE_UP))
     if of_live:
         found = live.measure_live(
             *(of_live, Course(server, rounds, not options.unix, progress), meta),
@@ -172,7 +173,7 @@ def _run(server: Programs, options: argparse.Namespace, progress: Callable[[str]
             rows=options.live_rows,
             seconds=options.live_seconds,
         )
-        keep(live.OUTPUT, found, len(of_live) == len(live_contenders.LINE_UP))
+        keep(live.OUTPUT, found, len(of_live) == len(live_line_up.LINE_UP))
     return bool(of_stream or of_rows or of_live)
 
 
@@ -194,7 +195,7 @@ def _count_instructions(server: Programs, folder: Path, progress: Callable[[str]
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     if options.list:
-        for line_up in (contenders.LINE_UP, row_contenders.LINE_UP, live_contenders.LINE_UP):
+        for line_up in (stream_line_up.LINE_UP, row_line_up.LINE_UP, live_line_up.LINE_UP):
             print(*(each.name for each in line_up), sep="\n")
         return 0
     progress = _progress()

@@ -11,11 +11,12 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from . import loops
 from .replay import END_OF_STREAM, SLOT_PREFIX
 from .wire import Frontend, frame
 
 if TYPE_CHECKING:
-    from pgrepl import XLogData
+    from pgrepl.codec.abc import XLogData
 
 _BUFFER_SIZE: Final = 65536
 
@@ -59,8 +60,7 @@ def bare_recv(server: Server, messages: int, size: int) -> None:
         raise ClientError(f"expected at least {size} bytes, got {received}")
 
 
-# pgrepl. A keepalive comes with every stream, so a user's loop has to tell the two apart; the cheap
-# way is once a batch: it has as many headers as messages unless there is a keepalive among them.
+# pgrepl
 
 
 def _connect(server: Server, messages: int) -> Any:
@@ -77,57 +77,15 @@ def _per_batch(work: Callable[[Iterable[XLogData]], None]) -> Callable[[Server, 
     """Return the client that does this work with the XLogData of each batch."""
 
     def client(server: Server, messages: int, size: int) -> None:
-        from pgrepl import XLogData
-
         connection = _connect(server, messages)
         received = 0
         while batch := connection.receive_wal_messages():
-            count = len(batch.wal_start)
-            received += count
-            if count == len(batch):
-                work(batch)
-            else:
-                work([message for message in batch if isinstance(message, XLogData)])
+            received += len(batch.wal_start)
+            work(loops.xlogdata_of(batch))
         connection.disconnect()
         _check("messages", messages, received)
 
     return client
-
-
-def _iterate(messages: Iterable[XLogData]) -> None:
-    for _ in messages:
-        pass
-
-
-def _read_positions(messages: Iterable[XLogData]) -> None:
-    for message in messages:
-        _ = message.wal_start
-        _ = message.wal_end
-
-
-def _read_headers(messages: Iterable[XLogData]) -> None:
-    for message in messages:
-        _ = message.wal_start
-        _ = message.wal_end
-        _ = message.server_time
-
-
-def _read_everything(messages: Iterable[XLogData]) -> None:
-    for message in messages:
-        _ = message.wal_start
-        _ = message.wal_end
-        _ = message.server_time
-        _ = message.data
-
-
-def _read_payload(messages: Iterable[XLogData]) -> None:
-    for message in messages:
-        _ = message.data
-
-
-def _copy_payload(messages: Iterable[XLogData]) -> None:
-    for message in messages:
-        _ = bytes(message)
 
 
 def columns(server: Server, messages: int, size: int) -> None:
@@ -227,13 +185,13 @@ def _psycopg2_payload(message: Any) -> None:
 CLIENTS: Final[dict[str, Callable[[Server, int, int], None]]] = {
     "bare-recv": bare_recv,
     "pgrepl-columns": columns,
-    "pgrepl-iterate": _per_batch(_iterate),
-    "pgrepl-positions": _per_batch(_read_positions),
-    "pgrepl-headers": _per_batch(_read_headers),
+    "pgrepl-iterate": _per_batch(loops.iterate),
+    "pgrepl-positions": _per_batch(loops.read_positions),
+    "pgrepl-headers": _per_batch(loops.read_headers),
     "pgrepl-headers-checked": headers_checked,
-    "pgrepl-everything": _per_batch(_read_everything),
-    "pgrepl-payload": _per_batch(_read_payload),
-    "pgrepl-payload-bytes": _per_batch(_copy_payload),
+    "pgrepl-everything": _per_batch(loops.read_everything),
+    "pgrepl-payload": _per_batch(loops.read_payload),
+    "pgrepl-payload-bytes": _per_batch(loops.copy_payload),
     "pgrepl-one": one_at_a_time,
     "psycopg2-iterate": _consume(_nothing),
     "psycopg2-positions": _consume(_psycopg2_positions),

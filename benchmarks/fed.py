@@ -18,6 +18,7 @@ from typing import Final, cast
 from pgrepl.codec import Decoder, FrameReader, next_batch
 from pgrepl.codec.abc import WalBatch, XLogData
 
+from . import loops
 from .capture import CYCLE_MESSAGES, load
 
 _Work = Callable[[Iterable[WalBatch]], None]
@@ -48,27 +49,14 @@ def columns(batches: Iterable[WalBatch]) -> None:
         _ = batch.server_time
 
 
-def iterate(batches: Iterable[WalBatch]) -> None:
-    """Make each message and look at nothing of it."""
-    for batch in batches:
-        for _ in batch:
-            pass
+def _each(work: Callable[[Iterable[XLogData]], None]) -> _Work:
+    """Return what does this work with the messages of each batch."""
 
+    def of_batches(batches: Iterable[WalBatch]) -> None:
+        for batch in batches:
+            work(cast(Iterable[XLogData], batch))  # a capture has no keepalives
 
-def headers(batches: Iterable[WalBatch]) -> None:
-    """Make each message and read its headers."""
-    for batch in batches:
-        for message in cast(Iterable[XLogData], batch):  # a capture has no keepalives
-            _ = message.wal_start
-            _ = message.wal_end
-            _ = message.server_time
-
-
-def payload(batches: Iterable[WalBatch]) -> None:
-    """Make each message and a view of its payload."""
-    for batch in batches:
-        for message in cast(Iterable[XLogData], batch):
-            _ = message.data
+    return of_batches
 
 
 def decode(path: Path, messages: int) -> None:
@@ -81,9 +69,9 @@ def decode(path: Path, messages: int) -> None:
 
 WORKS: Final[dict[str, _Work]] = {
     "columns": columns,
-    "iterate": iterate,
-    "headers": headers,
-    "payload": payload,
+    "iterate": _each(loops.iterate),
+    "headers": _each(loops.read_headers),
+    "payload": _each(loops.read_payload),
 }
 
 

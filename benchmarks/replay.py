@@ -75,7 +75,7 @@ _SLOT: Final = {
 }
 
 # How many columns the question for the database's own types has; there are none of those.
-_TYPE_COLUMNS: Final = tuple(f"type {number}" for number in range(12))
+_TYPE_COLUMNS: Final = tuple(f"type {number}" for number in range(13))
 
 
 class _Answer(NamedTuple):

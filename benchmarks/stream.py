@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any, Final
 
 from .capture import Capture, load
-from .contenders import FLOOR, Contender, Course
+from .catalogue.stream import FLOOR, Contender, Course
 from .measure import ROOT, RunFailed, by_turns, run
 from .record import captured
 from .report import Spread, Verdict, number, print_missing, print_table, rounded, version_of

@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from .. import loops
 from .gauge import Gauge, run_client
-from .task import BATCH_ROWS, ClientFailed, DrainTask, check
+from .task import ClientFailed, DrainTask, check
 
 if TYPE_CHECKING:
     from pgrepl import AsyncConnection, AsyncStream
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _BUFFER_SIZE: Final = 65536
 
 _Client: TypeAlias = Callable[[DrainTask, Gauge], Awaitable[None]]
-_Drain: TypeAlias = Callable[["AsyncStream", DrainTask], Awaitable[tuple[int, Any]]]
+_Loop: TypeAlias = Callable[["AsyncStream", int, int], Awaitable[loops.Found]]
 
 
 class _Floor(asyncio.BufferedProtocol):
@@ -77,8 +78,8 @@ def _connecting(task: DrainTask) -> Any:
     return AsyncConnection.connect(**task.keywords)
 
 
-def _stream(drain: _Drain, unit: str) -> _Client:
-    """Return the client that drains a stream in this way, which counts units; see `DrainTask`."""
+def _stream(loop: _Loop, unit: str) -> _Client:
+    """Return the client that drains a stream by a loop, which counts units; see `DrainTask`."""
 
     async def client(task: DrainTask, gauge: Gauge) -> None:
         connection: AsyncConnection
@@ -88,7 +89,7 @@ def _stream(drain: _Drain, unit: str) -> _Client:
                     return
                 async with connection.stream(task.slot, publications=[task.publication]) as stream:
                     gauge.start()
-                    count, row = await drain(stream, task)
+                    count, row = await loop(stream, task.rows, task.end_lsn)
                     gauge.stop()
             check(unit, getattr(task, unit), count)
             check("as the last id", task.last_id, row[0])
@@ -96,49 +97,7 @@ def _stream(drain: _Drain, unit: str) -> _Client:
     return client
 
 
-async def _unread(stream: AsyncStream, task: DrainTask) -> tuple[int, Any]:
-    transactions = 0
-    change: Any = None
-    async for transaction in stream.transactions():
-        async for change in transaction:  # noqa: B007
-            pass
-        transactions += 1
-        stream.ack(transaction)
-        if transaction.end_lsn == task.end_lsn:
-            break
-    return transactions, change.new
-
-
-async def _typed(stream: AsyncStream, task: DrainTask) -> tuple[int, Any]:
-    transactions = 0
-    change: Any
-    row = None
-    async for transaction in stream.transactions():
-        async for change in transaction:
-            row = change.new.astuple()
-        transactions += 1
-        stream.ack(transaction)
-        if transaction.end_lsn == task.end_lsn:
-            break
-    return transactions, row
-
-
-async def _batches(stream: AsyncStream, task: DrainTask) -> tuple[int, Any]:
-    rows = 0
-    row: Any = None
-    async for batch in stream.batches(BATCH_ROWS):
-        for change in batch.changes:
-            row = change.new.astuple()  # type: ignore[union-attr]
-        rows += len(batch)
-        stream.ack(batch)
-        if rows >= task.rows:
-            break
-    return rows, row
-
-
 async def _headers(task: DrainTask, gauge: Gauge) -> None:
-    from pgrepl import XLogData
-
     connection: AsyncConnection
     for _ in range(task.passes):
         async with _connecting(task) as connection:
@@ -148,12 +107,8 @@ async def _headers(task: DrainTask, gauge: Gauge) -> None:
             gauge.start()
             received = 0
             while batch := await connection.receive_wal_messages():
-                for message in batch:
-                    if isinstance(message, XLogData):
-                        _ = message.wal_start
-                        _ = message.wal_end
-                        _ = message.server_time
                 received += len(batch.wal_start)
+                loops.read_headers(loops.xlogdata_of(batch))
             gauge.stop()
         check("messages", task.messages, received)
 
@@ -179,9 +134,9 @@ DRAINS: Final[dict[str, Callable[[DrainTask, Gauge], None]]] = {
     for loop, run in (("asyncio", _asyncio), ("uvloop", _uvloop))
     for who, client in (
         ("bare", _bare),
-        ("unread", _stream(_unread, "transactions")),
-        ("typed", _stream(_typed, "transactions")),
-        ("batches", _stream(_batches, "rows")),
+        ("unread", _stream(loops.by_transaction_async(loops.unread_async), "transactions")),
+        ("typed", _stream(loops.by_transaction_async(loops.typed_async), "transactions")),
+        ("batches", _stream(loops.batches_async, "rows")),
         ("headers", _headers),
     )
 }

@@ -13,6 +13,7 @@ from statistics import fmean, median
 from typing import Any, Final
 
 from ..capture import load as load_capture
+from ..catalogue.live import FLOOR, FLOOR_AGAIN, Contender
 from ..measure import by_turns, run
 from ..record import captured
 from ..replay import SLOT_PREFIX
@@ -20,7 +21,6 @@ from ..report import Spread, Verdict, number, print_table
 from ..stream import place_of_replay, replay_server
 from ..tables import FIRST_ID
 from ..wire import FRAME_HEADER, XLOGDATA_HEADER
-from .contenders import FLOOR, FLOOR_AGAIN, Contender
 from .course import Course
 from .gauge import Reading
 from .task import DrainTask

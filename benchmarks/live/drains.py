@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from .. import loops
 from .gauge import Gauge, run_client
-from .task import BATCH_ROWS, ClientFailed, DrainTask, check
+from .task import ClientFailed, DrainTask, check
 
 if TYPE_CHECKING:
-    from pgrepl import Connection, Stream, Transaction
+    from pgrepl import Connection, Stream
+    from pgrepl.codec.abc import XLogData
 
 _BUFFER_SIZE: Final = 65536
 _COMMIT: Final = ord("C")
@@ -100,7 +102,7 @@ def psycopg2_payload(task: DrainTask, gauge: Gauge, acknowledges: bool = False) 
     connection.close()
 
 
-# pgrepl. An application acknowledges, so each transaction or batch is acknowledged.
+# pgrepl
 
 
 def _connection(task: DrainTask) -> Connection:
@@ -110,9 +112,9 @@ def _connection(task: DrainTask) -> Connection:
 
 
 def _stream(
-    drain: Callable[[Stream, DrainTask], tuple[int, Any]], unit: str
+    loop: Callable[[Stream, int, int], loops.Found], unit: str
 ) -> Callable[[DrainTask, Gauge], None]:
-    """Return the client that drains a stream in this way, which counts units; see `DrainTask`."""
+    """Return the client that drains a stream by a loop, which counts units; see `DrainTask`."""
 
     def client(task: DrainTask, gauge: Gauge) -> None:
         # PostgreSQL lets a connection stream a logical slot once.
@@ -122,7 +124,7 @@ def _stream(
                     return
                 with connection.stream(task.slot, publications=[task.publication]) as stream:
                     gauge.start()
-                    count, row = drain(stream, task)
+                    count, row = loop(stream, task.rows, task.end_lsn)
                     gauge.stop()
             check(unit, getattr(task, unit), count)
             check("as the last id", task.last_id, row[0])
@@ -130,93 +132,29 @@ def _stream(
     return client
 
 
-def _by_transaction(
-    work: Callable[[Transaction], Any],
-) -> Callable[[Stream, DrainTask], tuple[int, Any]]:
-    def drain(stream: Stream, task: DrainTask) -> tuple[int, Any]:
-        transactions = 0
-        row = None
-        for transaction in stream.transactions():
-            row = work(transaction)
-            transactions += 1
-            stream.ack(transaction)
-            if transaction.end_lsn == task.end_lsn:
-                break
-        return transactions, row
+def _messages(
+    work: Callable[[Iterable[XLogData]], None],
+) -> Callable[[DrainTask, Gauge], None]:
+    """Return the client that does this work with all WAL messages, batch by batch: level 1."""
 
-    return drain
+    def client(task: DrainTask, gauge: Gauge) -> None:
+        for _ in range(task.passes):
+            with _connection(task) as connection:
+                if not task.slot:
+                    return
+                connection.start_streaming(task.command)
+                gauge.start()
+                received = 0
+                messages: Sequence[XLogData] = ()
+                while received < task.messages:
+                    messages = loops.xlogdata_of(connection.receive_wal_messages())
+                    work(messages)
+                    received += len(messages)
+                gauge.stop()
+                check("messages", task.messages, received)
+                check("as the last commit", task.last_commit, bytes(messages[-1]).hex())
 
-
-def _unread(transaction: Iterable[Any]) -> Any:
-    change = None
-    for change in transaction:  # noqa: B007
-        pass
-    return change.new if change else None
-
-
-def _typed(transaction: Iterable[Any]) -> Any:
-    row = None
-    for change in transaction:
-        row = change.new.astuple()
-    return row
-
-
-def _batches(stream: Stream, task: DrainTask) -> tuple[int, Any]:
-    rows = 0
-    row: Any = None
-    for batch in stream.batches(BATCH_ROWS):
-        for change in batch.changes:
-            row = change.new.astuple()  # type: ignore[union-attr]
-        rows += len(batch)
-        stream.ack(batch)
-        if rows >= task.rows:
-            break
-    return rows, row
-
-
-def headers(task: DrainTask, gauge: Gauge) -> None:
-    """Level 1: batches of WAL messages, the headers of each read. For the replay server alone."""
-    from pgrepl import XLogData
-
-    for _ in range(task.passes):
-        with _connection(task) as connection:
-            if not task.slot:
-                return
-            connection.start_streaming(task.command)
-            gauge.start()
-            received = 0
-            while batch := connection.receive_wal_messages():
-                for message in batch:
-                    if isinstance(message, XLogData):
-                        _ = message.wal_start
-                        _ = message.wal_end
-                        _ = message.server_time
-                received += len(batch.wal_start)
-            gauge.stop()
-        check("messages", task.messages, received)
-
-
-def payloads(task: DrainTask, gauge: Gauge) -> None:
-    """Level 1: batches of WAL messages, a view of each payload."""
-    from pgrepl import XLogData
-
-    with _connection(task) as connection:
-        if not task.slot:
-            return
-        connection.start_streaming(task.command)
-        gauge.start()
-        received = 0
-        while received < task.messages:
-            batch = connection.receive_wal_messages()
-            count = len(batch.wal_start)
-            messages: Sequence[Any] = batch
-            if count != len(batch):
-                messages = [message for message in batch if isinstance(message, XLogData)]
-            for message in messages:
-                _ = message.data
-            received += count
-        gauge.stop()
-        check("as the last commit", task.last_commit, bytes(messages[-1]).hex())
+    return client
 
 
 DRAINS: Final[dict[str, Callable[[DrainTask, Gauge], None]]] = {
@@ -224,11 +162,11 @@ DRAINS: Final[dict[str, Callable[[DrainTask, Gauge], None]]] = {
     "psycopg2": psycopg2_payload,
     "psycopg2-acks": partial(psycopg2_payload, acknowledges=True),
     "pg_recvlogical": pg_recvlogical,
-    "payloads": payloads,
-    "unread": _stream(_by_transaction(_unread), "transactions"),
-    "typed": _stream(_by_transaction(_typed), "transactions"),
-    "batches": _stream(_batches, "rows"),
-    "headers": headers,
+    "payloads": _messages(loops.read_payload),
+    "headers": _messages(loops.read_headers),
+    "unread": _stream(loops.by_transaction(loops.unread), "transactions"),
+    "typed": _stream(loops.by_transaction(loops.typed), "transactions"),
+    "batches": _stream(loops.batches, "rows"),
 }
 
 

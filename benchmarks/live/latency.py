@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from statistics import quantiles
 from typing import Any, Final
 
+from ..catalogue.live import Contender
 from ..measure import by_turns, run
 from ..report import Spread, number, print_table
-from .contenders import Contender
 from .course import Course
 from .task import WaitTask, open_session
 from .workload import place_of, server

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from pgrepl.testing import TemporaryServerError
 
+from ..catalogue.live import TRANSPORTS, Contender, Race
 from ..measure import RunFailed
 from ..report import Verdict, print_missing, version_of
 from ..wire import WireError
 from . import drain, latency, rate
-from .contenders import TRANSPORTS, Contender, Race
 from .course import Course
 
 OUTPUT: Final = "live.json"

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from ..catalogue.live import Contender
 from ..measure import by_turns, run
 from ..report import Spread, number, print_table
-from .contenders import Contender
 from .course import Course
 from .task import KeepTask, open_session
 from .workload import place_of, prepare, server

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import astuple, dataclass
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Self
 
 from ..wire import Frontend
-
-# Rows of a batch. A whole number of them is in every workload, so that nobody waits for a last
-# batch to be filled.
-BATCH_ROWS: Final = 500
 
 
 class ClientFailed(Exception):

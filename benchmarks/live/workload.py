@@ -14,10 +14,11 @@ from typing import Final
 
 from pgrepl.testing import TemporaryServer
 
+from ..loops import BATCH_ROWS
 from ..record import WRITE_ROWS
 from ..tables import FIRST_ID, REFERENCE
 from ..wire import FRAME_HEADER, XLOGDATA_HEADER, WireError, frames
-from .task import BATCH_ROWS, DrainTask, open_session
+from .task import DrainTask, open_session
 
 _SURVEY: Final = "survey"
 

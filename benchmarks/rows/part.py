@@ -9,12 +9,12 @@ from statistics import median
 from typing import Any, Final
 
 from ..capture import load
+from ..catalogue.rows import DECODINGS, NATIVE, PURE, Contender, name_of
 from ..measure import by_turns, run
 from ..record import captured_rows
 from ..report import Spread, Verdict, number, print_missing, print_table, version_of
 from ..servers import Programs
 from ..tables import FORMATS, TABLES
-from .contenders import DECODINGS, NATIVE, PURE, Contender, name_of
 
 OUTPUT: Final = "rows.json"
 

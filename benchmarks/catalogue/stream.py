@@ -1,7 +1,7 @@
 """Who reads the stream: the line-up, what each does with a message, whom it is compared with.
 
-Both twins of pgrepl are contenders of their own. A contender of pgrepl is compared with the
-psycopg2 callback that does the same work with each message.
+A contender of pgrepl is compared with the psycopg2 callback that does the same work with each
+message.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from .replay import END_OF_STREAM, SLOT_PREFIX
+from ..replay import END_OF_STREAM, SLOT_PREFIX
+from . import OnTwin
 
 FLOOR: Final = "bare-recv"
 
@@ -32,7 +33,7 @@ class Course:
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
+class Contender(OnTwin):
     """One row of the table.
 
     `share` is the part of --messages that it is given: as many as it takes for start-up to be small
@@ -51,11 +52,6 @@ class Contender:
     def count(self, messages: int) -> int:
         """Return how many messages it takes where --messages is that."""
         return max(1, round(messages * self.share))
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What to set in the process's environment."""
-        return {"PGREPL_IMPL": self.implementation} if self.implementation else {}
 
     @property
     def is_on_the_wire(self) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+from . import OnTwin
+
 Race: TypeAlias = Literal["drain", "replay", "latency", "rate"]
 Transport: TypeAlias = Literal["tcp", "unix"]
 
@@ -28,7 +30,7 @@ _GROUPS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
+class Contender(OnTwin):
     """One row of a table.
 
     `course` is what it runs on: a shape of drains, the replay server, a transport, a rate. `work`
@@ -56,11 +58,6 @@ class Contender:
     def name_of(self, who: str) -> str:
         """Return the name of somebody on the same course."""
         return f"live-{self.course}-{who}"
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What to set in the process's environment."""
-        return {"PGREPL_IMPL": self.implementation} if self.implementation else {}
 
     def command(self, task: object) -> list[str]:
         """Return the command of a process that does a task, which is written as JSON."""

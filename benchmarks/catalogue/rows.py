@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from ..tables import FORMATS, TABLES, Table
+from . import OnTwin
 
 PREFIX: Final = "rows"
 
 
 @dataclass(frozen=True, slots=True)
-class Decoding:
+class Decoding(OnTwin):
     """A line of the tables: a way to decode rows.
 
     `share` is the part of --rows that it is given of the reference table. `is_typed` tells whether
@@ -51,8 +52,7 @@ class Contender:
     @property
     def environment(self) -> dict[str, str]:
         """What to set in the process's environment."""
-        implementation = self.decoding.implementation
-        return {"PGREPL_IMPL": implementation} if implementation else {}
+        return self.decoding.environment
 
     def count(self, rows: int) -> int:
         """Return how many rows it takes where --rows is that."""
