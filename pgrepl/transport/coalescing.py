@@ -7,6 +7,7 @@ had the same trouble, and the name of their cure: interrupt coalescing, adapted 
 Law: only the rate decides. Where messages come slowly nothing is held back, however close together
 a few of them are; where they come fast none is held back for longer than `max_delay`, counted from
 the read before. So what a consumer does meanwhile counts as waiting, and a slow one never waits.
+Nor does anybody where a read brings so much that another would not make it cheaper.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ _LONGEST: Final = 1.0
 # its time.
 _WINDOW: Final = 0.002
 _FAST: Final = 20_000.0
+# Bytes of a read that are company enough.
+_ENOUGH: Final = 32768
 
 
 def expect_delay(max_delay: float) -> float:
@@ -44,27 +47,29 @@ class Coalescing:
     """When a stream is read next. The time is passed in, in seconds of a clock that never goes
     back."""
 
-    __slots__ = ("_count", "_is_fast", "_read_at", "_since", "max_delay")
+    __slots__ = ("_count", "_is_fast", "_read_at", "_since", "_waits", "max_delay")
 
     def __init__(self, max_delay: float = 0.0) -> None:
         self.max_delay: Final = max_delay
         self._is_fast = False
+        self._waits = False
         self._read_at = 0.0
         # Of the window in which messages are counted.
         self._since = 0.0
         self._count = 0
 
-    def took(self, messages: int, now: float) -> None:
-        """Take note of a read that brought so many messages."""
+    def took(self, messages: int, nbytes: int, now: float) -> None:
+        """Take note of a read that brought so many messages, of so many bytes in all."""
         self._read_at = now
         self._count += messages
         passed = now - self._since
         if passed >= _WINDOW:
             self._is_fast = self._count >= passed * _FAST
             self._since, self._count = now, 0
+        self._waits = self._is_fast and nbytes < _ENOUGH
 
     def pause(self, now: float) -> float:
         """Return for how many seconds not to read yet; 0.0: read at once."""
-        if not self._is_fast:
+        if not self._waits:
             return 0.0
         return max(self._read_at + self.max_delay - now, 0.0)

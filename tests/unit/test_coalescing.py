@@ -15,8 +15,9 @@ DELAY = 0.0003
 class Reader:
     """Reads a stream of messages that come at given times, as a driver does, in virtual time."""
 
-    def __init__(self, max_delay: float, work: float = 0.0) -> None:
+    def __init__(self, max_delay: float, work: float = 0.0, size: int = 1) -> None:
         self.coalescing = Coalescing(max_delay)
+        self.size = size  # bytes of a message
         self.work = work  # seconds that the consumer takes for a message
         self.now = 0.0
         self.reads: list[int] = []
@@ -33,7 +34,7 @@ class Reader:
                 self.delays.append(self.now - arrivals[end])
                 end += 1
             self.reads.append(end - at)
-            self.coalescing.took(end - at, self.now)
+            self.coalescing.took(end - at, (end - at) * self.size, self.now)
             self.now += self.work * (end - at)
             at = end
 
@@ -84,10 +85,17 @@ def test_a_slow_consumer_never_waits() -> None:
     """What it does counts as waiting."""
     coalescing = Coalescing(DELAY)
     for number in range(100):
-        coalescing.took(1000, number * 0.005)
+        coalescing.took(1000, 1000, number * 0.005)
     assert coalescing.pause(99 * 0.005) == pytest.approx(DELAY)
     assert coalescing.pause(99 * 0.005 + DELAY / 2) == pytest.approx(DELAY / 2)
     assert coalescing.pause(99 * 0.005 + 2 * DELAY) == 0.0
+
+
+def test_who_gets_enough_by_a_read_never_waits() -> None:
+    arrivals = steadily(300_000, 0.5)
+    reader = Reader(DELAY, size=1 << 20)
+    reader.read(arrivals)
+    assert max(reader.delays) < 1e-9
 
 
 def test_switched_off() -> None:

@@ -174,7 +174,7 @@ class AsyncTransport(LoopSocket):
                 if pause := self._coalescing.pause(monotonic()):
                     await self._let_more_come(pause, deadline)
                 await self._receive_more(deadline)
-            self._coalescing.took(len(batch), monotonic())
+            self._coalescing.took(len(batch), batch.nbytes, monotonic())
             return batch
         except ConnectionFailed as error:
             raise stream.connection_lost(error) from None
@@ -187,7 +187,7 @@ class AsyncTransport(LoopSocket):
         self._expect_open()
         batch = stream.next_batch(self.reader)
         if batch is not None:
-            self._coalescing.took(len(batch), monotonic())
+            self._coalescing.took(len(batch), batch.nbytes, monotonic())
         return batch
 
     async def shake_hands(self) -> None:

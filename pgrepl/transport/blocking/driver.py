@@ -188,7 +188,7 @@ class BlockingTransport(Uncopied):
                     if pause := self._coalescing.pause(monotonic()):
                         self._pause(pause, deadline)
                     self._receive_more(deadline)
-                self._coalescing.took(len(batch), monotonic())
+                self._coalescing.took(len(batch), batch.nbytes, monotonic())
                 return batch
             except ConnectionFailed as error:
                 raise stream.connection_lost(error) from None
@@ -212,7 +212,7 @@ class BlockingTransport(Uncopied):
                         return None
                     batch = stream.next_batch(self.reader)
                 if batch is not None:
-                    self._coalescing.took(len(batch), monotonic())
+                    self._coalescing.took(len(batch), batch.nbytes, monotonic())
                 return batch
             except ConnectionFailed as error:
                 raise stream.connection_lost(error) from None
