@@ -8,6 +8,12 @@ static int is_digit(uint8_t c) {
     return c >= '0' && c <= '9';
 }
 
+/* The two digits at `text`; a number above 99 where there is something else. */
+static uint32_t two_digits(const uint8_t *text) {
+    uint32_t tens = (uint32_t)text[0] - '0', ones = (uint32_t)text[1] - '0';
+    return tens > 9 || ones > 9 ? UINT32_MAX : tens * 10 + ones;
+}
+
 /* `count` digits at `text`; -1 where there is something else among them. */
 static int32_t digits(const uint8_t *text, size_t count) {
     int32_t value = 0;
@@ -23,7 +29,15 @@ pgr_parse pgr_text_uint64(const uint8_t *text, size_t size, uint64_t *value) {
     if (size == 0)
         return PGR_MALFORMED;
     uint64_t result = 0;
-    for (size_t i = 0; i < size; i++) {
+    size_t i = 0;
+    /* As many as cannot be too much, which hardly any number has more than. */
+    for (size_t few = size < 19 ? size : 19; i < few; i++) {
+        unsigned digit = (unsigned)text[i] - '0';
+        if (digit > 9)
+            return PGR_MALFORMED;
+        result = result * 10 + digit;
+    }
+    for (; i < size; i++) {
         if (!is_digit(text[i]))
             return PGR_MALFORMED;
         uint64_t digit = (uint64_t)(text[i] - '0');
@@ -76,10 +90,12 @@ static pgr_parse read_date(const uint8_t *text, size_t size, pgr_date *date, siz
     if (year_digits > 4 && text[0] == '0')
         return PGR_MALFORMED;
     const uint8_t *rest = text + year_digits;
-    int32_t month = digits(rest + 1, 2), day = digits(rest + 4, 2);
-    if (rest[0] != '-' || rest[3] != '-' || month < 0 || day < 0)
+    uint32_t month = two_digits(rest + 1), day = two_digits(rest + 4);
+    if (rest[0] != '-' || rest[3] != '-' || month > 99 || day > 99)
         return PGR_MALFORMED;
-    date->year = digits(text, year_digits);
+    date->year = year_digits == 4
+                     ? (int32_t)(two_digits(text) * 100 + two_digits(text + 2))
+                     : digits(text, year_digits);
     date->month = (uint8_t)month;
     date->day = (uint8_t)day;
     *length = year_digits + 6;
@@ -94,17 +110,19 @@ static pgr_parse read_date(const uint8_t *text, size_t size, pgr_date *date, siz
 static pgr_parse read_time(const uint8_t *text, size_t size, pgr_time *time, size_t *length) {
     if (size < 8 || text[2] != ':' || text[5] != ':')
         return PGR_MALFORMED;
-    int32_t hour = digits(text, 2), minute = digits(text + 3, 2), second = digits(text + 6, 2);
-    if (hour < 0 || hour > 24 || minute < 0 || minute > 59 || second < 0 || second > 60)
+    uint32_t hour = two_digits(text), minute = two_digits(text + 3), second = two_digits(text + 6);
+    if (hour > 24 || minute > 59 || second > 60)
         return PGR_MALFORMED;
     uint32_t microsecond = 0;
     size_t at = 8;
     if (at < size && text[at] == '.') {
-        uint32_t unit = 100000;
-        for (at++; at < size && is_digit(text[at]); at++, unit /= 10)
-            microsecond += unit * (uint32_t)(text[at] - '0');
+        static const uint32_t units[7] = {0, 100000, 10000, 1000, 100, 10, 1};
+        size_t most = size < 16 ? size : 16;
+        for (at++; at < most && is_digit(text[at]); at++)
+            microsecond = microsecond * 10 + (uint32_t)(text[at] - '0');
         if (at == 9 || at > 15)
             return PGR_MALFORMED;
+        microsecond *= units[at - 9];
     }
     *length = at;
     time->hour = (uint8_t)hour;

@@ -46,7 +46,7 @@ cdef object binary_numeric(const uint8_t *bytes, Py_ssize_t size):
     try:
         if pgr_numeric_text(&numeric, text, &length) != PGR_PARSED:
             return NOT_READ
-        return new_decimal(PyUnicode_DecodeUTF8(text, <Py_ssize_t>length, NULL))
+        return decimal_of(PyUnicode_DecodeUTF8(text, <Py_ssize_t>length, NULL))
     finally:
         if text != few:
             PyMem_Free(text)

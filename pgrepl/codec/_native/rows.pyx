@@ -26,7 +26,7 @@ from .pgoutput cimport (
     pgr_span,
     pgr_tuple,
 )
-from .values cimport Scalar, Types, ValueType
+from .values cimport NOT_READ, Scalar, Types, ValueType
 from .whole cimport complete, newfunc, seal, whole
 
 from operator import attrgetter
@@ -109,6 +109,17 @@ cdef class Layout:
 
     def __dealloc__(self):
         PyMem_Free(self.key)
+
+
+cdef inline object text_value(Layout layout, uint16_t place, const pgr_column *column):
+    """Make the value of a column that was sent as text."""
+    cdef ValueType its = <ValueType>PyTuple_GET_ITEM(layout.types, place)
+    if type(its) is Scalar:
+        # Most columns: without the way by `from_text`, which begins with the same.
+        value = (<Scalar>its).read_text(column.value.bytes, <Py_ssize_t>column.value.size)
+        if value is not NOT_READ:
+            return value
+    return its.from_text(column.value.bytes, <Py_ssize_t>column.value.size)
 
 
 # The collector sees those rows alone that something could lead back to: those made from values, and
@@ -240,8 +251,7 @@ cdef class Row:
     cdef object decode(self, uint16_t place, const pgr_column *column):
         cdef ValueType type
         if column.kind == c"t":
-            type = <ValueType>PyTuple_GET_ITEM(self.layout.types, place)
-            return type.from_text(column.value.bytes, <Py_ssize_t>column.value.size)
+            return text_value(self.layout, place, column)
         elif column.kind == c"b":
             type = <ValueType>PyTuple_GET_ITEM(self.layout.types, place)
             return type.from_binary(column.value.bytes, <Py_ssize_t>column.value.size)
@@ -303,11 +313,18 @@ cdef class Row:
         cdef list known = self.made
         cdef tuple values = PyTuple_New(wanted)
         cdef Py_ssize_t filled = 0
+        cdef bint is_plain = known is None and not key_only     # all columns, of which none is made
         failure = None
         try:
             for place in range(layout.width):
                 if pgr_column_next(&cursor, &column) != PGR_OK:
                     raise rewritten(&cursor.error, self)
+                if is_plain and column.kind == c"t":
+                    value = text_value(layout, place, &column)
+                    Py_INCREF(value)
+                    PyTuple_SET_ITEM(values, filled, value)
+                    filled += 1
+                    continue
                 # A key tuple has all columns on the wire, and those outside the key are NULL.
                 if key_only and (filled == wanted or layout.key[filled] != place):
                     continue

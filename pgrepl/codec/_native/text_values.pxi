@@ -67,11 +67,9 @@ cdef bint is_plain_decimal(const uint8_t *bytes, Py_ssize_t size):
 cdef object text_numeric(const uint8_t *bytes, Py_ssize_t size):
     if not is_plain_decimal(bytes, size):
         return NOT_READ
-    text = PyUnicode_DecodeUTF8(<const char *>bytes, size, NULL)
-    try:
-        return new_decimal(text)
-    except ArithmeticError:
-        return NOT_READ
+    text = PyUnicode_New(size, 127)
+    memcpy(PyUnicode_1BYTE_DATA(text), bytes, <size_t>size)
+    return decimal_of(text)
 
 
 cdef object text_bytea(const uint8_t *bytes, Py_ssize_t size):

@@ -13,6 +13,9 @@ cdef class ValueType:
 ctypedef object (*Reader)(const uint8_t *bytes, Py_ssize_t size)
 
 
+cdef object NOT_READ
+
+
 cdef class Scalar(ValueType):
     cdef Reader read_text
     cdef Reader read_binary

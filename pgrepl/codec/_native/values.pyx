@@ -16,6 +16,7 @@ from cpython.datetime cimport (
 )
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject, PyTypeObject
+from cpython.tuple cimport PyTuple_SET_ITEM
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, strlen
@@ -35,6 +36,14 @@ cdef extern from "Python.h":
     object PyFloat_FromDouble(double)
     double PyFloat_Unpack4(const char *, int) except? -1
     double PyFloat_Unpack8(const char *, int) except? -1
+
+    object PyUnicode_New(Py_ssize_t, Py_UCS4)
+    char *PyUnicode_1BYTE_DATA(object)
+    ctypedef object (*PyCFunction)(PyObject *, object)
+    PyCFunction PyCFunction_GetFunction(object) except? NULL
+    PyObject *PyCFunction_GetSelf(object) except? NULL
+    int PyCFunction_GetFlags(object) except -1
+    int METH_VARARGS
 
 cdef extern from "pgr_base.h":
     uint32_t pgr_load32(const uint8_t *)
@@ -78,7 +87,10 @@ import_datetime()
 
 cdef object NOT_READ = object()
 cdef object UTC = get_utc()
-cdef object new_decimal             # these three are set before the first value is made
+cdef object new_decimal             # these are set before the first value is made
+cdef PyCFunction c_new_decimal      # what it calls, NULL where that cannot be called so
+cdef PyObject *decimal_context
+cdef tuple decimal_arguments = (None,)
 cdef object unknown_safety
 cdef Slots UUID_SLOTS
 cdef dict offsets = {0: UTC}        # seconds east of UTC to a timezone
@@ -93,6 +105,22 @@ cdef object make_uuid(const uint8_t *content):
     put(uuid, &UUID_SLOTS, 0, _PyLong_FromByteArray(content, 16, 0, 0))
     put(uuid, &UUID_SLOTS, 1, unknown_safety)
     return uuid
+
+
+cdef object decimal_of(text):
+    """Make a Decimal of a number's text; NOT_READ where it cannot be one."""
+    try:
+        if c_new_decimal == NULL:
+            return new_decimal(text)
+        # Without a tuple for each call. This one has the text only as long as it is looked at, and
+        # owns it no more than the None that it has otherwise.
+        PyTuple_SET_ITEM(decimal_arguments, 0, text)
+        try:
+            return c_new_decimal(decimal_context, decimal_arguments)
+        finally:
+            PyTuple_SET_ITEM(decimal_arguments, 0, None)
+    except ArithmeticError:
+        return NOT_READ
 
 
 cdef inline object make_datetime(const pgr_date *date, const pgr_time *time, object zone):
@@ -184,14 +212,20 @@ cdef object new_registry(overrides, typed, encoding):
 
 cdef int add_all(object registry) except -1:
     """Get ready to make values; what that takes long to load is not loaded by an import alone."""
-    global new_decimal, unknown_safety, UUID_SLOTS
+    global new_decimal, c_new_decimal, decimal_context, unknown_safety, UUID_SLOTS
     from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Inexact, InvalidOperation
+    from types import BuiltinMethodType
     from uuid import UUID, SafeUUID
     # Any precision will do, so that nothing is rounded. It costs less than the class itself, which
     # looks for the context of the moment.
     new_decimal = Context(
         prec=MAX_PREC, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[Inexact, InvalidOperation]
     ).create_decimal
+    if isinstance(new_decimal, BuiltinMethodType) and (
+        PyCFunction_GetFlags(new_decimal) == METH_VARARGS
+    ):
+        c_new_decimal = PyCFunction_GetFunction(new_decimal)
+        decimal_context = PyCFunction_GetSelf(new_decimal)
     unknown_safety = SafeUUID.unknown
     UUID_SLOTS = slots_of(UUID, ("int", "is_safe"))
 
