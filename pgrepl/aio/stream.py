@@ -159,9 +159,12 @@ class _TransactionIterator(AsyncIterator[AsyncTransaction | Idle]):
 
     def __anext__(self) -> Awaitable[AsyncTransaction | Idle]:
         # A coroutine for each would cost more than a row.
-        if not self._whole and (begun := self._reading.begin()) is not None:
-            self._idle_deadline = None
-            return self._ready(begun)
+        reading = self._reading
+        if not self._whole and not reading.decoded.has_ended():
+            begun = reading.begin()
+            if begun is not None:
+                self._idle_deadline = None
+                return self._ready(begun)
         return self._wait_for_next()
 
     async def _wait_for_next(self) -> AsyncTransaction | Idle:

@@ -134,7 +134,7 @@ class Stream(Reception, BaseStream):
         next_one = reading.next_whole if whole else reading.next
         idle_deadline = Deadline.after(idle)
         while True:
-            while not whole and (begun := reading.begin()) is not None:
+            while not (whole or self._ended) and (begun := reading.begin()) is not None:
                 yield begun
                 if idle is not None:
                     idle_deadline = Deadline(idle)

@@ -76,8 +76,15 @@ class Acknowledging:
         else:
             received.acknowledge(moved)
         if received.has_ended:
-            assert received.end_lsn is not None
-            self.acknowledge_position(received.end_lsn, moved)
+            position = received.end_lsn
+            assert position is not None
+            delivered = self._decoded.decoder.delivered
+            if self._decoded.limit is not None or delivered < position:
+                self.acknowledge_position(position, moved)
+            else:
+                # What most come to, by one call less.
+                written, flushed, applied = moved
+                self._feedback.acknowledge(delivered, position, written, flushed, applied)
 
     def acknowledge_position(self, position: int, moved: Moved) -> None:
         """Pass an acknowledgement on to the session."""
@@ -139,6 +146,6 @@ class Acknowledging:
         """Return what says that nothing came for a while; None: something is left to do."""
         positions = self._positions
         is_between = self._decoded.decoder.is_between
-        if not is_between or positions.acknowledged.flushed < positions.delivered:
+        if not is_between or positions.flushed < positions.delivered:
             return None
         return Idle(self.token(None, None), Lsn(positions.received))

@@ -29,7 +29,7 @@ class Report(NamedTuple):
 class Positions:
     """The highest position received in this stream, what is acknowledged, and the last report."""
 
-    __slots__ = ("acknowledged", "automatic", "delivered", "last", "received", "settled")
+    __slots__ = ("acknowledged", "automatic", "delivered", "last", "notes", "received", "settled")
 
     def __init__(self) -> None:
         self.received = 0
@@ -38,6 +38,9 @@ class Positions:
         self.automatic = True
         self.acknowledged = Report(0, 0, 0)
         self.last = Report(0, 0, 0)
+        self.notes: list[int] = []
+        """Delivered positions whose acknowledgement, of all three, is still to be taken in; any
+        thread may add one."""
 
     def observe(self, position: int) -> None:
         """Take note of a position that the server sent."""
@@ -70,6 +73,21 @@ class Positions:
         self.acknowledged = Report(write, flush, apply)
         return True
 
+    def take_in(self) -> None:
+        """Take note of the acknowledgements in `notes`."""
+        count = len(self.notes)
+        if count:
+            # Others may be added meanwhile, and stay.
+            position = max(self.notes[:count])
+            del self.notes[:count]
+            self.deliver(position)
+            self.acknowledge(position, True, True, True)
+
+    @property
+    def flushed(self) -> int:
+        """Up to where everything was acknowledged as flushed, taken in or not."""
+        return max(self.acknowledged.flushed, max(self.notes, default=0))
+
     def due(self) -> Report:
         """Return what may be reported now, and remember it as reported."""
         self.last = self.peek()
@@ -88,7 +106,7 @@ class Positions:
     @property
     def safe(self) -> int:
         """The highest position before which nothing is left to acknowledge."""
-        flushed = self.acknowledged.flushed
+        flushed = self.flushed
         return max(flushed, self.settled) if flushed >= self.delivered else flushed
 
     def settle(self) -> None:

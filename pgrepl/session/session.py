@@ -82,6 +82,10 @@ class Session:
         self._asked_at: float | None = None
         self._heard_at = now
         self._waits = False
+        self.takes_notes = False
+        """Whether a status is to come for what was acknowledged, and will have what is noted until
+        then: see `Positions.notes`. Who adds a note looks at this behind that; who sends turns it
+        off before taking the notes in. So one of them sees the other, without a lock."""
 
     # What the driver tells
 
@@ -94,6 +98,7 @@ class Session:
             self._waits = True
             self._heard_at = max(self._heard_at, now)
             self._asked_at, self._must_ask = None, False
+        self.positions.take_in()
         if idle:
             self.positions.settle()
         if self._news_at < math.inf or self.positions.peek() != self.positions.last:
@@ -127,6 +132,7 @@ class Session:
         if news_at >= self._news_at:
             return False
         self._news_at = news_at
+        self.takes_notes = True
         return True
 
     def ask(self, now: float) -> float:
@@ -185,6 +191,8 @@ class Session:
         """
         if not final and now < self.due_at:
             return None
+        self.takes_notes = False
+        self.positions.take_in()
         report = self.positions.due()
         ask = self._must_ask
         self._must_answer = self._must_ask = False

@@ -409,3 +409,38 @@ def test_reports_never_go_back_and_never_exceed_what_was_received(
             assert before <= position <= stream.positions.received
         last = Report(*status[:3])
         assert stream.session.due_at > stream.now
+
+
+class TestNotes:
+    def test_go_out_with_what_is_due(self, codec: ModuleType) -> None:
+        harness = Harness(codec)
+        harness.delivers(30)
+        assert not harness.session.takes_notes
+        harness.acknowledges(10)
+        assert harness.session.takes_notes
+        harness.positions.notes += [20, 15]
+        assert (harness.positions.flushed, harness.positions.acknowledged.flushed) == (20, 10)
+        harness.now += BUSY
+        status = harness.sends()
+        assert status is not None and status[:3] == (20, 20, 20)
+        assert not harness.session.takes_notes and not harness.positions.notes
+
+    def test_are_taken_in_before_a_wait(self, codec: ModuleType) -> None:
+        harness = Harness(codec)
+        harness.delivers(30)
+        harness.positions.notes.append(30)
+        harness.gets(50)
+        harness.waits()
+        assert harness.positions.acknowledged.flushed == 30
+        assert harness.positions.safe == 50
+        harness.now += GAP
+        status = harness.sends()
+        assert status is not None and status[:3] == (50, 50, 50)
+
+    def test_never_move_a_position_back(self, codec: ModuleType) -> None:
+        harness = Harness(codec)
+        harness.delivers(30)
+        harness.acknowledges(30)
+        harness.positions.notes.append(10)
+        harness.positions.take_in()
+        assert harness.positions.acknowledged == (30, 30, 30) and harness.positions.delivered == 30

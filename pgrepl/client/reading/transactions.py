@@ -72,9 +72,10 @@ class TransactionReading:
 
     def begin(self) -> Any:
         """Return the next transaction for whoever reads it, if all of it is at hand, nothing is out
-        of the ordinary, and the one before has ended; None: see `next`."""
+        of the ordinary, and the one before has ended; None: see `next`. Not to be asked of a stream
+        that was stopped."""
         decoded = self.decoded
-        if decoded.limit is not None or self.handled.index or decoded.has_ended():
+        if decoded.limit is not None or self.handled.index:
             return None
         try:
             return self.assembled.begin(self.mould)

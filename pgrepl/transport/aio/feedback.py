@@ -50,6 +50,12 @@ class AsyncFeedback(Uncopied):
         """Take an acknowledgement, from any thread. Raises `UsageError` in a forked child."""
         if self.owner.is_parent:
             raise self.owner.refusal()
+        session = self._session
+        if flushed and position <= delivered and written and applied:
+            # Of many that come one after the other, only the first one is worth a look at the time.
+            session.positions.notes.append(position)
+            if session.takes_notes:
+                return
         try:
             is_elsewhere = asyncio.get_running_loop() is not self._loop
         except RuntimeError:

@@ -31,7 +31,8 @@ class Feedback(Uncopied):
 
     Every method is safe to call from any thread: the session is touched by who holds the lock, and
     by nobody else. (What it has no part in needs none: the position received, which the one who
-    reads moves, and the numbers that `stats` looks up.) In a forked child, where the thread is not,
+    reads moves, and the numbers that `stats` looks up; nor do notes of acknowledgements, see
+    `Session.takes_notes`.) In a forked child, where the thread is not,
     they raise `UsageError`, before they take the lock: it may have been held.
     """
 
@@ -67,7 +68,13 @@ class Feedback(Uncopied):
         """Take an acknowledgement. Waits for nobody."""
         if self.owner.is_parent:
             raise self.owner.refusal()
-        session, now = self._session, monotonic()
+        session = self._session
+        if flushed and position <= delivered and written and applied:
+            # Of many that come one after the other, only the first one is worth a lock.
+            session.positions.notes.append(position)
+            if session.takes_notes:
+                return
+        now = monotonic()
         with self._lock:
             session.delivered(delivered)
             if session.acknowledge(position, now, written, flushed, applied):
