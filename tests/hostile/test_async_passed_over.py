@@ -64,7 +64,7 @@ def test_what_is_kept_for_later_is_not_empty_but_an_error(run: Any, opened: Any)
             await ids(third)
         first.skip()
         stream.ack(first)
-        assert stream._session.positions.acknowledged.flushed == 0x2010
+        assert stream._session.positions.flushed == 0x2010
         await leave(connection, stream)
 
     with ScriptedServer(decoded(THREE, until_hang_up)) as server:
@@ -183,7 +183,7 @@ def test_whole_transactions_are_for_later(run: Any, opened: Any) -> None:
         again = stream.transactions(whole=True)
         kept += [await anext(again), await anext(transactions)]
         stream.ack(kept[2])
-        assert stream._session.positions.acknowledged.flushed == 0x3010
+        assert stream._session.positions.flushed == 0x3010
         await leave(connection, stream)
         for _ in range(2):
             assert [await ids(each) for each in kept] == [[0], [1], [2, 3]]

@@ -76,7 +76,7 @@ def test_a_token_is_never_before_the_start(open_stream: Any) -> None:
     token = stream.token(batch)
     assert (batch.end_lsn, token.end_lsn, token.index) == (START, START, 1)
     stream.ack(batch)
-    assert stream._session.positions.acknowledged.flushed == 0
+    assert stream._session.positions.flushed == 0
     for upto in (None, Lsn(5), 0, Commit(Lsn(5), Lsn(6), 0), token, stream.start):
         expected = 1 if upto is token else 0
         made = stream.token() if upto is None else stream.token(upto)

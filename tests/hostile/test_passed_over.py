@@ -65,7 +65,7 @@ def test_skipping_says_that_it_was_meant(three: Any) -> None:
     first = next(transactions)
     stream.ack(first)  # explicit, of the one that is being read
     second = next(transactions)
-    assert stream._session.positions.acknowledged.flushed == 0x2010
+    assert stream._session.positions.flushed == 0x2010
     stream.ack(first, applied=False)
     assert ids(islice(second, 1)) == [2]
     second.skip()
@@ -73,7 +73,7 @@ def test_skipping_says_that_it_was_meant(three: Any) -> None:
         list(second)
     stream.ack(second)
     third = next(transactions)
-    assert stream._session.positions.acknowledged.flushed == 0x3010
+    assert stream._session.positions.flushed == 0x3010
     assert int(stream.token(second).end_lsn) == 0x3010
     assert ids(third) == [4]
     third.skip()  # of what was read nothing is left to skip
@@ -87,7 +87,7 @@ def test_one_that_was_passed_over_can_be_skipped_afterwards(three: Any) -> None:
     first.skip()
     assert int(stream.token(first).end_lsn) == 0x2010
     stream.ack(first)
-    assert stream._session.positions.acknowledged.flushed == 0x2010
+    assert stream._session.positions.flushed == 0x2010
     with pytest.raises(UsageError, match="passed over"):
         stream.ack(second)
     with pytest.raises(UsageError, match="it was skipped"):
@@ -106,7 +106,7 @@ def test_reading_goes_on_where_it_stood_until_the_next_is_asked_for(three: Any) 
     # Its end was not read, but nothing is passed over.
     third = next(transactions)
     stream.ack(second)
-    assert stream._session.positions.acknowledged.flushed == 0x3010
+    assert stream._session.positions.flushed == 0x3010
     with pytest.raises(UsageError, match="all of them have been read"):
         list(second)
     assert ids(third) == [4]
@@ -123,7 +123,7 @@ def test_a_transaction_that_was_read_into_a_list_owns_it(three: Any) -> None:
     third = next(transactions)
     assert ids(second) == ids(second) == ids(second.read()) == [3]
     stream.ack(second)
-    assert stream._session.positions.acknowledged.flushed == 0x3010
+    assert stream._session.positions.flushed == 0x3010
     second.skip()
     with pytest.raises(UsageError, match="it was skipped"):
         list(second)
@@ -230,7 +230,7 @@ def test_whole_transactions_are_for_later(three: Any) -> None:
     kept = list(islice(stream.transactions(whole=True), 3))
     assert all(each.is_whole for each in kept)
     stream.ack(kept[0])
-    assert stream._session.positions.acknowledged.flushed == 0x2010
+    assert stream._session.positions.flushed == 0x2010
     assert int(stream.token(kept[1]).end_lsn) == 0x3010
     for _ in range(2):
         assert [ids(each) for each in kept] == [[1], [2, 3], [4]]
