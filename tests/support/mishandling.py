@@ -22,8 +22,11 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, Final
 
+from pgrepl.blocking.stream import Transaction
 from pgrepl.codec import _native
-from pgrepl.messages import Column, Relation
+from pgrepl.lsn import Lsn
+from pgrepl.messages import Begin, Column, Commit, Relation
+from pgrepl.session.received import ReceivedTransaction
 from tests.support.spooling import ITEM, XID, batch_of, block_of, commit
 
 ARGUMENTS: Final[tuple[tuple[Any, ...], ...]] = (
@@ -116,6 +119,11 @@ def whole() -> Iterator[Any]:
     row = change.new
     row["id"]
     yield from (row, replay)
+    received = ReceivedTransaction("commit", None, None, None)
+    mould = _native.Mould(received, Transaction(received, None), None, None, lambda *_: iter(()))
+    messages = (Begin(Lsn(1), 0, 1), Commit(Lsn(1), Lsn(2), 0))
+    assert _native.Decoder().decode_batch(batch_of(_native, messages)).begin(mould) is not None
+    yield from (mould, mould.received.run, _native.ready(1), _native.ready(None))
     batch = batch_of(_native, block_of(3))
     yield from (batch, iter(batch), batch[0], _native.WalBatch(), iter(_native.WalBatch()))
     yield from (_native.PrimaryKeepalive(1, 2, True), _native.XLogData(1, 2, 3, b"data"))

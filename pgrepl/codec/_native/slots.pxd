@@ -107,9 +107,12 @@ cdef inline Slots all_slots_of(type cls, tuple names) except *:
 cdef inline object copy_of(object template, const Slots *slots):
     """Return a copy, by `all_slots_of` its class, which the collector does not see yet."""
     cdef Py_ssize_t i
+    cdef PyObject *value
     made = new_instance(slots)
     for i in range(slots.count):
-        replace(made, slots, i, <object>slot(template, slots, i))
+        value = slot(template, slots, i)
+        if value != NULL:
+            replace(made, slots, i, <object>value)
     return made
 
 
@@ -140,7 +143,7 @@ cdef inline int put(object instance, const Slots *slots, Py_ssize_t field, objec
 
 
 cdef inline PyObject *slot(object instance, const Slots *slots, Py_ssize_t field) noexcept:
-    """Return what is in a field, by `all_slots_of` the class: never NULL, and borrowed."""
+    """Return what is in a field, by `all_slots_of` the class, borrowed; NULL: it was deleted."""
     return (<PyObject **>(<char *><PyObject *>instance + slots.offsets[field]))[0]
 
 
